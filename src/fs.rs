@@ -1,0 +1,261 @@
+//! Files: the only place that touches `std::fs`.
+//!
+//! Every error names the path. Files that others may read while we write appear by rename, whole
+//! or not at all.
+
+#![expect(clippy::disallowed_methods, reason = "this is the module that the bans point to")]
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A file operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} `{}`: {source}", path.display())]
+pub struct Error {
+    /// What was tried: `read`, `write`, …
+    pub what: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why it failed.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Error {
+    /// Is the disk (or the quota) full?
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// Is the file missing?
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    }
+
+    /// May we not write there (permissions, or a read-only file system)?
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    }
+}
+
+/// Result of a file operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn at<T>(what: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
+    result.map_err(|source| Error { what, path: path.to_owned(), source })
+}
+
+/// Wraps an I/O error with what was done to which file.
+pub fn error(what: &'static str, path: &Path, source: io::Error) -> Error {
+    Error { what, path: path.to_owned(), source }
+}
+
+/// What the file system says of a file: if this is unchanged, the content is taken to be (see the
+/// racy rule of the stat cache).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of the last change of the content, in ns since 1970.
+    pub mtime_ns: i128,
+    /// Time of the last change of the inode, in ns since 1970.
+    pub ctime_ns: i128,
+}
+
+impl From<&Metadata> for Stat {
+    fn from(m: &Metadata) -> Stat {
+        let ns = |s: i64, n: i64| i128::from(s) * 1_000_000_000 + i128::from(n);
+        Stat {
+            dev: m.dev(),
+            ino: m.ino(),
+            size: m.size(),
+            mtime_ns: ns(m.mtime(), m.mtime_nsec()),
+            ctime_ns: ns(m.ctime(), m.ctime_nsec()),
+        }
+    }
+}
+
+/// Facts about a file, symlinks followed.
+pub fn stat(path: &Path) -> Result<Stat> {
+    let metadata = at("read", path, fs::metadata(path))?;
+    if metadata.is_dir() {
+        return Err(error("read", path, io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    Ok(Stat::from(&metadata))
+}
+
+/// Facts about an open file.
+pub fn fstat(file: &File, path: &Path) -> Result<Stat> {
+    Ok(Stat::from(&at("read", path, file.metadata())?))
+}
+
+/// Does the path exist (symlinks followed)?
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+/// Is it a folder (symlinks followed)?
+#[must_use]
+pub fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
+/// Is it a regular file (symlinks followed)?
+#[must_use]
+pub fn is_file(path: &Path) -> bool {
+    path.is_file()
+}
+
+/// The absolute path without symlinks.
+pub fn canonicalize(path: &Path) -> Result<PathBuf> {
+    at("read", path, fs::canonicalize(path))
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File> {
+    at("read", path, File::open(path))
+}
+
+/// Creates a file for writing, which must not exist.
+pub fn create_new(path: &Path) -> Result<File> {
+    at("create", path, File::create_new(path))
+}
+
+/// The whole content.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    at("read", path, fs::read(path))
+}
+
+/// The whole content as text.
+pub fn read_to_string(path: &Path) -> Result<String> {
+    at("read", path, fs::read_to_string(path))
+}
+
+/// At most `max` bytes from the start.
+pub fn read_prefix(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    at("read", path, File::open(path).and_then(|f| f.take(max).read_to_end(&mut bytes)))?;
+    Ok(bytes)
+}
+
+/// The content, mapped. Mapped files that others truncate raise SIGBUS on access: map files of
+/// users in workers only.
+pub fn map(path: &Path) -> Result<Bytes> {
+    let file = open(path)?;
+    map_file(&file, path)
+}
+
+/// The content of an open file, mapped (see [`map`]).
+#[expect(unsafe_code, reason = "mapping a file")]
+pub fn map_file(file: &File, path: &Path) -> Result<Bytes> {
+    if at("read", path, file.metadata())?.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the mapping is private and read-only. Callers map either files of the store, which
+    // are never changed, or files of users inside a worker, whose death is handled.
+    let map = at("map", path, unsafe { memmap2::Mmap::map(file) })?;
+    Ok(Bytes::from_owner(map))
+}
+
+/// Creates a folder and its parents.
+pub fn create_dir_all(path: &Path) -> Result<()> {
+    at("create folder", path, fs::create_dir_all(path))
+}
+
+/// Names in a folder, sorted; empty if it does not exist.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => at("list", path, entries)?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(at("list", path, entry)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Removes a file; fine if it is not there.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => at("remove", path, result),
+    }
+}
+
+/// Removes a folder and all in it; fine if it is not there.
+pub fn remove_dir_all(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => at("remove", path, result),
+    }
+}
+
+/// Removes an empty folder; fine if it is not there or not empty.
+pub fn remove_dir_if_empty(path: &Path) {
+    let _ = fs::remove_dir(path);
+}
+
+/// Renames; the target is replaced.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    at("rename to", to, fs::rename(from, to))
+}
+
+/// Makes a hard link. Fails if `to` exists or is on another file system.
+pub fn hard_link(from: &Path, to: &Path) -> Result<()> {
+    at("link", to, fs::hard_link(from, to))
+}
+
+/// Makes a symbolic link `to` that points at `from`.
+pub fn symlink(from: &Path, to: &Path) -> Result<()> {
+    at("link", to, std::os::unix::fs::symlink(from, to))
+}
+
+/// Copies the content (by reflink where the file system can); `to` is replaced and writable.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    at("copy to", to, fs::copy(from, to).map(drop))?;
+    set_mode(to, 0o644)
+}
+
+/// Sets the permission bits.
+pub fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    at("set the permissions of", path, fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+}
+
+/// Flushes a file to the disk.
+pub fn sync_file(path: &Path) -> Result<()> {
+    at("sync", path, File::open(path).and_then(|f| f.sync_all()))
+}
+
+/// Flushes a folder's entries to the disk.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    sync_file(path)
+}
+
+/// Writes a file whole or not at all: a temporary file beside it, flushed, then renamed into place.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = (|| {
+        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    })();
+    at("write", path, written)
+}

@@ -1,0 +1,31 @@
+//! enginewright: infrastructure as code for NVIDIA TensorRT engines.
+//!
+//! The folders are the stages, in the order of the data:
+//!
+//! | stage | from | to |
+//! |---|---|---|
+//! | [`manifest`] | TOML | a valid [`manifest::Manifest`] |
+//! | [`source`] | a source declaration | a model file at hand |
+//! | [`onnx`] | bytes | a graph, and its canonical bytes |
+//! | [`worker`] | a request | a result from another process, whatever happens in it |
+//! | [`toolchain`] | a declaration | TensorRT's files, identified and probed |
+//! | [`cache`] | bytes and keys | blobs and results that can be trusted |
+//! | [`plan`] | manifest x facts | actions, each with its reason |
+//! | [`build`] | a plan | engines, published |
+//! | [`cli`] | arguments | text, JSON and exit codes |
+//!
+//! On the ground floor, for all: [`digest`], [`diagnostic`], [`fs`], [`gpu`].
+
+pub mod build;
+pub mod cache;
+pub mod cli;
+pub mod diagnostic;
+pub mod digest;
+pub mod fs;
+pub mod gpu;
+pub mod manifest;
+pub mod onnx;
+pub mod plan;
+pub mod source;
+pub mod toolchain;
+pub mod worker;

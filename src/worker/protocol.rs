@@ -1,0 +1,186 @@
+//! What the main process and a worker say to each other.
+//!
+//! Frames on two pipes: a 4-byte little-endian length, then that many bytes of JSON. The worker
+//! speaks first, with [`Hello`]; a frame longer than [`MAX_FRAME`] is garbage. One request per
+//! worker, one answer. Files pass by name, relative to the job folder, which is the worker's
+//! current folder; nothing else is named by path, except sources and toolchain libraries, which
+//! lie where they lie.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::onnx::Summary;
+
+/// Version of this protocol. Raised with every change of the messages.
+pub const VERSION: u32 = 1;
+
+/// Longest frame allowed, in bytes.
+pub const MAX_FRAME: u32 = 64 << 20;
+
+/// The first frame a worker sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Always `enginewright-worker`.
+    pub magic: String,
+    /// [`VERSION`].
+    pub protocol: u32,
+    /// Version of the program.
+    pub program: String,
+}
+
+/// What a worker is asked to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Request {
+    /// Read a model and write its canonical form into the job folder: `model.onnx`, and
+    /// `weights.bin` if there are large initializers, and `tensors.json` (digests of tensors).
+    Canonicalize {
+        /// The model file. External data is found through it.
+        source: PathBuf,
+    },
+    /// Load a TensorRT-RTX library and report its version.
+    Probe {
+        /// Folder of the libraries.
+        libraries: PathBuf,
+    },
+    /// Build an engine from `model.onnx` (and `weights.bin`) in the job folder into `engine.plan`.
+    Build(Box<BuildRequest>),
+}
+
+/// One build, everything by value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildRequest {
+    /// Folder of the libraries.
+    pub libraries: PathBuf,
+    /// Compute capabilities, sorted: 86 is sm_86.
+    pub sms: Vec<u32>,
+    /// Profiles in order.
+    pub profiles: Vec<ProfileShapes>,
+    /// Builder options.
+    pub options: Options,
+}
+
+/// One optimization profile, resolved to inputs. Each range is `[min, opt, max]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProfileShapes {
+    /// Shapes of every dynamic input, by name.
+    pub shapes: Vec<(String, [Vec<i64>; 3])>,
+    /// Values of shape tensors, by name.
+    pub values: Vec<(String, [Vec<i64>; 3])>,
+}
+
+/// Builder options: the wire form of the manifest's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is the manifest's build option of the same name")]
+pub struct Options {
+    pub workspace: u64,
+    pub tf32: bool,
+    pub optimization_level: u32,
+    pub profiling: String,
+    pub weight_streaming: bool,
+    pub strict_nans: bool,
+    pub sparse_weights: bool,
+    pub distributive_independence: bool,
+    pub max_aux_streams: Option<u32>,
+    pub tiling: String,
+}
+
+/// What a worker answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Response {
+    /// The model was read.
+    Canonicalized(Box<Canonicalized>),
+    /// The library was loaded.
+    Probed {
+        /// Version as `1.7.1.116`, or as many parts as the library tells.
+        version: String,
+    },
+    /// The engine was built.
+    Built(Box<Built>),
+    /// It ran and the answer is no: an error of the model, the toolchain or the options.
+    Refused(Box<Refusal>),
+}
+
+/// A model that was read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Canonicalized {
+    /// Every file that was read: the model first, then its external data, each with the facts
+    /// taken before reading, which still held after it.
+    pub files: Vec<(PathBuf, crate::fs::Stat)>,
+    /// Was `weights.bin` written?
+    pub has_weights: bool,
+    /// The model in short.
+    pub summary: Summary,
+}
+
+/// An engine that was built.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Built {
+    /// Inputs and outputs of the engine.
+    pub bindings: Vec<Binding>,
+    /// The log.
+    pub log: Vec<LogLine>,
+    /// Version of the library.
+    pub version: String,
+}
+
+/// An input or output of an engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Its name.
+    pub name: String,
+    /// `input` or `output`.
+    pub kind: String,
+    /// Element type in TensorRT's words, lower case: `float`, `half`, `int32`, …
+    pub element: String,
+    /// Dimensions; -1 is dynamic.
+    pub dims: Vec<i64>,
+}
+
+/// A line that the library logged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// `fatal`, `error`, `warning` or `info`.
+    pub level: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Where: `read`, `load`, `parse`, `options`, `profile`, `build`, `write`.
+    pub stage: String,
+    /// Stable code, kebab-case.
+    pub code: String,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// What to do.
+    pub help: Vec<String>,
+    /// Parser errors, at most [`MAX_PARSER_ERRORS`].
+    pub parser_errors: Vec<ParserError>,
+    /// How many parser errors there were.
+    pub parser_error_count: u64,
+    /// The log up to then.
+    pub log: Vec<LogLine>,
+}
+
+/// How many parser errors are passed on.
+pub const MAX_PARSER_ERRORS: usize = 20;
+
+/// One error of the ONNX parser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParserError {
+    /// TensorRT's error code.
+    pub code: i32,
+    /// Index of the node in the graph, if it is about one.
+    pub node: Option<i32>,
+    /// Name of the node.
+    pub name: String,
+    /// Operator of the node.
+    pub op: String,
+    /// TensorRT's text.
+    pub text: String,
+}
