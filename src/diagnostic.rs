@@ -1,6 +1,7 @@
 //! Diagnostics as data: what is wrong, where, and what to do. Rendering (colours, underlines,
 //! JSON) happens in `cli`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -89,7 +90,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Stable identifier in kebab-case, such as `unknown-key`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// How bad it is.
     pub level: Level,
     /// What is wrong: lower case, no full stop, literals in backticks.
@@ -109,9 +110,9 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error with this code and message.
     #[must_use]
-    pub fn error(code: &'static str, message: impl Into<String>) -> Diagnostic {
+    pub fn error(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Diagnostic {
         Diagnostic {
-            code,
+            code: code.into(),
             level: Level::Error,
             message: message.into(),
             place: None,
@@ -124,7 +125,7 @@ impl Diagnostic {
 
     /// A warning with this code and message.
     #[must_use]
-    pub fn warning(code: &'static str, message: impl Into<String>) -> Diagnostic {
+    pub fn warning(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Diagnostic {
         Diagnostic { level: Level::Warning, ..Diagnostic::error(code, message) }
     }
 

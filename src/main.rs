@@ -1,3 +1,5 @@
 //! The `enginewright` program. All of it is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    enginewright::cli::main()
+}

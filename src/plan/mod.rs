@@ -1,1 +1,18 @@
-//! Not written yet.
+//! Manifest x facts -> plan. Pure: no file, no process, no clock.
+
+mod decide;
+mod facts;
+pub mod keys;
+mod lock;
+mod profiles;
+mod reason;
+
+pub use decide::{Action, Keyed, Planned, check, decide, keyed};
+pub use facts::{
+    BuiltRef, ModelRef, PreparedRef, Previous, Published, SourceFact, ToolchainFact, ToolchainRef,
+};
+pub use lock::{
+    FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, source_id,
+};
+pub use profiles::{ResolvedProfile, show_dims};
+pub use reason::{Now, Reason, causes, fields};

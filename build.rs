@@ -1,0 +1,32 @@
+//! Computes, at compile time, the digest of the sources that decide what a canonical model is, so
+//! that nobody can forget to raise a version number (see `plan::keys`).
+
+use std::path::{Path, PathBuf};
+
+fn main() {
+    let mut files = Vec::new();
+    for folder in ["src/onnx", "src/precision"] {
+        println!("cargo::rerun-if-changed={folder}");
+        collect(Path::new(folder), &mut files);
+    }
+    files.sort();
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        let bytes = std::fs::read(&file).expect("a source file that was just listed can be read");
+        hasher.update(file.to_string_lossy().as_bytes()).update(b"\0");
+        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+    }
+    println!("cargo::rustc-env=ENGINEWRIGHT_PREPARE_VERSION={}", hasher.finalize().to_hex());
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("testing.rs") {
+            files.push(path);
+        }
+    }
+}

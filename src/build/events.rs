@@ -1,0 +1,111 @@
+//! What happens during a run. Progress, JSON and the run record are consumers.
+
+use serde::Serialize;
+
+use crate::plan::{Action, Reason};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A toolchain is being fetched.
+    ToolchainFetching {
+        /// Kind and version.
+        toolchain: String,
+    },
+    /// A toolchain was fetched.
+    ToolchainFetched {
+        /// Kind and version.
+        toolchain: String,
+        /// How long it took, in ms.
+        ms: u64,
+    },
+    /// A source is being read.
+    SourceStarted {
+        /// The source.
+        source: String,
+    },
+    /// A source was read.
+    SourceRead {
+        /// The source.
+        source: String,
+        /// How long it took, in ms.
+        ms: u64,
+    },
+    /// A source is not usable.
+    SourceFailed {
+        /// The source.
+        source: String,
+    },
+    /// It is decided what to do for an engine.
+    Planned {
+        /// The engine.
+        engine: String,
+        /// What is to be done.
+        action: Action,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// A build begins.
+    BuildStarted {
+        /// The first of the engines that it makes.
+        engine: String,
+        /// All of them: engines with equal inputs are built once.
+        engines: Vec<String>,
+    },
+    /// Another process builds the same engine; this one waits.
+    BuildWaiting {
+        /// The engine.
+        engine: String,
+        /// The other process.
+        pid: u32,
+    },
+    /// A build is done.
+    BuildFinished {
+        /// The first of the engines that it makes.
+        engine: String,
+        /// How long it took, in ms.
+        ms: u64,
+        /// Size of the engine in bytes.
+        size: u64,
+        /// Peak resident memory of the worker in bytes.
+        peak_rss: u64,
+        /// Was the result found in the cache after all (another process made it)?
+        from_cache: bool,
+    },
+    /// A build failed.
+    BuildFailed {
+        /// The first of the engines that it would have made.
+        engine: String,
+        /// Stable code.
+        code: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// An engine is in its place.
+    Published {
+        /// The engine.
+        engine: String,
+        /// Where, relative to the project.
+        path: String,
+        /// `link` or `copy`.
+        how: String,
+    },
+    /// Something worth knowing happened on the way.
+    Warning {
+        /// What.
+        message: String,
+    },
+}
+
+/// Who is told what happens. Called from several threads.
+pub trait Sink: Sync {
+    /// Something happened.
+    fn event(&self, event: &Event);
+}
+
+impl<F: Fn(&Event) + Sync> Sink for F {
+    fn event(&self, event: &Event) {
+        self(event);
+    }
+}

@@ -1,0 +1,235 @@
+//! One build: from a key without a result to a result, or a failure.
+
+use std::collections::BTreeMap;
+
+use super::context::{Context, TOOL};
+use super::events::Event;
+use super::failure::{Failure, log_text};
+use super::gather;
+use super::sources::{cache_error, millis};
+use crate::cache::{self, Record};
+use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
+use crate::fs;
+use crate::manifest::{BuildOptions, Engine};
+use crate::plan::{BuiltRef, Keyed, ToolchainRef};
+use crate::worker::protocol::{BuildRequest, Built, Options, ProfileShapes, Request, Response};
+use crate::worker::{Limits, Outcome};
+
+/// Bytes of memory that a build is expected to need at most: measured on TensorRT-RTX 1.7.
+#[must_use]
+pub(super) fn memory_estimate(keyed: &Keyed) -> u64 {
+    let onnx = keyed.prepared.graph.size + keyed.prepared.weights.as_ref().map_or(0, |w| w.size);
+    (190 << 20) + onnx / 10 * 38
+}
+
+/// Builds what has no result yet. `engines` are all that the result is for, the first one names it.
+pub(super) fn build(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    engines: &[String],
+    keyed: &Keyed,
+    toolchain: &ToolchainRef,
+) -> Result<BuiltRef, Vec<Diagnostic>> {
+    let name = engine.name.to_string();
+    let cache_failed = |e: cache::Error| vec![cache_error(&e)];
+    ctx.events.event(&Event::BuildStarted { engine: name.clone(), engines: engines.to_vec() });
+    let _lock = ctx
+        .cache
+        .lock_action("build", &keyed.build_key, &mut |holder| {
+            ctx.events.event(&Event::BuildWaiting { engine: name.clone(), pid: holder.pid });
+        })
+        .map_err(cache_failed)?;
+    // Another process may have built it while we waited.
+    if let Some(built) = gather::built(ctx, &keyed.build_key).map_err(cache_failed)? {
+        ctx.events.event(&Event::BuildFinished {
+            engine: name,
+            ms: 0,
+            size: built.engine.size,
+            peak_rss: 0,
+            from_cache: true,
+        });
+        return Ok(built);
+    }
+    match run(ctx, engine, engines, keyed, toolchain) {
+        Ok((built, peak_rss)) => {
+            ctx.events.event(&Event::BuildFinished {
+                engine: name,
+                ms: built.duration_ms,
+                size: built.engine.size,
+                peak_rss,
+                from_cache: false,
+            });
+            Ok(built)
+        }
+        Err(errors) => {
+            for error in &errors {
+                ctx.events.event(&Event::BuildFailed {
+                    engine: name.clone(),
+                    code: error.code.to_string(),
+                    message: error.message.clone(),
+                });
+            }
+            Err(errors)
+        }
+    }
+}
+
+fn run(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    engines: &[String],
+    keyed: &Keyed,
+    toolchain: &ToolchainRef,
+) -> Result<(BuiltRef, u64), Vec<Diagnostic>> {
+    let cache_failed = |e: cache::Error| vec![cache_error(&e)];
+    let Some(libraries) = toolchain.libraries.clone() else {
+        return Err(vec![Diagnostic::error(
+            "toolchain-missing",
+            format!("toolchain `{}` is not on this machine", engine.target.toolchain),
+        )]);
+    };
+    let job = ctx.cache.job_dir().map_err(cache_failed)?;
+    let inputs = [("model.onnx", Some(&keyed.prepared.graph)), ("weights.bin", keyed.prepared.weights.as_ref())];
+    for (file, blob) in inputs {
+        let Some(blob) = blob else { continue };
+        let Some(path) = ctx.cache.find(blob).map_err(cache_failed)? else {
+            return Err(vec![
+                Diagnostic::error("prepared-lost", format!("the cache lost the prepared model of `{}`", engine.name))
+                    .help("run again: it is prepared anew"),
+            ]);
+        };
+        fs::symlink(&path, &job.path().join(file))
+            .map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
+    }
+    let request = Request::Build(Box::new(request(engine, keyed, libraries)));
+    let limits =
+        Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env: Vec::new() };
+    let failed = |failure: Failure| {
+        let failure = failure.keep(ctx, engines, &request, job.path());
+        let mut diagnostic = failure.diagnostic(&format!("building `{}`", engine.name));
+        add_nodes(ctx, keyed, engine, &failure, &mut diagnostic);
+        vec![diagnostic]
+    };
+    match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
+        Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
+            let built = record(ctx, engine, keyed, toolchain, job.path(), *built, wall).map_err(cache_failed)?;
+            Ok((built, peak_rss))
+        }
+        Ok(Outcome { response: Response::Refused(refusal), .. }) => Err(failed(Failure::of_refusal(*refusal))),
+        Ok(Outcome { response, .. }) => Err(vec![Diagnostic::error(
+            "worker-garbage",
+            format!("the worker's answer makes no sense: {response:?}"),
+        )]),
+        Err(error) => Err(failed(Failure::of_worker(error))),
+    }
+}
+
+fn record(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    keyed: &Keyed,
+    toolchain: &ToolchainRef,
+    job: &std::path::Path,
+    built: Built,
+    wall: std::time::Duration,
+) -> Result<BuiltRef, cache::Error> {
+    let prepare_key = record_prepare(ctx, keyed)?;
+    let blob = ctx.cache.adopt(&job.join("engine.plan"), true)?;
+    let log = ctx.cache.put_bytes(log_text(&built.log).as_bytes())?;
+    let record = Record {
+        preimage: keyed.build.clone(),
+        key: keyed.build_key,
+        outputs: BTreeMap::from([("engine".to_owned(), blob), ("log".to_owned(), log)]),
+        // Facts about the result, none of which decides it.
+        info: serde_json::json!({
+            "engine": engine.name.to_string(),
+            "model": model_of(keyed),
+            "prepare_key": prepare_key,
+            "toolchain_version": toolchain.version,
+            "bindings": built.bindings,
+            "hermetic": "plain",
+        }),
+        duration_ms: millis(wall),
+        tool: TOOL.to_owned(),
+    };
+    let record = ctx.cache.put_result("build", &record)?;
+    Ok(BuiltRef { engine: record.outputs["engine"].clone(), duration_ms: record.duration_ms })
+}
+
+/// As-is, the prepared ONNX is the model's canonical form.
+fn model_of(keyed: &Keyed) -> Digest {
+    keyed.prepared.digest
+}
+
+fn record_prepare(ctx: &Context<'_>, keyed: &Keyed) -> Result<Digest, cache::Error> {
+    let key = keyed.prepare.key();
+    let mut outputs = BTreeMap::from([("graph".to_owned(), keyed.prepared.graph.clone())]);
+    if let Some(weights) = &keyed.prepared.weights {
+        outputs.insert("weights".to_owned(), weights.clone());
+    }
+    let record = Record {
+        preimage: keyed.prepare.clone(),
+        key,
+        outputs,
+        info: serde_json::json!({ "prepared": keyed.prepared.digest }),
+        duration_ms: 0,
+        tool: TOOL.to_owned(),
+    };
+    ctx.cache.put_result("prepare", &record)?;
+    Ok(key)
+}
+
+fn request(engine: &Engine, keyed: &Keyed, libraries: std::path::PathBuf) -> BuildRequest {
+    let profiles = keyed.profiles.iter().map(|profile| ProfileShapes {
+        shapes: profile.shapes.clone().into_iter().collect(),
+        values: profile.values.clone().into_iter().collect(),
+    });
+    BuildRequest {
+        libraries,
+        sms: engine.target.sms.iter().map(|sm| sm.0).collect(),
+        profiles: profiles.collect(),
+        options: options(&engine.build, engine.tf32),
+    }
+}
+
+fn options(build: &BuildOptions, tf32: bool) -> Options {
+    Options {
+        workspace: build.workspace,
+        tf32,
+        optimization_level: build.optimization_level,
+        profiling: build.profiling.name().to_owned(),
+        weight_streaming: build.weight_streaming,
+        strict_nans: build.strict_nans,
+        sparse_weights: build.sparse_weights,
+        distributive_independence: build.distributive_independence,
+        max_aux_streams: build.max_aux_streams,
+        tiling: build.tiling.name().to_owned(),
+    }
+}
+
+/// Names the nodes behind a failure that TensorRT tells without names.
+fn add_nodes(
+    ctx: &Context<'_>,
+    keyed: &Keyed,
+    engine: &Engine,
+    failure: &Failure,
+    diagnostic: &mut Diagnostic,
+) {
+    let wanted = match failure.code.as_str() {
+        "sm75-fp32-gemm" => crate::onnx::gemm_nodes,
+        "type-not-on-sm" => crate::onnx::bf16_nodes,
+        _ => return,
+    };
+    let read = |blob| ctx.cache.read(blob).ok().flatten();
+    let Some(graph) = read(&keyed.prepared.graph) else { return };
+    let weights = keyed.prepared.weights.as_ref().and_then(read);
+    let Ok(model) = crate::onnx::read_canonical(graph, weights) else { return };
+    let nodes = wanted(&model);
+    let shown: Vec<String> = nodes.iter().take(10).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
+    if !shown.is_empty() {
+        let more = if nodes.len() > shown.len() { format!(" and {} more", nodes.len() - shown.len()) } else { String::new() };
+        diagnostic.notes.push(format!("the nodes: {}{more}", shown.join(", ")));
+        diagnostic.help.push(format!("or leave sm_75 out of target `{}`", engine.target.name));
+    }
+}

@@ -1,0 +1,166 @@
+//! A build that failed: what to say, and the bundle that is kept so that it can be studied and
+//! run again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::context::Context;
+use crate::cache::FailureFile;
+use crate::diagnostic::Diagnostic;
+use crate::fs;
+use crate::worker::protocol::{LogLine, Refusal, Request, Response};
+use crate::worker::{CancelToken, Client, Limits, WorkerError};
+
+/// Why a worker gave no result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable code.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// Facts.
+    pub notes: Vec<String>,
+    /// What to do.
+    pub help: Vec<String>,
+    /// The log up to then.
+    pub log: Vec<LogLine>,
+    /// The end of what the worker wrote to its standard error.
+    pub stderr: String,
+    /// Where the bundle is, once it is kept.
+    #[serde(default)]
+    pub bundle: Option<PathBuf>,
+}
+
+impl Failure {
+    /// The worker died, hung, or talked nonsense.
+    #[must_use]
+    pub fn of_worker(error: WorkerError) -> Failure {
+        Failure {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            notes: Vec::new(),
+            help: error.help(),
+            log: Vec::new(),
+            stderr: error.stderr_tail().to_owned(),
+            bundle: None,
+        }
+    }
+
+    /// The worker ran and the answer is no.
+    #[must_use]
+    pub fn of_refusal(refusal: Refusal) -> Failure {
+        let mut notes = Vec::new();
+        for error in &refusal.parser_errors {
+            let node = match (error.node, error.name.as_str(), error.op.as_str()) {
+                (_, "", "") => String::new(),
+                (_, name, "") => format!("node `{name}`: "),
+                (Some(i), "", op) => format!("node {i} ({op}): "),
+                (_, name, op) => format!("node `{name}` ({op}): "),
+            };
+            notes.push(format!("{node}{} (code {})", error.text.trim(), error.code));
+        }
+        let left_out = refusal.parser_error_count.saturating_sub(refusal.parser_errors.len() as u64);
+        if left_out > 0 {
+            notes.push(format!("and {left_out} more errors of the parser"));
+        }
+        Failure {
+            code: refusal.code,
+            message: refusal.message,
+            notes,
+            help: refusal.help,
+            log: refusal.log,
+            stderr: String::new(),
+            bundle: None,
+        }
+    }
+
+    /// As a message. `what` says what was being done, such as ``building `m@t` ``.
+    #[must_use]
+    pub fn diagnostic(&self, what: &str) -> Diagnostic {
+        let mut diagnostic = Diagnostic::error(self.code.clone(), format!("{what} failed: {}", self.message));
+        diagnostic.notes.clone_from(&self.notes);
+        diagnostic.help.clone_from(&self.help);
+        if let Some(line) = self.stderr.lines().rev().find(|l| !l.trim().is_empty()) {
+            diagnostic.notes.push(format!("the last it wrote: {line}"));
+        }
+        if let Some(bundle) = &self.bundle {
+            diagnostic.help.push(format!(
+                "all there is to know is in `{}`; `enginewright replay` runs it again",
+                bundle.display()
+            ));
+        }
+        diagnostic
+    }
+
+    /// Keeps request, log and inputs in the cache's `failures/`. A failure is never a result.
+    pub(super) fn keep(mut self, ctx: &Context<'_>, engines: &[String], request: &Request, job: &Path) -> Failure {
+        let mut files = vec![
+            ("request.json", FailureFile::Bytes(json(request))),
+            ("failure.json", FailureFile::Bytes(json(&About { engines: engines.to_vec(), failure: &self }))),
+            ("log.txt", FailureFile::Bytes(log_text(&self.log).into_bytes())),
+            ("stderr.txt", FailureFile::Bytes(self.stderr.clone().into_bytes())),
+        ];
+        for input in ["model.onnx", "weights.bin"] {
+            let path = job.join(input);
+            if fs::exists(&path) {
+                files.push((input, FailureFile::Link(path)));
+            }
+        }
+        let name = engines.first().map_or("engine", String::as_str);
+        // Losing the bundle must not hide the failure.
+        self.bundle = ctx.cache.put_failure(name, files).ok();
+        self
+    }
+}
+
+#[derive(Serialize)]
+struct About<'a> {
+    engines: Vec<String>,
+    #[serde(flatten)]
+    failure: &'a Failure,
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).unwrap_or_default()
+}
+
+/// A log as text, one line each with its level.
+#[must_use]
+pub fn log_text(log: &[LogLine]) -> String {
+    log.iter().map(|line| format!("[{}] {}\n", line.level, line.text.trim_end())).collect()
+}
+
+/// Runs the request of a failure bundle again.
+///
+/// # Errors
+/// The bundle cannot be read, or the failure happened again.
+pub fn replay(bundle: &Path, worker: &Client, timeout: Duration, job: &Path) -> Result<Response, Failure> {
+    let broken = |what: String| Failure {
+        code: "bundle".to_owned(),
+        message: what,
+        notes: Vec::new(),
+        help: vec!["give a folder below `failures/` of the cache".to_owned()],
+        log: Vec::new(),
+        stderr: String::new(),
+        bundle: None,
+    };
+    let text = fs::read_to_string(&bundle.join("request.json")).map_err(|e| broken(e.to_string()))?;
+    let request: Request = serde_json::from_str(&text)
+        .map_err(|e| broken(format!("`{}` is damaged: {e}", bundle.join("request.json").display())))?;
+    for input in ["model.onnx", "weights.bin"] {
+        let file = bundle.join(input);
+        if fs::exists(&file) {
+            fs::symlink(&file, &job.join(input)).map_err(|e| broken(e.to_string()))?;
+        }
+    }
+    let limits = Limits { timeout, memory: None, env: Vec::new() };
+    match worker.run(job, &request, &limits, &CancelToken::new()) {
+        Ok(outcome) => match outcome.response {
+            Response::Refused(refusal) => Err(Failure::of_refusal(*refusal)),
+            response => Ok(response),
+        },
+        Err(error) => Err(Failure::of_worker(error)),
+    }
+}

@@ -1,0 +1,175 @@
+//! Facts for the plan: sources read, toolchains found, results looked up. Starts workers for what
+//! is not known yet, and for nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::context::Context;
+use super::sources::{self, Read};
+use super::{publish, toolchains};
+use crate::cache;
+use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
+use crate::fs;
+use crate::manifest::{Engine, Source};
+use crate::onnx::TensorDigest;
+use crate::plan::{
+    self, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, Previous, Published, Reason,
+    SourceFact, ToolchainFact, ToolchainRef,
+};
+
+/// The plan, with the facts that carrying it out needs.
+pub struct Gathered {
+    /// The plan, in the order of the engines asked for.
+    pub planned: Vec<Planned>,
+    /// What is published now, by engine name.
+    pub published: BTreeMap<String, Published>,
+    /// The files of the sources, with what they were when they were read.
+    pub files: BTreeMap<Source, Vec<(PathBuf, fs::Stat)>>,
+    /// The models that are at hand.
+    pub models: BTreeMap<Source, Box<ModelRef>>,
+    /// The toolchains that were found.
+    pub toolchains: BTreeMap<String, Box<ToolchainRef>>,
+    /// Lock file blocks of the sources at hand.
+    pub locked_sources: Vec<LockedSource>,
+    /// Lock file blocks of the toolchains on this machine.
+    pub locked_toolchains: Vec<LockedToolchain>,
+    /// Worth knowing.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Gathers facts for these engines and makes the plan.
+///
+/// # Errors
+/// The cache cannot be used at all. Everything else is an error of one engine, in its plan.
+pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache::Error> {
+    let (toolchains, locked_toolchains) = toolchains::find_all(ctx, engines);
+    let checks: Vec<Vec<Diagnostic>> = engines.iter().map(|e| check(e, &toolchains)).collect();
+    // An engine that cannot be built whatever its model is does not make us fetch the model.
+    let wanted: BTreeSet<Source> =
+        engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| e.source.clone()).collect();
+    let read = sources::read_all(ctx, wanted);
+
+    let mut gathered = Gathered {
+        planned: Vec::new(),
+        published: BTreeMap::new(),
+        files: BTreeMap::new(),
+        models: BTreeMap::new(),
+        toolchains: BTreeMap::new(),
+        locked_sources: Vec::new(),
+        locked_toolchains,
+        warnings: Vec::new(),
+    };
+    for (engine, errors) in engines.iter().zip(checks) {
+        let published = publish::published(&ctx.manifest.root, &engine.name, &ctx.cache);
+        let planned = if errors.is_empty() {
+            plan_engine(ctx, engine, &read, &toolchains, &published)?
+        } else {
+            Planned::error(&engine.name, errors)
+        };
+        gathered.published.insert(engine.name.to_string(), published);
+        gathered.planned.push(planned);
+    }
+    for (source, read) in read {
+        gathered.warnings.extend(read.warnings);
+        gathered.locked_sources.extend(read.locked);
+        gathered.files.insert(source.clone(), read.files);
+        if let SourceFact::AtHand { model, .. } = read.fact {
+            gathered.models.insert(source, model);
+        }
+    }
+    for (name, fact) in toolchains {
+        if let ToolchainFact::Found(found) = fact {
+            gathered.toolchains.insert(name, found);
+        }
+    }
+    Ok(gathered)
+}
+
+fn check(engine: &Engine, toolchains: &BTreeMap<String, ToolchainFact>) -> Vec<Diagnostic> {
+    match toolchains.get(&engine.target.toolchain) {
+        Some(ToolchainFact::Found(found)) => plan::check(engine, Some(&found.sms)),
+        Some(ToolchainFact::Bad(error)) => {
+            let mut errors = plan::check(engine, None);
+            errors.push(error.clone());
+            errors
+        }
+        Some(ToolchainFact::NotFetched) | None => {
+            plan::check(engine, toolchains::sms_of_kind(engine, toolchains).as_deref())
+        }
+    }
+}
+
+fn plan_engine(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    read: &BTreeMap<Source, Read>,
+    toolchains: &BTreeMap<String, ToolchainFact>,
+    published: &Published,
+) -> Result<Planned, cache::Error> {
+    let name = &engine.name;
+    let model = match read.get(&engine.source).map(|r| &r.fact) {
+        Some(SourceFact::AtHand { model, .. }) => model,
+        Some(SourceFact::Bad(errors)) => return Ok(Planned::error(name, errors.clone())),
+        // Not read at all: the run was cancelled.
+        Some(SourceFact::NotFetched) | None => {
+            return Ok(Planned::unknown(name, vec![Reason::SourceNotFetched]));
+        }
+    };
+    let Some(ToolchainFact::Found(toolchain)) = toolchains.get(&engine.target.toolchain) else {
+        return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched]));
+    };
+    let keyed = match plan::keyed(engine, model, toolchain) {
+        Ok(keyed) => keyed,
+        Err(errors) => return Ok(Planned::error(name, errors)),
+    };
+    let built = built(ctx, &keyed.build_key)?;
+    let causes = |keyed: &Keyed| {
+        let previous = previous(ctx, engine, published);
+        let now = Now {
+            build: &keyed.build,
+            prepare: &keyed.prepare,
+            model,
+            toolchain_version: &toolchain.version,
+        };
+        plan::causes(now, &previous, &mut |model| tensors(ctx, model))
+    };
+    Ok(plan::decide(name, keyed, built, published, causes))
+}
+
+/// The build with this key, if the cache holds it.
+pub(super) fn built(ctx: &Context<'_>, key: &Digest) -> Result<Option<BuiltRef>, cache::Error> {
+    let Some(record) = ctx.cache.result("build", key)? else { return Ok(None) };
+    let Some(engine) = record.outputs.get("engine") else { return Ok(None) };
+    Ok(Some(BuiltRef { engine: engine.clone(), duration_ms: record.duration_ms }))
+}
+
+/// The last build known under an engine's name: the one that is published, or that the lock file
+/// names.
+pub(super) fn previous(ctx: &Context<'_>, engine: &Engine, published: &Published) -> Previous {
+    let locked = ctx.lock.engine(&engine.name.to_string());
+    let build_key = match published {
+        Published::Whole { build_key, .. } | Published::Broken { build_key: Some(build_key), .. } => {
+            Some(*build_key)
+        }
+        _ => locked.map(|l| l.build),
+    };
+    let Some(key) = build_key else { return Previous::default() };
+    let record = ctx.cache.result_record("build", &key).ok().flatten();
+    let info = record.as_ref().map(|r| &r.info);
+    let text = |name: &str| info?.get(name)?.as_str().map(str::to_owned);
+    let digest = |name: &str| text(name)?.parse::<Digest>().ok();
+    let prepare = digest("prepare_key").and_then(|k| ctx.cache.result_record("prepare", &k).ok().flatten());
+    Previous {
+        build_key: Some(key),
+        prepare: prepare.map(|r| r.preimage),
+        model: digest("model").and_then(|m| sources::by_digest(ctx, &m)),
+        toolchain_version: text("toolchain_version"),
+        build: record.map(|r| r.preimage),
+    }
+}
+
+fn tensors(ctx: &Context<'_>, model: &ModelRef) -> Option<Vec<TensorDigest>> {
+    let bytes = ctx.cache.read(&model.tensors).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}

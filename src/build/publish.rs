@@ -1,0 +1,244 @@
+//! Engines and sidecars in their places: `engines/MODEL[.VARIANT]/TARGET.engine` and `.json`.
+//!
+//! The engine is renamed into place first, then its sidecar. A sidecar that does not match its
+//! engine means unpublished, so that a crash between the two is noticed.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::context::{Context, TOOL};
+use super::sources::cache_error;
+use crate::cache::Cache;
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Blob, Digest, Preimage};
+use crate::fs;
+use crate::manifest::{Engine, EngineName};
+use crate::plan::{BuiltRef, Keyed, ModelRef, Published, ToolchainRef};
+
+/// Version of the sidecar's format.
+const FORMAT: u32 = 1;
+
+/// What is told about an engine, beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Version of this format.
+    pub format: u32,
+    /// `MODEL[.VARIANT]@TARGET`.
+    pub engine: String,
+    /// The engine file.
+    pub file: Blob,
+    /// The GPU named in the manifest, if one was.
+    pub gpu: Option<String>,
+    /// What it runs on: `sm_86`.
+    pub sms: Vec<String>,
+    /// What is needed to load it.
+    pub runtime: String,
+    /// Kind of the toolchain.
+    pub toolchain: String,
+    /// Version of the toolchain.
+    pub toolchain_version: String,
+    /// Inputs and outputs.
+    pub bindings: serde_json::Value,
+    /// The optimization profiles in order.
+    pub profiles: Vec<SidecarProfile>,
+    /// Digest of the model.
+    pub model: Digest,
+    /// Digest of the prepared ONNX.
+    pub prepared: Digest,
+    /// Key of the prepare action.
+    pub prepare_key: Digest,
+    /// Key of the build action.
+    pub build_key: Digest,
+    /// What is known of its accuracy.
+    pub verdict: String,
+    /// How reproducible it is known to be.
+    pub class: String,
+    /// `plain` or `det`: how the worker ran.
+    pub hermetic: String,
+    /// The program that made it.
+    pub tool: String,
+}
+
+/// A profile, as told in a sidecar.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SidecarProfile {
+    /// Its name in the manifest.
+    pub name: String,
+    /// `[min, opt, max]` by input.
+    pub shapes: std::collections::BTreeMap<String, [Vec<i64>; 3]>,
+    /// Values of shape tensors, likewise.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub values: std::collections::BTreeMap<String, [Vec<i64>; 3]>,
+}
+
+/// Where an engine is published.
+#[must_use]
+pub fn engine_path(root: &Path, name: &EngineName) -> PathBuf {
+    root.join("engines").join(name.model_and_variant()).join(format!("{}.engine", name.target))
+}
+
+/// Where its sidecar is.
+#[must_use]
+pub fn sidecar_path(root: &Path, name: &EngineName) -> PathBuf {
+    root.join("engines").join(name.model_and_variant()).join(format!("{}.json", name.target))
+}
+
+/// The sidecar under a name, if it can be read.
+#[must_use]
+pub fn read_sidecar(path: &Path) -> Option<Sidecar> {
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+}
+
+/// What is published under a name.
+pub fn published(root: &Path, name: &EngineName, cache: &Cache) -> Published {
+    let (engine, sidecar) = (engine_path(root, name), sidecar_path(root, name));
+    let broken = |what: &str, build_key| Published::Broken { what: what.to_owned(), build_key };
+    match (fs::exists(&engine), fs::exists(&sidecar)) {
+        (false, false) => return Published::Nothing,
+        (true, false) => return broken("its engine has no sidecar", None),
+        (has_engine, true) => {
+            let Some(sidecar) = read_sidecar(&sidecar) else {
+                return broken("its sidecar cannot be read", None);
+            };
+            let key = Some(sidecar.build_key);
+            if !has_engine {
+                return broken("its engine file is gone", key);
+            }
+            match cache.file_digest(&engine) {
+                Ok((blob, _)) if blob.b3 == sidecar.file.b3 => {
+                    Published::Whole { engine: blob.b3, build_key: sidecar.build_key }
+                }
+                Ok(_) => broken("its engine file is not the one that its sidecar names", key),
+                Err(_) => broken("its engine file cannot be read", key),
+            }
+        }
+    }
+}
+
+/// Publishes an engine, unless it is in its place already. Gives how: `link` or `copy`.
+pub(super) fn publish(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    keyed: &Keyed,
+    model: &ModelRef,
+    toolchain: &ToolchainRef,
+    built: &BuiltRef,
+) -> Result<(Sidecar, &'static str), Diagnostic> {
+    let failed = |e: fs::Error| {
+        let help = if e.is_full() { "free some disk space" } else { "make the folder writable" };
+        Diagnostic::error("publish", format!("cannot publish `{}`: {e}", engine.name))
+            .help(format!("{help}, then run again: the engine is in the cache"))
+    };
+    let cache = |e: crate::cache::Error| cache_error(&e);
+    let record = ctx.cache.result("build", &keyed.build_key).map_err(cache)?;
+    let blob = ctx.cache.find(&built.engine).map_err(cache)?;
+    let (Some(record), Some(blob)) = (record, blob) else {
+        return Err(Diagnostic::error("engine-lost", format!("the cache lost the engine of `{}`", engine.name))
+            .help("run again: it is built anew"));
+    };
+    let sidecar = sidecar(engine, keyed, model, toolchain, built, &record.info);
+
+    let root = &ctx.manifest.root;
+    let _lock = lock(ctx).map_err(cache)?;
+    let (target, target_sidecar) = (engine_path(root, &engine.name), sidecar_path(root, &engine.name));
+    let folder = target.parent().unwrap_or(root);
+    fs::create_dir_all(folder).map_err(failed)?;
+    let temporary = folder.join(format!(".{}.engine.tmp", engine.name.target));
+    fs::remove_file(&temporary).map_err(failed)?;
+    let how = if fs::hard_link(&blob, &temporary).is_ok() {
+        "link"
+    } else {
+        if let Err(e) = fs::copy(&blob, &temporary).and_then(|()| fs::sync_file(&temporary)) {
+            let _ = fs::remove_file(&temporary);
+            return Err(failed(e));
+        }
+        "copy"
+    };
+    fs::rename(&temporary, &target).map_err(failed)?;
+    // Renaming one hard link over another of the same file does nothing, the temporary name
+    // included.
+    fs::remove_file(&temporary).map_err(failed)?;
+    let mut text = serde_json::to_vec_pretty(&sidecar).unwrap_or_default();
+    text.push(b'\n');
+    fs::write_atomic(&target_sidecar, &text).map_err(failed)?;
+    fs::sync_dir(folder).map_err(failed)?;
+    if how == "link"
+        && let Ok(stat) = fs::stat(&target)
+    {
+        ctx.cache.remember_digest(&target, &stat, &built.engine);
+    }
+    Ok((sidecar, how))
+}
+
+/// Held while engines are published or the lock file is written: one process at a time.
+pub(super) fn lock(ctx: &Context<'_>) -> Result<crate::cache::ActionLock, crate::cache::Error> {
+    let key = Preimage::new("publish").with("root", ctx.manifest.root.to_string_lossy().into_owned()).key();
+    ctx.cache.lock_action("publish", &key, &mut |_| {})
+}
+
+fn sidecar(
+    engine: &Engine,
+    keyed: &Keyed,
+    model: &ModelRef,
+    toolchain: &ToolchainRef,
+    built: &BuiltRef,
+    info: &serde_json::Value,
+) -> Sidecar {
+    let profiles = engine.profiles.iter().zip(&keyed.profiles).map(|(declared, resolved)| SidecarProfile {
+        name: declared.name.clone(),
+        shapes: resolved.shapes.clone(),
+        values: resolved.values.clone(),
+    });
+    let verdict = if engine.verify.is_some() { "skipped" } else { "none-declared" };
+    Sidecar {
+        format: FORMAT,
+        engine: engine.name.to_string(),
+        file: built.engine.clone(),
+        gpu: engine.target.gpu.clone(),
+        sms: engine.target.sms.iter().map(ToString::to_string).collect(),
+        runtime: crate::toolchain::required_runtime(toolchain.kind, &toolchain.version),
+        toolchain: toolchain.kind.name().to_owned(),
+        toolchain_version: toolchain.version.clone(),
+        bindings: info.get("bindings").cloned().unwrap_or_default(),
+        profiles: profiles.collect(),
+        model: model.digest,
+        prepared: keyed.prepared.digest,
+        prepare_key: keyed.prepare.key(),
+        build_key: keyed.build_key,
+        verdict: verdict.to_owned(),
+        class: "unverified".to_owned(),
+        hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),
+        tool: TOOL.to_owned(),
+    }
+}
+
+/// Engines that are published and that no manifest declares, relative to the project; ours alone,
+/// by their sidecars.
+#[must_use]
+pub fn orphans(root: &Path, engines: &[Engine]) -> Vec<PathBuf> {
+    let declared: std::collections::BTreeSet<PathBuf> =
+        engines.iter().map(|e| engine_path(root, &e.name)).collect();
+    let mut orphans = Vec::new();
+    for folder in fs::list(&root.join("engines")).unwrap_or_default() {
+        for file in fs::list(&folder).unwrap_or_default() {
+            let is_engine = file.extension().is_some_and(|e| e == "engine");
+            if is_engine && !declared.contains(&file) && read_sidecar(&file.with_extension("json")).is_some() {
+                orphans.push(file.strip_prefix(root).unwrap_or(&file).to_owned());
+            }
+        }
+    }
+    orphans
+}
+
+/// Removes what a killed process left in `engines/`. The caller holds the [`lock`].
+pub(super) fn sweep(root: &Path) {
+    for folder in fs::list(&root.join("engines")).unwrap_or_default() {
+        for file in fs::list(&folder).unwrap_or_default() {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with('.') && (name.ends_with(".engine.tmp") || name.starts_with(".tmp-")) {
+                let _ = fs::remove_file(&file);
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `apply`: from the plan to published engines, recorded.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::context::Context;
+use super::events::Event;
+use super::gather::{Gathered, gather};
+use super::publish::{self, Sidecar};
+use super::scheduler::{self, Job};
+use super::sources::millis;
+use super::execute;
+use crate::cache;
+use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
+use crate::fs;
+use crate::manifest::Engine;
+use crate::plan::{Action, BuiltRef, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Reason, source_id};
+
+/// What became of one engine.
+#[derive(Debug, Clone)]
+pub struct EngineOutcome {
+    /// The engine.
+    pub engine: String,
+    /// What was planned for it.
+    pub action: Action,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of an engine.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// It is published.
+    Done {
+        /// Size in bytes.
+        size: u64,
+        /// How long its build took, in ms, whenever that was.
+        build_ms: u64,
+    },
+    /// It failed; what was published before stays.
+    Failed(Vec<Diagnostic>),
+    /// The run was stopped before it was done.
+    Cancelled,
+}
+
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct RunSummary {
+    /// Every engine asked for.
+    pub engines: Vec<EngineOutcome>,
+    /// Worth knowing.
+    pub warnings: Vec<Diagnostic>,
+    /// How long the run took, in ms.
+    pub ms: u64,
+}
+
+/// The run as a whole could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+    /// A file of the project cannot be written.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+}
+
+/// Builds and publishes these engines.
+///
+/// # Errors
+/// The cache or the lock file cannot be used at all. An engine that fails is an outcome.
+pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunSummary, RunError> {
+    let started = Instant::now();
+    let gathered = gather(ctx, engines)?;
+    for planned in &gathered.planned {
+        ctx.events.event(&Event::Planned {
+            engine: planned.name.to_string(),
+            action: planned.action,
+            reasons: planned.reasons.clone(),
+        });
+    }
+    let results = carry_out(ctx, engines, &gathered);
+    let mut warnings = gathered.warnings.clone();
+    finish(ctx, &gathered, &results, prune, &mut warnings)?;
+    ctx.cache.flush()?;
+    let outcomes = gathered.planned.iter().map(|planned| outcome(planned, &results));
+    Ok(RunSummary { engines: outcomes.collect(), warnings, ms: millis(started.elapsed()) })
+}
+
+/// What became of an engine that there was work for, and that was begun.
+type Results = BTreeMap<String, Result<(Option<Sidecar>, BuiltRef), Vec<Diagnostic>>>;
+
+/// All that one key is for: engines with equal inputs are built once.
+struct Group<'a> {
+    members: Vec<(&'a Engine, &'a Planned)>,
+}
+
+fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Results {
+    let mut groups: BTreeMap<Digest, Group<'_>> = BTreeMap::new();
+    let mut results = Results::new();
+    for (engine, planned) in engines.iter().copied().zip(&gathered.planned) {
+        match (&planned.keyed, planned.action) {
+            (Some(keyed), Action::Build | Action::Rebuild | Action::Publish) => {
+                let group = groups.entry(keyed.build_key).or_insert(Group { members: Vec::new() });
+                group.members.push((engine, planned));
+            }
+            (_, Action::Error) => {
+                results.insert(planned.name.to_string(), Err(planned.errors.clone()));
+            }
+            _ => {}
+        }
+    }
+    let results = Mutex::new(results);
+    // The longest first, as far as it can be told: two long builds at the end run side by side.
+    let mut jobs: Vec<Job<Group<'_>>> = groups.into_values().map(|work| Job { memory: memory(&work), work }).collect();
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.memory));
+    scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |group| {
+        let done = build_and_publish(ctx, gathered, &group);
+        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(done);
+    });
+    results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn memory(group: &Group<'_>) -> u64 {
+    let builds = group.members.iter().filter(|(_, p)| p.built.is_none());
+    builds.filter_map(|(_, p)| p.keyed.as_deref()).map(execute::memory_estimate).max().unwrap_or(0)
+}
+
+fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) -> Results {
+    let names: Vec<String> = group.members.iter().map(|(e, _)| e.name.to_string()).collect();
+    let mut built: Option<Result<BuiltRef, Vec<Diagnostic>>> =
+        group.members.iter().find_map(|(_, p)| p.built.clone()).map(Ok);
+    let mut results = Results::new();
+    for (engine, planned) in &group.members {
+        let (Some(keyed), Some(toolchain), Some(model)) = (
+            &planned.keyed,
+            gathered.toolchains.get(&engine.target.toolchain),
+            gathered.models.get(&engine.source),
+        ) else {
+            continue; // Planned from facts that are in `gathered`, so that they are there.
+        };
+        let built = built.get_or_insert_with(|| execute::build(ctx, engine, &names, keyed, toolchain));
+        if ctx.cancel.is_cancelled() && built.is_err() {
+            continue; // Cancelled, not failed.
+        }
+        let result = built.clone().and_then(|built| {
+            unchanged(gathered, engine)?;
+            let (sidecar, how) = publish::publish(ctx, engine, keyed, model, toolchain, &built).map_err(|e| vec![e])?;
+            let path = publish::engine_path(&ctx.manifest.root, &engine.name);
+            let path = path.strip_prefix(&ctx.manifest.root).unwrap_or(&path).display().to_string();
+            ctx.events.event(&Event::Published { engine: engine.name.to_string(), path, how: how.to_owned() });
+            Ok((Some(sidecar), built))
+        });
+        results.insert(engine.name.to_string(), result);
+    }
+    results
+}
+
+/// An engine is published only if its source is still what it was built from.
+fn unchanged(gathered: &Gathered, engine: &Engine) -> Result<(), Vec<Diagnostic>> {
+    for (file, stat) in gathered.files.get(&engine.source).into_iter().flatten() {
+        if fs::stat(file).ok().as_ref() != Some(stat) {
+            return Err(vec![
+                Diagnostic::error(
+                    "source-changed",
+                    format!("`{}` changed while `{}` was built", file.display(), engine.name),
+                )
+                .in_file(file)
+                .help("the engine of the old content is in the cache and was not published; run again"),
+            ]);
+        }
+    }
+    Ok(())
+}
+
+fn outcome(planned: &Planned, results: &Results) -> EngineOutcome {
+    let engine = planned.name.to_string();
+    let outcome = match (results.get(&engine), &planned.built, planned.action) {
+        (Some(Ok((_, built))), _, _) | (None, Some(built), Action::UpToDate) => {
+            Outcome::Done { size: built.engine.size, build_ms: built.duration_ms }
+        }
+        (Some(Err(errors)), _, _) => Outcome::Failed(errors.clone()),
+        (None, None, Action::UpToDate) => Outcome::Done { size: 0, build_ms: 0 },
+        (None, _, _) => Outcome::Cancelled,
+    };
+    EngineOutcome { engine, action: planned.action, reasons: planned.reasons.clone(), outcome }
+}
+
+/// The lock file, and what is to be removed.
+fn finish(
+    ctx: &Context<'_>,
+    gathered: &Gathered,
+    results: &Results,
+    prune: bool,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(), RunError> {
+    let root = &ctx.manifest.root;
+    let orphans = if prune { publish::orphans(root, &ctx.manifest.engines) } else { Vec::new() };
+    let path = root.join(LOCK_FILE_NAME);
+    let mut lock = ctx.lock.clone();
+    update(ctx, gathered, results, &mut lock);
+    if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
+        return Ok(()); // A run without work writes nothing.
+    }
+    let _held = publish::lock(ctx)?;
+    publish::sweep(root);
+    // Another run may have written its blocks meanwhile.
+    let mut lock = match fs::read_to_string(&path).ok().map(|text| Lock::parse(&text)) {
+        Some(Ok(lock)) => lock,
+        _ => ctx.lock.clone(),
+    };
+    update(ctx, gathered, results, &mut lock);
+    let text = lock.render();
+    if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
+        fs::write_atomic(&path, text.as_bytes())?;
+    }
+    for orphan in orphans {
+        let file = root.join(&orphan);
+        fs::remove_file(&file)?;
+        fs::remove_file(&file.with_extension("json"))?;
+        if let Some(folder) = file.parent() {
+            fs::remove_dir_if_empty(folder);
+        }
+        warnings.push(Diagnostic {
+            level: crate::diagnostic::Level::Note,
+            ..Diagnostic::error("pruned", format!("removed `{}`, which no manifest declares", orphan.display()))
+        });
+    }
+    Ok(())
+}
+
+fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
+    gathered.locked_sources.iter().cloned().for_each(|block| lock.set_source(block));
+    gathered.locked_toolchains.iter().cloned().for_each(|block| lock.set_toolchain(block));
+    for (name, result) in results {
+        if let Ok((Some(sidecar), built)) = result {
+            lock.set_engine(LockedEngine {
+                name: name.clone(),
+                model: sidecar.model,
+                prepare: sidecar.prepare_key,
+                prepared: sidecar.prepared,
+                build: sidecar.build_key,
+                b3: built.engine.b3,
+                sha256: built.engine.sha256.clone().unwrap_or_default(),
+                size: built.engine.size,
+                class: sidecar.class.clone(),
+                verdict: sidecar.verdict.clone(),
+            });
+        }
+    }
+    let declared: std::collections::BTreeSet<String> =
+        ctx.manifest.engines.iter().map(|e| e.name.to_string()).collect();
+    let sources: std::collections::BTreeSet<String> =
+        ctx.manifest.engines.iter().map(|e| source_id(&e.source, &ctx.manifest.root)).collect();
+    lock.keep(|source| sources.contains(source), |engine| declared.contains(engine));
+}

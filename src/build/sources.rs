@@ -1,0 +1,259 @@
+//! Sources: located, digested, and read into their canonical form by a worker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::context::{Context, READ_TIMEOUT, TOOL};
+use super::events::Event;
+use super::failure::Failure;
+use super::scheduler::{self, Job};
+use crate::cache::{self, Record};
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Blob, Digest, Preimage};
+use crate::fs;
+use crate::manifest::Source;
+use crate::onnx::Summary;
+use crate::plan::{LockedSource, ModelRef, SourceFact, keys, source_id};
+use crate::source;
+use crate::worker::Limits;
+use crate::worker::protocol::{Canonicalized, Request, Response};
+
+/// A source and what came of it.
+pub(super) struct Read {
+    /// What planning sees.
+    pub(super) fact: SourceFact,
+    /// Its block in the lock file.
+    pub(super) locked: Option<LockedSource>,
+    /// Every file that was read, with what it was then.
+    pub(super) files: Vec<(PathBuf, fs::Stat)>,
+    /// Worth knowing.
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+impl Read {
+    fn bad(errors: Vec<Diagnostic>) -> Read {
+        Read { fact: SourceFact::Bad(errors), locked: None, files: Vec::new(), warnings: Vec::new() }
+    }
+}
+
+/// What the record of an `externals` action tells.
+#[derive(Serialize, Deserialize)]
+struct Externals {
+    /// Where external data lies, relative to the folder of the model file.
+    locations: Vec<PathBuf>,
+}
+
+/// What the record of a `canonicalize` action tells.
+#[derive(Serialize, Deserialize)]
+struct Canonical {
+    summary: Summary,
+    notes: Vec<String>,
+}
+
+/// Reads sources, several at a time.
+pub(super) fn read_all(ctx: &Context<'_>, sources: BTreeSet<Source>) -> BTreeMap<Source, Read> {
+    let results = Mutex::new(BTreeMap::new());
+    let jobs = sources.into_iter().map(|work| Job { work, memory: 0 }).collect();
+    scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |source| {
+        let read = read(ctx, &source).unwrap_or_else(Read::bad);
+        if matches!(read.fact, SourceFact::Bad(_)) {
+            ctx.events.event(&Event::SourceFailed { source: source_id(&source, &ctx.manifest.root) });
+        }
+        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(source, read);
+    });
+    results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
+    let id = source_id(source, &ctx.manifest.root);
+    let locked = ctx.lock.source(&id);
+    let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
+    let located = match source::locate(source, &ctx.cache, &pins, &ctx.source) {
+        Ok(located) => located,
+        Err(e) if e.needs_network() => {
+            return Ok(Read { fact: SourceFact::NotFetched, ..Read::bad(Vec::new()) });
+        }
+        Err(e) => return Err(vec![source_error(&e)]),
+    };
+    let path = located.path;
+    let (file, stat) = ctx.cache.file_digest(&path).map_err(|e| vec![cache_error(&e)])?;
+    let (model, notes, files, raw) = match known(ctx, &path, &file, stat).map_err(|e| vec![cache_error(&e)])? {
+        Some(known) => known,
+        None => run_worker(ctx, &id, &path, &file, stat)?,
+    };
+    let block = LockedSource {
+        source: id,
+        model: model.digest,
+        raw,
+        packages: located.pins.into_iter().map(|pin| (pin.file_name, pin.sha256)).collect(),
+    };
+    let warnings =
+        notes.into_iter().map(|note| Diagnostic::warning("model-note", note).in_file(&path)).collect();
+    Ok(Read {
+        fact: SourceFact::AtHand { path, model: Box::new(model) },
+        locked: Some(block),
+        files,
+        warnings,
+    })
+}
+
+type Known = (ModelRef, Vec<String>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
+
+/// The canonical form, if these very files were read before.
+fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<Option<Known>, cache::Error> {
+    let Some(record) = ctx.cache.result("externals", &keys::externals(&file.b3).key())? else { return Ok(None) };
+    let Ok(externals) = serde_json::from_value::<Externals>(record.info) else { return Ok(None) };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut files = vec![(path.to_owned(), stat)];
+    let mut raw = vec![file.b3];
+    for location in externals.locations {
+        let external = folder.join(location);
+        match ctx.cache.file_digest(&external) {
+            Ok((blob, stat)) => {
+                files.push((external, stat));
+                raw.push(blob.b3);
+            }
+            // The reader finds the words for what is wrong with it.
+            Err(_) => return Ok(None),
+        }
+    }
+    let Some(record) = ctx.cache.result("canonicalize", &keys::canonicalize(&raw).key())? else { return Ok(None) };
+    Ok(model_ref(&record).map(|(model, notes)| (model, notes, files, raw)))
+}
+
+fn model_ref(record: &Record) -> Option<(ModelRef, Vec<String>)> {
+    let graph = record.outputs.get("graph")?.clone();
+    let weights = record.outputs.get("weights").cloned();
+    let tensors = record.outputs.get("tensors")?.clone();
+    let Canonical { summary, notes } = serde_json::from_value(record.info.clone()).ok()?;
+    let digest = keys::model_digest(&graph.b3, weights.as_ref().map(|w| &w.b3));
+    Some((ModelRef { digest, graph, weights, tensors, summary }, notes))
+}
+
+/// The model behind a digest, if this cache holds it.
+pub(super) fn by_digest(ctx: &Context<'_>, model: &Digest) -> Option<ModelRef> {
+    let record = ctx.cache.result("model", &model_key(model).key()).ok()??;
+    model_ref(&record).map(|(model, _)| model)
+}
+
+fn model_key(model: &Digest) -> Preimage {
+    Preimage::new("model").with("digest", model)
+}
+
+fn run_worker(
+    ctx: &Context<'_>,
+    id: &str,
+    path: &Path,
+    file: &Blob,
+    stat: fs::Stat,
+) -> Result<Known, Vec<Diagnostic>> {
+    ctx.events.event(&Event::SourceStarted { source: id.to_owned() });
+    let started = Instant::now();
+    let job = ctx.cache.job_dir().map_err(|e| vec![cache_error(&e)])?;
+    let request = Request::Canonicalize { source: path.to_owned() };
+    let limits = Limits { timeout: READ_TIMEOUT, memory: None, env: Vec::new() };
+    let outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
+    let done = match outcome {
+        Ok(outcome) => match outcome.response {
+            Response::Canonicalized(done) => done,
+            Response::Refused(refusal) => return Err(refusal.into_diagnostics(path)),
+            other => return Err(vec![unexpected(path, &other)]),
+        },
+        Err(error) => {
+            return Err(vec![
+                Failure::of_worker(error).diagnostic(&format!("reading `{}`", path.display())).in_file(path),
+            ]);
+        }
+    };
+    let known = record(ctx, job.path(), path, file, stat, *done, started.elapsed())?;
+    ctx.events.event(&Event::SourceRead { source: id.to_owned(), ms: millis(started.elapsed()) });
+    Ok(known)
+}
+
+fn unexpected(path: &Path, response: &Response) -> Diagnostic {
+    Diagnostic::error("worker-garbage", format!("the worker's answer makes no sense: {response:?}")).in_file(path)
+}
+
+/// Puts what the worker made into the cache, if the files are still what was digested.
+fn record(
+    ctx: &Context<'_>,
+    job: &Path,
+    path: &Path,
+    file: &Blob,
+    stat: fs::Stat,
+    done: Canonicalized,
+    took: Duration,
+) -> Result<Known, Vec<Diagnostic>> {
+    let cache = |e: cache::Error| vec![cache_error(&e)];
+    let changed = |changed: &Path| {
+        vec![
+            Diagnostic::error("source-changed", format!("`{}` changed while it was read", changed.display()))
+                .in_file(changed)
+                .help("nothing was recorded; run again when nobody writes to it"),
+        ]
+    };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut raw = vec![file.b3];
+    let mut locations = Vec::new();
+    for (i, (name, read_stat)) in done.files.iter().enumerate() {
+        if i == 0 {
+            if *read_stat != stat {
+                return Err(changed(path));
+            }
+            continue;
+        }
+        let (blob, now) = ctx.cache.file_digest(name).map_err(cache)?;
+        if now != *read_stat {
+            return Err(changed(name));
+        }
+        raw.push(blob.b3);
+        locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
+    }
+
+    let mut outputs = BTreeMap::new();
+    let mut adopt = |output: &str, file: &str| -> Result<(), Vec<Diagnostic>> {
+        let blob = ctx.cache.adopt(&job.join(file), false).map_err(cache)?;
+        outputs.insert(output.to_owned(), blob);
+        Ok(())
+    };
+    adopt("graph", "model.onnx")?;
+    adopt("tensors", "tensors.json")?;
+    if done.has_weights {
+        adopt("weights", "weights.bin")?;
+    }
+    let info = serde_json::json!(Canonical { summary: done.summary, notes: done.notes });
+    let put = |preimage: Preimage, outputs: BTreeMap<String, Blob>, info: serde_json::Value| {
+        let (key, action) = (preimage.key(), preimage.action.clone());
+        let tool = TOOL.to_owned();
+        let record = Record { preimage, key, outputs, info, duration_ms: millis(took), tool };
+        ctx.cache.put_result(&action, &record).map_err(cache)
+    };
+    let files = done.files;
+    let recorded = put(keys::canonicalize(&raw), outputs, info)?;
+    let Some((model, notes)) = model_ref(&recorded) else {
+        return Err(vec![Diagnostic::error("cache", "the cache holds a record that makes no sense").in_file(path)]);
+    };
+    put(model_key(&model.digest), recorded.outputs, recorded.info)?;
+    put(keys::externals(&file.b3), BTreeMap::new(), serde_json::json!(Externals { locations }))?;
+    Ok((model, notes, files, raw))
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn cache_error(error: &cache::Error) -> Diagnostic {
+    let mut diagnostic = Diagnostic::error(error.code(), error.to_string());
+    diagnostic.help = error.help();
+    diagnostic
+}
+
+fn source_error(error: &source::Error) -> Diagnostic {
+    let mut diagnostic = Diagnostic::error(error.code(), error.to_string());
+    diagnostic.help = error.help();
+    diagnostic
+}

@@ -1,0 +1,138 @@
+//! The command line as written.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Infrastructure as code for NVIDIA TensorRT engines.
+///
+/// Manifests in `manifests/` declare models, GPU targets and build options; enginewright builds
+/// what changed, and says why.
+#[derive(Debug, Parser)]
+#[command(name = "enginewright", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 done; 1 an engine failed; 2 --detailed-exitcode found work; 3 bad manifest,\n\
+                        model or lock file; 4 nothing could start; 64 bad command line; 130, 143 stopped by a signal.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// Run as if started in DIR [default: the nearest folder above with `manifests/`]
+    #[arg(short = 'C', global = true, value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
+    /// The cache [default: `cache/` in the project]
+    #[arg(long, global = true, value_name = "DIR", env = "ENGINEWRIGHT_CACHE")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// How to print data
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: FormatArg,
+    /// When to use colours; NO_COLOR is respected
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: ColorArg,
+    /// Print errors and data only
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArg {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorArg {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what would be done, and why
+    #[command(after_help = "Example: enginewright plan 'magika@*' --detailed-exitcode")]
+    Plan(PlanArgs),
+    /// Build what changed, and publish it below `engines/`
+    #[command(after_help = "Example: enginewright apply -j 2 encoder@rtx-3090")]
+    Apply(ApplyArgs),
+    /// Show what is published, and if it is current
+    #[command(after_help = "Example: enginewright status --format json")]
+    Status(EngineArgs),
+    /// Show the inputs of an engine's build, and what differs from its last build
+    #[command(after_help = "Example: enginewright why encoder@rtx-3090")]
+    Why {
+        /// The engine: MODEL[.VARIANT]@TARGET
+        engine: String,
+    },
+    /// Show the log of an engine's build, or of its last failure
+    #[command(after_help = "Example: enginewright log encoder@rtx-3090")]
+    Log {
+        /// The engine: MODEL[.VARIANT]@TARGET
+        engine: String,
+        /// Show the last failure, even if there is a build
+        #[arg(long)]
+        failure: bool,
+    },
+    /// List or fetch toolchains
+    #[command(subcommand, after_help = "Example: enginewright toolchain fetch rtx")]
+    Toolchain(ToolchainCommand),
+    /// Run the request of a failed build again
+    #[command(after_help = "Example: enginewright replay cache/v1/failures/ID")]
+    Replay {
+        /// A folder below `failures/` of the cache
+        bundle: PathBuf,
+        /// Wall-clock limit in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+        timeout: u64,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct EngineArgs {
+    /// MODEL, MODEL@TARGET or globs of them [default: all]
+    #[arg(value_name = "ENGINE")]
+    pub(super) engines: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineArgs,
+    /// Exit with 2 if there is work to do
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+    /// Fetch sources and toolchains that are not here yet
+    #[arg(long)]
+    pub(super) fetch: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineArgs,
+    /// How many builds at once [default: one per core, as memory allows]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) jobs: Option<u16>,
+    /// Remove published engines that no manifest declares any more
+    #[arg(long)]
+    pub(super) prune: bool,
+    /// Use no network: fail where something must be fetched
+    #[arg(long)]
+    pub(super) offline: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ToolchainCommand {
+    /// List the toolchains that the manifests declare
+    List,
+    /// Fetch toolchains into the cache
+    Fetch {
+        /// Names of toolchains [default: all that engines use]
+        names: Vec<String>,
+    },
+}

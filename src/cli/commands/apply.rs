@@ -1,0 +1,118 @@
+//! `enginewright apply`
+
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use super::super::args::ApplyArgs;
+use super::super::exit::{self, Failed};
+use super::super::progress::Progress;
+use super::super::settings::{Format, Settings};
+use super::super::{output, render};
+use super::plan::reasons_json;
+use super::{distinct, print_warnings};
+use crate::build::{self, EngineOutcome, Outcome, RunSummary};
+use crate::diagnostic::Diagnostic;
+use crate::plan::Action;
+use crate::source::Network;
+
+pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
+    let project = settings.project()?;
+    let engines = project.select(&args.engines.engines)?;
+    #[expect(clippy::disallowed_methods, reason = "cli is where the clock is read")]
+    let now = SystemTime::now();
+    let progress = Progress::new(settings, project.cache.start_run(now).ok());
+    let network = if args.offline { Network::Deny } else { Network::Allow };
+    let ctx = settings.context(&project, network, args.jobs, &progress)?;
+    let summary = build::apply(&ctx, &engines, args.prune)?;
+
+    let failures = distinct(summary.engines.iter().flat_map(|e| match &e.outcome {
+        Outcome::Failed(errors) => errors.as_slice(),
+        _ => &[],
+    }));
+    let cache_warnings = ctx.cache.take_warnings();
+    match settings.format {
+        Format::Json => output::json(&as_json(&summary, &project.warnings, &failures, &cache_warnings)),
+        Format::Text => {
+            print_warnings(settings, &project.warnings, &summary.warnings, cache_warnings);
+            render::print(settings, &failures);
+            output::stdout(&text(&summary));
+        }
+    }
+    let done = |e: &EngineOutcome| matches!(e.outcome, Outcome::Done { .. });
+    Ok(if summary.engines.iter().all(done) { exit::DONE } else { exit::FAILED })
+}
+
+/// A table of what was done, and a count.
+fn text(summary: &RunSummary) -> String {
+    let worked = |e: &&EngineOutcome| {
+        e.action != Action::UpToDate || !matches!(e.outcome, Outcome::Done { .. })
+    };
+    let rows: Vec<Vec<String>> = summary.engines.iter().filter(worked).map(row).collect();
+    let (total, time) = (summary.engines.len(), output::duration(summary.ms));
+    if rows.is_empty() {
+        return match total {
+            0 => "no engines are declared\n".to_owned(),
+            _ => format!("nothing to do: {} up to date ({time})\n", output::count(total, "engine")),
+        };
+    }
+    let failed = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Failed(_))).count();
+    let stopped = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Cancelled)).count();
+    let mut counts = vec![format!("{} of {} ready", total - failed - stopped, output::count(total, "engine"))];
+    counts.extend((failed > 0).then(|| format!("{failed} failed")));
+    counts.extend((stopped > 0).then(|| format!("{stopped} not done")));
+    let table = output::table(&["RESULT", "ENGINE", "SIZE", "BUILD TIME", "WHY"], &rows);
+    format!("{table}\n{} in {time}\n", counts.join(", "))
+}
+
+fn row(engine: &EngineOutcome) -> Vec<String> {
+    let (result, size, time) = match &engine.outcome {
+        Outcome::Done { size, build_ms } => {
+            let result = match engine.action {
+                Action::Build => "built",
+                Action::Rebuild => "rebuilt",
+                _ => "published",
+            };
+            (result, output::size(*size), output::duration(*build_ms))
+        }
+        Outcome::Failed(_) => ("failed", String::new(), String::new()),
+        Outcome::Cancelled => ("not done", String::new(), String::new()),
+    };
+    let why = match &engine.outcome {
+        Outcome::Failed(errors) => errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"),
+        _ => engine.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    };
+    vec![result.to_owned(), engine.engine.clone(), size, time, why]
+}
+
+fn as_json(
+    summary: &RunSummary,
+    warnings: &[Diagnostic],
+    failures: &[Diagnostic],
+    cache_warnings: &[String],
+) -> serde_json::Value {
+    let engines = summary.engines.iter().map(|engine| {
+        let (outcome, size, build_ms, errors) = match &engine.outcome {
+            Outcome::Done { size, build_ms } => ("done", Some(size), Some(build_ms), Vec::new()),
+            Outcome::Failed(errors) => ("failed", None, None, errors.iter().map(render::json).collect()),
+            Outcome::Cancelled => ("not-done", None, None, Vec::new()),
+        };
+        json!({
+            "engine": engine.engine,
+            "action": engine.action,
+            "reasons": reasons_json(&engine.reasons),
+            "outcome": outcome,
+            "size": size,
+            "build_ms": build_ms,
+            "errors": errors,
+        })
+    });
+    let diagnostics = failures.iter().chain(warnings).chain(&summary.warnings);
+    json!({
+        "format": output::JSON_FORMAT,
+        "engines": engines.collect::<Vec<_>>(),
+        "ms": summary.ms,
+        "diagnostics": diagnostics.map(render::json).collect::<Vec<_>>(),
+        "cache_warnings": cache_warnings,
+    })
+}

@@ -1,0 +1,51 @@
+//! The commands: each from settings and arguments to an exit code.
+
+mod apply;
+mod log;
+mod plan;
+mod replay;
+mod status;
+mod toolchain;
+mod why;
+
+use super::args::Command;
+use super::exit::Failed;
+use super::render;
+use super::settings::{Format, Settings};
+use crate::build::Gathered;
+use crate::diagnostic::Diagnostic;
+
+pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
+    match command {
+        Command::Plan(args) => plan::run(settings, &args),
+        Command::Apply(args) => apply::run(settings, &args),
+        Command::Status(args) => status::run(settings, &args),
+        Command::Why { engine } => why::run(settings, &engine),
+        Command::Log { engine, failure } => log::run(settings, &engine, failure),
+        Command::Toolchain(command) => toolchain::run(settings, &command),
+        Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),
+    }
+}
+
+/// Diagnostics of all engines, each said once although several engines may share it.
+fn distinct<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<Diagnostic> {
+    let mut seen: Vec<Diagnostic> = Vec::new();
+    for diagnostic in diagnostics {
+        if !seen.contains(diagnostic) {
+            seen.push(diagnostic.clone());
+        }
+    }
+    seen
+}
+
+/// Prints what is worth knowing of the manifests, the plan and the cache, as text.
+fn print_warnings(settings: &Settings, manifest: &[Diagnostic], gathered: &[Diagnostic], cache: Vec<String>) {
+    if settings.format == Format::Text {
+        let cache: Vec<Diagnostic> = cache.into_iter().map(|w| Diagnostic::warning("cache", w)).collect();
+        render::print(settings, &distinct(manifest.iter().chain(gathered).chain(&cache)));
+    }
+}
+
+fn errors_of(gathered: &Gathered) -> Vec<Diagnostic> {
+    distinct(gathered.planned.iter().flat_map(|p| &p.errors))
+}

@@ -1,0 +1,58 @@
+//! `enginewright why`
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::super::exit::{self, Failed};
+use super::super::progress::Progress;
+use super::super::settings::{Format, Settings};
+use super::super::{output, render};
+use super::plan::reasons_json;
+use crate::build;
+use crate::plan::{self, Action};
+use crate::source::Network;
+
+pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
+    let project = settings.project()?;
+    let engine = project.engine(engine)?;
+    let progress = Progress::new(settings, None);
+    let ctx = settings.context(&project, Network::Deny, None, &progress)?;
+    let gathered = build::gather(&ctx, &[engine])?;
+    ctx.cache.flush()?;
+    let planned = &gathered.planned[0];
+    if !planned.errors.is_empty() {
+        return Err(Failed { code: exit::INVALID, diagnostics: planned.errors.clone() });
+    }
+    if settings.format == Format::Json {
+        output::json(&json!({
+            "format": output::JSON_FORMAT,
+            "engine": planned.name.to_string(),
+            "action": planned.action,
+            "reasons": reasons_json(&planned.reasons),
+            "build": planned.keyed.as_ref().map(|k| &k.build),
+            "build_key": planned.keyed.as_ref().map(|k| k.build_key),
+            "prepare": planned.keyed.as_ref().map(|k| &k.prepare),
+            "prepare_key": planned.keyed.as_ref().map(|k| k.prepare.key()),
+            "diagnostics": gathered.warnings.iter().map(render::json).collect::<Vec<_>>(),
+        }));
+        return Ok(exit::DONE);
+    }
+    let mut text = format!("{}: {}\n", planned.name, planned.action.name());
+    if planned.action == Action::UpToDate {
+        text += "  the published engine was built from these very inputs\n";
+    }
+    for reason in &planned.reasons {
+        let _ = writeln!(text, "  {reason}");
+    }
+    if let Some(keyed) = &planned.keyed {
+        for (preimage, key) in [(&keyed.prepare, keyed.prepare.key()), (&keyed.build, keyed.build_key)] {
+            let _ = writeln!(text, "\n{} key {key}", preimage.action);
+            let rows: Vec<Vec<String>> =
+                plan::fields(preimage).into_iter().map(|(name, value)| vec![format!("  {name}"), value]).collect();
+            text += &output::table(&["  FIELD", "VALUE"], &rows);
+        }
+    }
+    output::stdout(&text);
+    Ok(exit::DONE)
+}

@@ -1,0 +1,112 @@
+//! Diagnostics as text with underlined source, and as JSON.
+
+use std::path::Path;
+
+use annotate_snippets::{AnnotationKind, Group, Level as Mark, Origin as MarkOrigin, Renderer, Snippet};
+
+use super::output;
+use super::settings::Settings;
+use crate::diagnostic::{Diagnostic, Level, Origin, Place};
+
+/// Prints diagnostics to stderr, and a count.
+pub(super) fn print(settings: &Settings, diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        if settings.quiet && diagnostic.level != Level::Error {
+            continue;
+        }
+        output::stderr(&text(diagnostic, settings.color, settings.root.as_deref()));
+    }
+}
+
+/// One diagnostic as text, with an empty line after it. Paths are shown relative to `root`.
+pub(super) fn text(diagnostic: &Diagnostic, color: bool, root: Option<&Path>) -> String {
+    let level = match diagnostic.level {
+        Level::Error => Mark::ERROR,
+        Level::Warning => Mark::WARNING,
+        Level::Note => Mark::NOTE,
+    };
+    let mut group: Group<'_> =
+        level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_ref()).into_group();
+    match &diagnostic.place {
+        Some(Place::Text(origin)) => {
+            let label = (!diagnostic.label.is_empty()).then_some(diagnostic.label.as_str());
+            group = group.element(snippet(origin, AnnotationKind::Primary, label, root));
+        }
+        Some(Place::File(file)) => group = group.element(MarkOrigin::path(show(file, root))),
+        Some(Place::Node { file, node, op }) => {
+            group = group.element(MarkOrigin::path(format!("{}: node `{node}` ({op})", show(file, root))));
+        }
+        None => {}
+    }
+    for (place, label) in &diagnostic.related {
+        if let Place::Text(origin) = place {
+            group = group.element(snippet(origin, AnnotationKind::Context, Some(label.as_str()), root));
+        }
+    }
+    for note in &diagnostic.notes {
+        group = group.element(Mark::NOTE.message(note.as_str()));
+    }
+    for help in &diagnostic.help {
+        group = group.element(Mark::HELP.message(help.as_str()));
+    }
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    format!("{}\n\n", renderer.render(&[group]))
+}
+
+fn snippet<'a>(
+    origin: &'a Origin,
+    kind: AnnotationKind,
+    label: Option<&'a str>,
+    root: Option<&Path>,
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let text = origin.file.text.as_str();
+    // A span never ends inside a character or beyond the text, whatever made it.
+    let clamp = |mut at: usize| {
+        at = at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (clamp(origin.start), clamp(origin.end.max(origin.start)));
+    Snippet::source(text)
+        .path(show(&origin.file.path, root))
+        .annotation(kind.span(start..end).label(label))
+}
+
+fn show(path: &Path, root: Option<&Path>) -> String {
+    root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path).display().to_string()
+}
+
+/// One diagnostic as JSON.
+pub(super) fn json(diagnostic: &Diagnostic) -> serde_json::Value {
+    let related: Vec<_> = diagnostic
+        .related
+        .iter()
+        .map(|(p, label)| serde_json::json!({ "place": place(p), "label": label }))
+        .collect();
+    serde_json::json!({
+        "code": diagnostic.code,
+        "level": diagnostic.level,
+        "message": diagnostic.message,
+        "place": diagnostic.place.as_ref().map(place),
+        "label": diagnostic.label,
+        "related": related,
+        "notes": diagnostic.notes,
+        "help": diagnostic.help,
+    })
+}
+
+fn place(place: &Place) -> serde_json::Value {
+    match place {
+        Place::Text(origin) => {
+            let (line, column) = origin.line_column();
+            serde_json::json!({
+                "file": origin.file.path, "line": line, "column": column,
+                "start": origin.start, "end": origin.end,
+            })
+        }
+        Place::File(file) => serde_json::json!({ "file": file }),
+        Place::Node { file, node, op } => serde_json::json!({ "file": file, "node": node, "op": op }),
+    }
+}

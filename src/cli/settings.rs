@@ -1,0 +1,278 @@
+//! Arguments, environment and machine, resolved once.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::args::{ColorArg, FormatArg, Global};
+use super::exit::{self, Failed};
+use crate::build::{Context, Sink};
+use crate::cache::Cache;
+use crate::diagnostic::Diagnostic;
+use crate::fs;
+use crate::manifest::{self, Engine, Manifest};
+use crate::plan::{LOCK_FILE_NAME, Lock, LockError};
+use crate::source;
+use crate::worker::{CancelToken, Client};
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+/// Everything that commands need to know of how they were started.
+pub(super) struct Settings {
+    pub(super) format: Format,
+    pub(super) color: bool,
+    pub(super) quiet: bool,
+    /// Is stderr a terminal, so that progress may move?
+    pub(super) live: bool,
+    /// The project root, if there is a project.
+    pub(super) root: Option<PathBuf>,
+    pub(super) cancel: CancelToken,
+    cache_dir: Option<PathBuf>,
+    signal: Arc<AtomicU8>,
+    env: Vec<(String, String)>,
+    started_in: PathBuf,
+}
+
+impl Settings {
+    pub(super) fn new(global: &Global) -> Result<Settings, Failed> {
+        let cannot = |message: String| Failed::new(exit::CANNOT_START, Diagnostic::error("start", message));
+        let here = std::env::current_dir().map_err(|e| cannot(format!("cannot tell the current folder: {e}")))?;
+        let started_in = match &global.directory {
+            Some(folder) => {
+                let folder = here.join(folder);
+                fs::canonicalize(&folder).map_err(|e| cannot(e.to_string()))?
+            }
+            None => here.clone(),
+        };
+        let root = match &global.directory {
+            // What is named is meant: no search above it.
+            Some(_) => fs::is_dir(&started_in.join("manifests")).then(|| started_in.clone()),
+            None => manifest::find_root(&started_in),
+        };
+        let env: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let var = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        let is_terminal = std::io::stderr().is_terminal() && var("TERM") != Some("dumb");
+        let color = match global.color {
+            ColorArg::Always => true,
+            ColorArg::Never => false,
+            ColorArg::Auto => is_terminal && var("NO_COLOR").is_none_or(str::is_empty),
+        };
+        let (cancel, signal) = (CancelToken::new(), Arc::new(AtomicU8::new(0)));
+        watch_signals(cancel.clone(), Arc::clone(&signal)).map_err(|e| cannot(format!("cannot watch signals: {e}")))?;
+        Ok(Settings {
+            format: if global.format == FormatArg::Json { Format::Json } else { Format::Text },
+            color,
+            quiet: global.quiet,
+            live: is_terminal && var("CI").is_none_or(str::is_empty) && !global.quiet,
+            root,
+            cancel,
+            cache_dir: global.cache_dir.as_ref().map(|dir| here.join(dir)),
+            signal,
+            started_in,
+            env,
+        })
+    }
+
+    /// The exit code of the signal that stopped the run, if one did.
+    pub(super) fn stopped_by(&self) -> Option<u8> {
+        Some(self.signal.load(Ordering::SeqCst)).filter(|code| *code != 0)
+    }
+
+    /// Loads the project: manifests, cache and lock file.
+    pub(super) fn project(&self) -> Result<Project, Failed> {
+        let Some(root) = &self.root else {
+            return Err(Failed::new(
+                exit::CANNOT_START,
+                Diagnostic::error(
+                    "no-project",
+                    format!("there is no `manifests/` in `{}` or above it", self.started_in.display()),
+                )
+                .help("make a folder `manifests` with a TOML file in it, or name the project with -C DIR"),
+            ));
+        };
+        let options = manifest::Options { env_roots: self.env_roots() };
+        let loaded = manifest::load(root, &options).map_err(|e| {
+            let mut diagnostic = Diagnostic::error("manifests", e.to_string());
+            diagnostic.help.push("manifests are the `*.toml` files below `manifests/`".to_owned());
+            Failed::new(exit::INVALID, diagnostic)
+        })?;
+        let Some(manifest) = loaded.manifest else {
+            return Err(Failed { code: exit::INVALID, diagnostics: loaded.diagnostics });
+        };
+        let cache_dir = self.cache_dir.clone().unwrap_or_else(|| root.join("cache"));
+        let cache = Cache::open(&cache_dir)?;
+        Ok(Project { manifest, warnings: loaded.diagnostics, cache, lock: read_lock(root)? })
+    }
+
+    /// The cache alone.
+    pub(super) fn cache(&self) -> Result<Cache, Failed> {
+        let folder = self.cache_dir.clone().or_else(|| self.root.as_ref().map(|r| r.join("cache")));
+        let Some(folder) = folder else {
+            let error = Diagnostic::error("no-project", "there is no project here, and no `--cache-dir`");
+            return Err(Failed::new(exit::CANNOT_START, error));
+        };
+        Ok(Cache::open(&folder)?)
+    }
+
+    /// The program as a worker.
+    pub(super) fn worker(&self) -> Result<Client, Failed> {
+        let program = std::env::current_exe().map_err(|e| {
+            Failed::new(exit::CANNOT_START, Diagnostic::error("start", format!("cannot find this program's own file: {e}")))
+        })?;
+        Ok(Client { program })
+    }
+
+    /// The context of a run.
+    pub(super) fn context<'a>(
+        &self,
+        project: &'a Project,
+        network: source::Network,
+        jobs: Option<u16>,
+        events: &'a dyn Sink,
+    ) -> Result<Context<'a>, Failed> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Context {
+            manifest: &project.manifest,
+            cache: project.cache.clone(),
+            worker: self.worker()?,
+            source: source::Settings {
+                network,
+                env: self.env.clone(),
+                timeout: Duration::from_secs(60 * 60),
+            },
+            lock: project.lock.clone(),
+            jobs: jobs.map_or(cores, usize::from),
+            memory: available_memory().unwrap_or(u64::MAX) / 10 * 9,
+            events,
+            cancel: self.cancel.clone(),
+        })
+    }
+
+    /// `ENGINEWRIGHT_ROOT_<NAME>`: folders of toolchains on this machine.
+    fn env_roots(&self) -> BTreeMap<String, PathBuf> {
+        let roots = self.env.iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix("ENGINEWRIGHT_ROOT_")?;
+            (!value.is_empty()).then(|| (name.to_owned(), PathBuf::from(value)))
+        });
+        roots.collect()
+    }
+}
+
+/// A project, loaded.
+pub(super) struct Project {
+    pub(super) manifest: Manifest,
+    pub(super) warnings: Vec<Diagnostic>,
+    pub(super) cache: Cache,
+    pub(super) lock: Lock,
+}
+
+impl Project {
+    /// The engines that these patterns name; all if there are none.
+    pub(super) fn select(&self, patterns: &[String]) -> Result<Vec<&Engine>, Failed> {
+        let engines = &self.manifest.engines;
+        if patterns.is_empty() {
+            return Ok(engines.iter().collect());
+        }
+        let mut selected = vec![false; engines.len()];
+        for pattern in patterns {
+            let glob = globset::Glob::new(pattern)
+                .map_err(|e| Failed::new(exit::USAGE, Diagnostic::error("engine", format!("bad pattern `{pattern}`: {}", e.kind()))))?
+                .compile_matcher();
+            let mut found = false;
+            for (engine, selected) in engines.iter().zip(&mut selected) {
+                let name = &engine.name;
+                let whole = name.to_string();
+                if [&whole, &name.model_and_variant(), &name.model].iter().any(|n| glob.is_match(n)) {
+                    *selected = true;
+                    found = true;
+                }
+            }
+            if !found {
+                return Err(Failed::new(exit::USAGE, no_such_engine(pattern, engines)));
+            }
+        }
+        Ok(engines.iter().zip(selected).filter(|(_, s)| *s).map(|(e, _)| e).collect())
+    }
+
+    /// The one engine of this name.
+    pub(super) fn engine(&self, name: &str) -> Result<&Engine, Failed> {
+        match self.select(&[name.to_owned()])?.as_slice() {
+            [engine] => Ok(engine),
+            several => {
+                let names: Vec<String> = several.iter().map(|e| format!("`{}`", e.name)).collect();
+                Err(Failed::new(
+                    exit::USAGE,
+                    Diagnostic::error("engine", format!("`{name}` is {} engines, one is expected", several.len()))
+                        .help(format!("name one of {}", names.join(", "))),
+                ))
+            }
+        }
+    }
+}
+
+fn no_such_engine(pattern: &str, engines: &[Engine]) -> Diagnostic {
+    let names: Vec<String> = engines.iter().map(|e| e.name.to_string()).collect();
+    let models = engines.iter().map(|e| e.name.model.as_str());
+    let diagnostic = Diagnostic::error("engine", format!("no engine is named `{pattern}`"));
+    match crate::diagnostic::nearest(pattern, names.iter().map(String::as_str).chain(models)) {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+        None => diagnostic.help("`enginewright status` lists the engines"),
+    }
+}
+
+fn read_lock(root: &Path) -> Result<Lock, Failed> {
+    let path = root.join(LOCK_FILE_NAME);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.is_missing() => return Ok(Lock::new()),
+        Err(e) => return Err(Failed::new(exit::INVALID, Diagnostic::error("lock-file", e.to_string()))),
+    };
+    Lock::parse(&text).map_err(|e| {
+        let help = match e {
+            LockError::Version { .. } => "use the version of enginewright that wrote it",
+            LockError::Conflict { .. } => {
+                "resolve the conflict by taking either side: `apply` mends the blocks it uses"
+            }
+            LockError::Damaged { .. } => "restore it from version control; without it, `apply` writes a new one",
+        };
+        Failed::new(exit::INVALID, Diagnostic::error("lock-file", e.to_string()).in_file(&path).help(help))
+    })
+}
+
+/// SIGINT and SIGTERM stop the run; the second one ends the program at once.
+fn watch_signals(cancel: CancelToken, code: Arc<AtomicU8>) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let exit = if signal == SIGINT { exit::INTERRUPTED } else { exit::TERMINATED };
+            if code.swap(exit, Ordering::SeqCst) != 0 {
+                // Workers die with this process.
+                std::process::exit(i32::from(exit));
+            }
+            cancel.cancel();
+        }
+    })?;
+    Ok(())
+}
+
+/// Memory that new processes can use, in bytes: what the kernel says, or the cgroup's limit.
+fn available_memory() -> Option<u64> {
+    let meminfo = fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let available = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
+    let number = |file: &str| fs::read_to_string(Path::new(file)).ok()?.trim().parse::<u64>().ok();
+    let limit = number("/sys/fs/cgroup/memory.max");
+    let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
+    Some(limit.map_or(available, |limit| available.min(limit.saturating_sub(used))))
+}

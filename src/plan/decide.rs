@@ -1,0 +1,227 @@
+//! What is to be done for one engine.
+
+use serde::Serialize;
+
+use super::facts::{BuiltRef, ModelRef, PreparedRef, Published, ToolchainRef};
+use super::keys;
+use super::profiles::{self, ResolvedProfile};
+use super::reason::Reason;
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Digest, Preimage};
+use crate::manifest::{Engine, EngineName, Precision};
+
+/// An engine whose inputs are all known.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    /// The prepare action's inputs.
+    pub prepare: Preimage,
+    /// What prepare gives.
+    pub prepared: PreparedRef,
+    /// The profiles, resolved.
+    pub profiles: Vec<ResolvedProfile>,
+    /// The build's inputs.
+    pub build: Preimage,
+    /// The build's key.
+    pub build_key: Digest,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Nothing.
+    UpToDate,
+    /// Publish an engine that the cache holds.
+    Publish,
+    /// Build for the first time.
+    Build,
+    /// Build again, since inputs changed or the result is lost.
+    Rebuild,
+    /// Not known before something is fetched.
+    Unknown,
+    /// It cannot be done; the diagnostics say why.
+    Error,
+}
+
+impl Action {
+    /// As shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::UpToDate => "up to date",
+            Action::Publish => "publish",
+            Action::Build => "build",
+            Action::Rebuild => "rebuild",
+            Action::Unknown => "unknown",
+            Action::Error => "error",
+        }
+    }
+}
+
+/// The plan for one engine.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The engine.
+    pub name: EngineName,
+    /// What is to be done.
+    pub action: Action,
+    /// Why, nearest cause first.
+    pub reasons: Vec<Reason>,
+    /// The inputs, if they are known.
+    pub keyed: Option<Box<Keyed>>,
+    /// The build in the cache, if there is one.
+    pub built: Option<BuiltRef>,
+    /// Why it cannot be done.
+    pub errors: Vec<Diagnostic>,
+}
+
+impl Planned {
+    /// An engine that cannot be planned.
+    #[must_use]
+    pub fn error(name: &EngineName, errors: Vec<Diagnostic>) -> Planned {
+        Planned { action: Action::Error, errors, ..Planned::unknown(name, Vec::new()) }
+    }
+
+    /// An engine of which too little is known.
+    #[must_use]
+    pub fn unknown(name: &EngineName, reasons: Vec<Reason>) -> Planned {
+        Planned {
+            name: name.clone(),
+            action: Action::Unknown,
+            reasons,
+            keyed: None,
+            built: None,
+            errors: Vec::new(),
+        }
+    }
+}
+
+/// What this version cannot do yet, and what the toolchain cannot do at all, of what the manifest
+/// asks for an engine. Needs the manifest alone.
+#[must_use]
+pub fn check(engine: &Engine, toolchain_sms: Option<&[crate::gpu::Sm]>) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
+    let mut not_yet = |asked: String, instead: &str| {
+        errors.push(
+            Diagnostic::error("not-yet", format!("{asked} is not supported yet, in `{}`", engine.name))
+                .at(&engine.origin, "in this model")
+                .help(instead.to_owned()),
+        );
+    };
+    if engine.precision != Precision::AsIs {
+        not_yet(
+            format!("`precision = \"{}\"`", engine.precision.name()),
+            "use `precision = \"as-is\"`, which builds the types that the ONNX file declares",
+        );
+    }
+    if !engine.fuse.is_empty() {
+        not_yet("`fuse`".to_owned(), "leave `fuse` out");
+    }
+    if !engine.rules.is_empty() {
+        not_yet("a precision rule".to_owned(), "leave the rules out");
+    }
+    if !engine.io.is_empty() {
+        not_yet("`io`".to_owned(), "leave `io` out: inputs and outputs keep the types of the ONNX file");
+    }
+    if let Some(sms) = toolchain_sms {
+        let missing: Vec<String> =
+            engine.target.sms.iter().filter(|sm| !sms.contains(sm)).map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            let has: Vec<String> = sms.iter().map(ToString::to_string).collect();
+            errors.push(
+                Diagnostic::error(
+                    "sm-unsupported",
+                    format!(
+                        "toolchain `{}` cannot build for {}, in target `{}`",
+                        engine.target.toolchain,
+                        missing.join(", "),
+                        engine.target.name
+                    ),
+                )
+                .at(&engine.target.origin, format!("needs {}", missing.join(", ")))
+                .note(format!("it builds for {}", has.join(", ")))
+                .help("other compute capabilities need full TensorRT: a toolchain of `kind = \"trtexec\"` on a machine with such a GPU"),
+            );
+        }
+    }
+    errors
+}
+
+/// Makes the keys of an engine whose model and toolchain are known.
+///
+/// # Errors
+/// Everything in the manifest that does not fit the model: profiles, opset.
+pub fn keyed(engine: &Engine, model: &ModelRef, toolchain: &ToolchainRef) -> Result<Keyed, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    errors.extend(opset_error(engine, model));
+    let profiles = profiles::resolve(engine, &model.summary).unwrap_or_else(|e| {
+        errors.extend(e);
+        Vec::new()
+    });
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let prepare = keys::prepare(engine, model);
+    // As-is: what is prepared is the canonical form itself.
+    let prepared =
+        PreparedRef { digest: model.digest, graph: model.graph.clone(), weights: model.weights.clone() };
+    let build = keys::build(engine, &prepared, &profiles, toolchain);
+    Ok(Keyed { prepare, prepared, profiles, build_key: build.key(), build })
+}
+
+fn opset_error(engine: &Engine, model: &ModelRef) -> Option<Diagnostic> {
+    let required = engine.opset?;
+    let have = model.summary.opset().unwrap_or(1);
+    let text = match required.max {
+        Some(max) if max == required.min => format!("opset {max}"),
+        Some(max) => format!("an opset from {} to {max}", required.min),
+        None => format!("opset {} or later", required.min),
+    };
+    let help = if have < required.min {
+        format!("export the model with opset {}, or lower the requirement", required.min)
+    } else if required.max.is_some_and(|max| have > max) {
+        "export the model with an older opset, or raise the requirement".to_owned()
+    } else {
+        return None;
+    };
+    Some(
+        Diagnostic::error(
+            "opset",
+            format!("model `{}` has opset {have}, and {text} is required", engine.name.model),
+        )
+        .at(&engine.origin, "required here")
+        .help(help),
+    )
+}
+
+/// Decides for an engine whose keys are known. `causes` is asked only if it must be built.
+pub fn decide(
+    name: &EngineName,
+    keyed: Keyed,
+    built: Option<BuiltRef>,
+    published: &Published,
+    causes: impl FnOnce(&Keyed) -> Vec<Reason>,
+) -> Planned {
+    let (action, reasons) = match (&built, published) {
+        (Some(built), Published::Whole { engine, build_key })
+            if *engine == built.engine.b3 && *build_key == keyed.build_key =>
+        {
+            (Action::UpToDate, Vec::new())
+        }
+        (Some(_), Published::Whole { .. }) => (Action::Publish, vec![Reason::OtherPublished]),
+        (Some(_), Published::Nothing) => (Action::Publish, vec![Reason::NotPublished]),
+        (Some(_), Published::Broken { what, .. }) => {
+            (Action::Publish, vec![Reason::PublishedBroken { what: what.clone() }])
+        }
+        (None, Published::Whole { build_key, .. }) if *build_key == keyed.build_key => {
+            // The engine is where it belongs, whole, and made from these very inputs.
+            (Action::UpToDate, Vec::new())
+        }
+        (None, _) => {
+            let reasons = causes(&keyed);
+            let first = matches!(reasons.as_slice(), [Reason::NeverBuilt]);
+            (if first { Action::Build } else { Action::Rebuild }, reasons)
+        }
+    };
+    Planned { name: name.clone(), action, reasons, keyed: Some(Box::new(keyed)), built, errors: Vec::new() }
+}

@@ -1,0 +1,127 @@
+//! What planning needs to know of the world, as plain data: gathered by `build`, or made up by a
+//! test.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Blob, Digest, Preimage};
+use crate::gpu::Sm;
+use crate::manifest::ToolchainKind;
+use crate::onnx::Summary;
+
+/// A model in its canonical form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// The model digest.
+    pub digest: Digest,
+    /// The graph, with small tensors inside.
+    pub graph: Blob,
+    /// The large initializers.
+    pub weights: Option<Blob>,
+    /// Digests of all tensors, as JSON.
+    pub tensors: Blob,
+    /// The model in short.
+    pub summary: Summary,
+}
+
+/// A prepared ONNX.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreparedRef {
+    /// Digest of graph and weights together.
+    pub digest: Digest,
+    /// The graph.
+    pub graph: Blob,
+    /// The large initializers.
+    pub weights: Option<Blob>,
+}
+
+/// What is known of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceFact {
+    /// It is here and was read.
+    AtHand {
+        /// The model file, to name it in messages.
+        path: PathBuf,
+        /// Its canonical form.
+        model: Box<ModelRef>,
+    },
+    /// It must be fetched first, which planning does not do.
+    NotFetched,
+    /// It is not usable.
+    Bad(Vec<Diagnostic>),
+}
+
+/// A toolchain that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolchainRef {
+    /// Its kind.
+    pub kind: ToolchainKind,
+    /// Folder of its libraries, if it is on this machine; none if it is known from the lock file.
+    pub libraries: Option<PathBuf>,
+    /// Its files with their digests: its identity.
+    pub files: BTreeMap<String, Blob>,
+    /// The version it reports, or is pinned to.
+    pub version: String,
+    /// The compute capabilities it builds for.
+    pub sms: Vec<Sm>,
+}
+
+/// What is known of a toolchain.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolchainFact {
+    /// It was found.
+    Found(Box<ToolchainRef>),
+    /// It must be fetched first, which planning does not do.
+    NotFetched,
+    /// It is not usable.
+    Bad(Diagnostic),
+}
+
+/// What is published under an engine's name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Published {
+    /// Engine and sidecar are there and belong together.
+    Whole {
+        /// Digest of the engine.
+        engine: Digest,
+        /// The action that built it.
+        build_key: Digest,
+    },
+    /// Something is there that is not whole: no sidecar, no engine, or an engine that is not the
+    /// sidecar's.
+    Broken {
+        /// What is wrong, for people.
+        what: String,
+        /// The action that the sidecar names, if it can be read.
+        build_key: Option<Digest>,
+    },
+    /// Nothing is there.
+    Nothing,
+}
+
+/// A build that is in the cache.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuiltRef {
+    /// The engine.
+    pub engine: Blob,
+    /// How long the build took, in ms.
+    pub duration_ms: u64,
+}
+
+/// The last build known for an engine's name: what a change is told against.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Previous {
+    /// Its key.
+    pub build_key: Option<Digest>,
+    /// The inputs of the build, if the cache holds them.
+    pub build: Option<Preimage>,
+    /// The inputs of the prepare action before it, if the cache holds them.
+    pub prepare: Option<Preimage>,
+    /// The model it was built from, if the cache holds it.
+    pub model: Option<ModelRef>,
+    /// Version of the toolchain that built it.
+    pub toolchain_version: Option<String>,
+}

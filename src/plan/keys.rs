@@ -1,0 +1,139 @@
+//! The keys of the actions: what is in them, what is not, and why.
+//!
+//! | field | in the key of | why |
+//! |---|---|---|
+//! | the sources of `onnx/` and `precision/` | canonicalize, prepare | they decide the bytes; computed at compile time |
+//! | [`BUILD_VERSION`] | build | the worker's recipe |
+//! | raw digests of model file and external data | canonicalize alone | a doc_string edit changes them, and nothing after |
+//! | model digest | prepare | the digest of the canonical form |
+//! | opset rule, fuse, precision, rules, io types | prepare | they decide the prepared ONNX |
+//! | digest of the prepared ONNX | build | what is built is what is hashed |
+//! | compute capabilities, sorted | build | what the engine runs on |
+//! | profiles, resolved to inputs, in order | build | their names and spelling mean nothing to TensorRT |
+//! | every builder option, defaults included | build | a new default must not change old engines in silence |
+//! | digests of the toolchain's files | build | the version a library reports says less |
+//! | epoch | build | a rebuild wanted for no other reason |
+//! | paths, mtimes, host, user, locale, environment, log level, `-j` | no key | they decide nothing |
+//! | timeout, memory limit | no key | they decide if there is an engine, not which |
+//! | tolerances | no key | a verdict is a pure function of metrics and tolerances |
+
+use std::collections::BTreeMap;
+
+use super::facts::{ModelRef, PreparedRef, ToolchainRef};
+use super::profiles::ResolvedProfile;
+use crate::digest::{Digest, Preimage, Value};
+use crate::manifest::{BuildOptions, Engine};
+
+/// Version of the worker's recipe: what it does with a request to build. Raise it with every
+/// change that can change an engine's bytes; a golden test reminds you.
+pub const BUILD_VERSION: i64 = 1;
+
+/// Digest of the sources that decide the canonical form and the prepared ONNX.
+pub const PREPARE_VERSION: &str = env!("ENGINEWRIGHT_PREPARE_VERSION");
+
+/// Where a model's external data lies: a function of the model file alone.
+#[must_use]
+pub fn externals(file: &Digest) -> Preimage {
+    Preimage::new("externals").with("version", PREPARE_VERSION).with("file", file)
+}
+
+/// The canonical form of a model: a function of all its files.
+#[must_use]
+pub fn canonicalize(files: &[Digest]) -> Preimage {
+    let files: Vec<Value> = files.iter().map(Value::from).collect();
+    Preimage::new("canonicalize").with("version", PREPARE_VERSION).with("files", files)
+}
+
+/// The digest of a model: of its canonical form, in which graph and weights are two blobs.
+#[must_use]
+pub fn model_digest(graph: &Digest, weights: Option<&Digest>) -> Digest {
+    Preimage::new("model").with("graph", graph).with("weights", weights.map(Value::from)).key()
+}
+
+/// The prepared ONNX of an engine.
+#[must_use]
+pub fn prepare(engine: &Engine, model: &ModelRef) -> Preimage {
+    // Only `as-is` is prepared so far: opset rule, fuse, rules and io types are refused before
+    // this point, and will be fields here as soon as they decide anything.
+    Preimage::new("prepare")
+        .with("version", PREPARE_VERSION)
+        .with("model", &model.digest)
+        .with("precision", engine.precision.name())
+        .with("typing", "typed")
+}
+
+/// The engine.
+#[must_use]
+pub fn build(
+    engine: &Engine,
+    prepared: &PreparedRef,
+    profiles: &[ResolvedProfile],
+    toolchain: &ToolchainRef,
+) -> Preimage {
+    let sms: Vec<Value> = engine.target.sms.iter().map(|sm| Value::from(sm.to_string())).collect();
+    let profiles: Vec<Value> = profiles.iter().map(profile).collect();
+    let files: BTreeMap<String, Value> =
+        toolchain.files.iter().map(|(name, blob)| (name.clone(), Value::from(&blob.b3))).collect();
+    let toolchain = BTreeMap::from([
+        ("kind".to_owned(), Value::from(toolchain.kind.name())),
+        ("files".to_owned(), Value::from(files)),
+    ]);
+    Preimage::new("build")
+        .with("version", BUILD_VERSION)
+        .with("prepared", &prepared.digest)
+        .with("sms", sms)
+        .with("profiles", profiles)
+        .with("options", options(&engine.build, engine.tf32))
+        .with("toolchain", toolchain)
+        .with("epoch", engine.build.epoch)
+}
+
+fn options(build: &BuildOptions, tf32: bool) -> BTreeMap<String, Value> {
+    // Destructured, so that a new option cannot be forgotten here.
+    let BuildOptions {
+        workspace,
+        optimization_level,
+        profiling,
+        weight_streaming,
+        strict_nans,
+        sparse_weights,
+        distributive_independence,
+        max_aux_streams,
+        tiling,
+        epoch: _,        // A field of its own.
+        timeout: _,      // Decides if there is an engine, not which.
+        memory_limit: _, // Likewise.
+    } = build;
+    [
+        // TensorRT takes a size_t; manifests hold at most i64::MAX bytes.
+        ("workspace", Value::Int(i64::try_from(*workspace).unwrap_or(i64::MAX))),
+        ("tf32", tf32.into()),
+        ("optimization-level", (*optimization_level).into()),
+        ("profiling", profiling.name().into()),
+        ("weight-streaming", (*weight_streaming).into()),
+        ("strict-nans", (*strict_nans).into()),
+        ("sparse-weights", (*sparse_weights).into()),
+        ("distributive-independence", (*distributive_independence).into()),
+        ("max-aux-streams", (*max_aux_streams).into()),
+        ("tiling", tiling.name().into()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+fn profile(profile: &ResolvedProfile) -> Value {
+    let ranges = |ranges: &BTreeMap<String, [Vec<i64>; 3]>| {
+        let fields = ranges.iter().map(|(input, range)| {
+            let [min, opt, max] =
+                range.each_ref().map(|dims| Value::List(dims.iter().copied().map(Value::Int).collect()));
+            let range = [("min", min), ("opt", opt), ("max", max)];
+            (input.clone(), Value::Map(range.map(|(n, v)| (n.to_owned(), v)).into_iter().collect()))
+        });
+        Value::Map(fields.collect())
+    };
+    Value::Map(BTreeMap::from([
+        ("shapes".to_owned(), ranges(&profile.shapes)),
+        ("values".to_owned(), ranges(&profile.values)),
+    ]))
+}
