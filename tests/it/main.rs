@@ -1,1 +1,11 @@
+//! Integration tests: the real program, the real TensorRT-RTX, real processes.
+#![expect(clippy::disallowed_methods, reason = "tests prepare files and folders as users do")]
 
+mod apply;
+mod architecture;
+mod bad_input;
+mod examples;
+mod kill;
+mod models;
+mod rebuild;
+mod support;
