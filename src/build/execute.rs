@@ -152,6 +152,7 @@ fn record(
         }),
         duration_ms: millis(wall),
         tool: TOOL.to_owned(),
+        created: None,
     };
     let record = ctx.cache.put_result("build", &record)?;
     Ok(BuiltRef { engine: record.outputs["engine"].clone(), duration_ms: record.duration_ms })
@@ -175,6 +176,7 @@ fn record_prepare(ctx: &Context<'_>, keyed: &Keyed) -> Result<Digest, cache::Err
         info: serde_json::json!({ "prepared": keyed.prepared.digest }),
         duration_ms: 0,
         tool: TOOL.to_owned(),
+        created: None,
     };
     ctx.cache.put_result("prepare", &record)?;
     Ok(key)

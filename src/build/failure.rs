@@ -104,13 +104,14 @@ impl Failure {
         ];
         for input in ["model.onnx", "weights.bin"] {
             let path = job.join(input);
-            if fs::exists(&path) {
-                files.push((input, FailureFile::Link(path)));
+            // The job folder holds links into the store.
+            if let Ok(blob) = fs::canonicalize(&path) {
+                files.push((input, FailureFile::Link(blob)));
             }
         }
         let name = engines.first().map_or("engine", String::as_str);
         // Losing the bundle must not hide the failure.
-        self.bundle = ctx.cache.put_failure(name, files).ok();
+        self.bundle = ctx.cache.put_failure(name, &files).ok();
         self
     }
 }
@@ -163,4 +164,16 @@ pub fn replay(bundle: &Path, worker: &Client, timeout: Duration, job: &Path) -> 
         },
         Err(error) => Err(Failure::of_worker(error)),
     }
+}
+
+/// The newest bundle of an engine, if there is one.
+#[must_use]
+pub fn last_failure(cache: &crate::cache::Cache, engine: &str) -> Option<PathBuf> {
+    let is_of = |bundle: &PathBuf| {
+        let text = fs::read_to_string(&bundle.join("failure.json")).ok()?;
+        let about: serde_json::Value = serde_json::from_str(&text).ok()?;
+        about["engines"].as_array()?.iter().any(|e| e.as_str() == Some(engine)).then_some(())
+    };
+    // Their names begin with their time.
+    fs::list(&cache.folder("failures")).ok()?.into_iter().rev().find(|b| is_of(b).is_some())
 }

@@ -155,11 +155,11 @@ pub(super) fn previous(ctx: &Context<'_>, engine: &Engine, published: &Published
         _ => locked.map(|l| l.build),
     };
     let Some(key) = build_key else { return Previous::default() };
-    let record = ctx.cache.result_record("build", &key).ok().flatten();
+    let record = ctx.cache.record("build", &key).ok().flatten();
     let info = record.as_ref().map(|r| &r.info);
     let text = |name: &str| info?.get(name)?.as_str().map(str::to_owned);
     let digest = |name: &str| text(name)?.parse::<Digest>().ok();
-    let prepare = digest("prepare_key").and_then(|k| ctx.cache.result_record("prepare", &k).ok().flatten());
+    let prepare = digest("prepare_key").and_then(|k| ctx.cache.record("prepare", &k).ok().flatten());
     Previous {
         build_key: Some(key),
         prepare: prepare.map(|r| r.preimage),

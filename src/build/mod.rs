@@ -9,10 +9,13 @@ mod gather;
 mod publish;
 mod run;
 mod scheduler;
+mod sources;
+mod toolchains;
 
 pub use context::Context;
 pub use events::{Event, Sink};
-pub use failure::{Failure, replay};
+pub use failure::{Failure, last_failure, log_text, replay};
 pub use gather::{Gathered, gather};
-pub use publish::{Sidecar, engine_path, orphans, published, sidecar_path};
+pub use publish::{Sidecar, engine_path, orphans, read_sidecar, sidecar_path};
 pub use run::{EngineOutcome, Outcome, RunError, RunSummary, apply};
+pub use toolchains::find as find_toolchain;

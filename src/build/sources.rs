@@ -136,7 +136,7 @@ fn model_ref(record: &Record) -> Option<(ModelRef, Vec<String>)> {
 
 /// The model behind a digest, if this cache holds it.
 pub(super) fn by_digest(ctx: &Context<'_>, model: &Digest) -> Option<ModelRef> {
-    let record = ctx.cache.result("model", &model_key(model).key()).ok()??;
+    let record = ctx.cache.record("model", &model_key(model).key()).ok()??;
     model_ref(&record).map(|(model, _)| model)
 }
 
@@ -229,7 +229,7 @@ fn record(
     let put = |preimage: Preimage, outputs: BTreeMap<String, Blob>, info: serde_json::Value| {
         let (key, action) = (preimage.key(), preimage.action.clone());
         let tool = TOOL.to_owned();
-        let record = Record { preimage, key, outputs, info, duration_ms: millis(took), tool };
+        let record = Record { preimage, key, outputs, info, duration_ms: millis(took), tool, created: None };
         ctx.cache.put_result(&action, &record).map_err(cache)
     };
     let files = done.files;

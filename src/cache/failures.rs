@@ -18,6 +18,8 @@ pub enum FailureFile {
     Bytes(Vec<u8>),
     /// A copy of this file.
     Copy(PathBuf),
+    /// This file of the store: linked, so that it costs nothing, or copied.
+    Link(PathBuf),
 }
 
 impl Cache {
@@ -32,7 +34,8 @@ impl Cache {
             let to = bundle.join(plain(file));
             match content {
                 FailureFile::Bytes(bytes) => fs::write_atomic(&to, bytes)?,
-                FailureFile::Copy(from) => match fs::copy(from, &to) {
+                FailureFile::Link(from) if fs::hard_link(from, &to).is_ok() => {}
+                FailureFile::Copy(from) | FailureFile::Link(from) => match fs::copy(from, &to) {
                     Ok(()) => {}
                     Err(e) if e.is_full() => return Err(e.into()),
                     Err(e) => {

@@ -38,21 +38,7 @@ impl Cache {
     /// The result of an action: only if all its blobs are there and sound. A damaged record is
     /// quarantined and warned of, and is none.
     pub fn result(&self, action: &str, key: &Digest) -> Result<Option<Record>> {
-        let path = self.result_path(action, key);
-        let record: Record = match fs::look(&path)? {
-            None => return Ok(None),
-            Some((fs::Kind::File, stat)) if stat.size <= LONGEST => match read_record(&path, key)? {
-                Ok(record) => record,
-                Err(why) => {
-                    self.quarantine(&path, why);
-                    return Ok(None);
-                }
-            },
-            Some(_) => {
-                self.quarantine(&path, "it is not a regular file of sensible size");
-                return Ok(None);
-            }
-        };
+        let Some(record) = self.record(action, key)? else { return Ok(None) };
         for (name, blob) in &record.outputs {
             if self.find(blob)?.is_none() {
                 self.warn(format!(
@@ -64,6 +50,25 @@ impl Cache {
             }
         }
         Ok(Some(record))
+    }
+
+    /// What was recorded of an action, whether or not its blobs are still there: for explanations.
+    pub fn record(&self, action: &str, key: &Digest) -> Result<Option<Record>> {
+        let path = self.result_path(action, key);
+        match fs::look(&path)? {
+            None => Ok(None),
+            Some((fs::Kind::File, stat)) if stat.size <= LONGEST => match read_record(&path, key)? {
+                Ok(record) => Ok(Some(record)),
+                Err(why) => {
+                    self.quarantine(&path, why);
+                    Ok(None)
+                }
+            },
+            Some(_) => {
+                self.quarantine(&path, "it is not a regular file of sensible size");
+                Ok(None)
+            }
+        }
     }
 
     /// Stores the result of an action, after its blobs. The first complete result of a key stays:

@@ -118,7 +118,8 @@ impl Progress {
 impl Sink for Progress {
     fn event(&self, event: &Event) {
         if let Some(log) = &mut *self.log.lock().unwrap_or_else(PoisonError::into_inner) {
-            log.event(&serde_json::json!(event));
+            // A run whose record cannot be written goes on.
+            let _ = log.event(&serde_json::json!(event));
         }
         self.show(event);
     }
