@@ -1,4 +1,24 @@
 //! The worker boundary: TensorRT, and reading of models, happen in another process, whose death
 //! in any manner is an error among others.
+//!
+//! The main process holds a [`Client`]; each [`Client::run`] starts the program again with one
+//! argument, in a job folder of its own, and ends with an [`Outcome`] or a [`WorkerError`]. The
+//! started program calls [`serve`], which knows nothing but its request and its current folder.
+//!
+//! **Architecture invariant**: TensorRT is loaded nowhere else, and `unsafe` code stays here.
 
+mod canonicalize;
+mod client;
+mod codec;
+mod error;
+mod process;
 pub mod protocol;
+mod server;
+mod tensorrt;
+
+pub use client::{CancelToken, Client, Limits, Outcome};
+pub use error::{MemoryDeath, WorkerError};
+pub use server::{is_worker, serve};
+pub use tensorrt::{
+    BUILDER_LIBRARY, LibraryVersion, NEWEST_LIBRARY, OLDEST_LIBRARY, PARSER_LIBRARY, SUPPORTED_SMS,
+};

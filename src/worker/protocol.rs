@@ -1,8 +1,8 @@
 //! What the main process and a worker say to each other.
 //!
 //! Frames on two pipes: a 4-byte little-endian length, then that many bytes of JSON. The worker
-//! speaks first, with [`Hello`]; a frame longer than [`MAX_FRAME`] is garbage. One request per
-//! worker, one answer. Files pass by name, relative to the job folder, which is the worker's
+//! speaks first, with [`Hello`]; a frame longer than [`MAX_FRAME`] is garbage. One [`Request`] per
+//! worker, one [`Answer`]. Files pass by name, relative to the job folder, which is the worker's
 //! current folder; nothing else is named by path, except sources and toolchain libraries, which
 //! lie where they lie.
 
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::onnx::Summary;
 
 /// Version of this protocol. Raised with every change of the messages.
@@ -18,10 +19,13 @@ pub const VERSION: u32 = 1;
 /// Longest frame allowed, in bytes.
 pub const MAX_FRAME: u32 = 64 << 20;
 
+/// What [`Hello::magic`] always says.
+pub const MAGIC: &str = "enginewright-worker";
+
 /// The first frame a worker sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Always `enginewright-worker`.
+    /// Always [`MAGIC`].
     pub magic: String,
     /// [`VERSION`].
     pub protocol: u32,
@@ -86,6 +90,15 @@ pub struct Options {
     pub tiling: String,
 }
 
+/// The second and last frame a worker sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What it has to say.
+    pub response: Response,
+    /// The most memory it held, in bytes. A process that has ended cannot be asked any more.
+    pub peak_rss: u64,
+}
+
 /// What a worker answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
@@ -113,6 +126,8 @@ pub struct Canonicalized {
     pub has_weights: bool,
     /// The model in short.
     pub summary: Summary,
+    /// What is worth knowing about the model.
+    pub notes: Vec<WireDiagnostic>,
 }
 
 /// An engine that was built.
@@ -151,7 +166,7 @@ pub struct LogLine {
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Where: `read`, `load`, `parse`, `options`, `profile`, `build`, `write`.
+    /// Where: `read`, `load`, `parse`, `options`, `profile`, `build`, `write`, `answer`.
     pub stage: String,
     /// Stable code, kebab-case.
     pub code: String,
@@ -163,8 +178,34 @@ pub struct Refusal {
     pub parser_errors: Vec<ParserError>,
     /// How many parser errors there were.
     pub parser_error_count: u64,
+    /// What is wrong with the model itself, each with its place, if that is why.
+    pub diagnostics: Vec<WireDiagnostic>,
     /// The log up to then.
     pub log: Vec<LogLine>,
+}
+
+impl Refusal {
+    /// A refusal with nothing but its stage, code and message.
+    #[must_use]
+    pub fn new(stage: &str, code: &str, message: impl Into<String>) -> Refusal {
+        Refusal {
+            stage: stage.to_owned(),
+            code: code.to_owned(),
+            message: message.into(),
+            help: Vec::new(),
+            parser_errors: Vec::new(),
+            parser_error_count: 0,
+            diagnostics: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Refusal {
+        self.help.push(help.into());
+        self
+    }
 }
 
 /// How many parser errors are passed on.
@@ -183,4 +224,53 @@ pub struct ParserError {
     pub op: String,
     /// TensorRT's text.
     pub text: String,
+}
+
+/// A [`Diagnostic`] about a model, as it passes through a pipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WireDiagnostic {
+    /// Stable identifier in kebab-case.
+    pub code: String,
+    /// `note`, `warning` or `error`.
+    pub level: String,
+    /// What is wrong.
+    pub message: String,
+    /// The file it is about.
+    pub file: Option<PathBuf>,
+    /// The node it is about.
+    pub node: Option<String>,
+    /// Operator of that node.
+    pub op: Option<String>,
+    /// Causes and facts.
+    pub notes: Vec<String>,
+    /// What to do.
+    pub help: Vec<String>,
+}
+
+impl From<&Diagnostic> for WireDiagnostic {
+    fn from(diagnostic: &Diagnostic) -> WireDiagnostic {
+        let (file, node, op) = match &diagnostic.place {
+            None => (None, None, None),
+            Some(Place::Text(origin)) => (Some(origin.file.path.clone()), None, None),
+            Some(Place::File(file)) => (Some(file.clone()), None, None),
+            Some(Place::Node { file, node, op }) => {
+                (Some(file.clone()), Some(node.clone()), Some(op.clone()))
+            }
+        };
+        let level = match diagnostic.level {
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        WireDiagnostic {
+            code: diagnostic.code.to_owned(),
+            level: level.to_owned(),
+            message: diagnostic.message.clone(),
+            file,
+            node,
+            op,
+            notes: diagnostic.notes.clone(),
+            help: diagnostic.help.clone(),
+        }
+    }
 }

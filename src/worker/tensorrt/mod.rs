@@ -1,0 +1,112 @@
+//! TensorRT-RTX through its C++ interfaces, below the safe binding: that one shows the first parser
+//! error only and gives the parser no path, without which external data resolves wrongly.
+//!
+//! Objects are plain pointers and never destroyed. The process does one thing and ends; destroying
+//! a network of some hundred megabytes only takes time, and destructors can crash.
+
+mod builder;
+mod config;
+mod explain;
+mod library;
+mod log;
+mod network;
+mod parse;
+mod profile;
+
+use std::ffi::{CStr, c_char};
+use std::io::Write;
+use std::path::Path;
+
+pub use library::{BUILDER_LIBRARY, LibraryVersion, NEWEST_LIBRARY, OLDEST_LIBRARY, PARSER_LIBRARY};
+
+use self::builder::Builder;
+use self::library::Libraries;
+use self::log::Log;
+use super::protocol::{BuildRequest, Built, Refusal};
+
+/// Compute capabilities that the library builds for: 86 is sm_86.
+pub const SUPPORTED_SMS: [u32; 6] = [75, 80, 86, 89, 120, 121];
+
+/// The model in the job folder. Named without its folder: where the folder lies must not reach the
+/// engine. `weights.bin` is found beside it.
+const MODEL: &CStr = c"model.onnx";
+
+/// Where the engine is written, in the job folder.
+const ENGINE: &str = "engine.plan";
+
+/// A refusal in the making. Boxed, as it is large and rare.
+type Result<T> = std::result::Result<T, Box<Refusal>>;
+
+fn refuse<T>(stage: &str, code: &str, message: impl Into<String>) -> Result<T> {
+    Err(Box::new(Refusal::new(stage, code, message)))
+}
+
+/// Loads the library and reads its version.
+pub(super) fn probe(folder: &Path) -> Result<LibraryVersion> {
+    Ok(Libraries::open(folder)?.version)
+}
+
+/// Builds `model.onnx` into `engine.plan`, both in the current folder.
+pub(super) fn build(request: &BuildRequest) -> Result<Built> {
+    let log = Log::start();
+    let result = attempt(request, log);
+    let lines = log.take();
+    match result {
+        Ok((bindings, version)) => Ok(Built { bindings, log: lines, version: version.to_string() }),
+        Err(mut refusal) => {
+            if refusal.stage == "build" && refusal.code.is_empty() {
+                explain::explain(&mut refusal, &lines, &request.sms);
+            }
+            refusal.log = lines;
+            Err(refusal)
+        }
+    }
+}
+
+fn attempt(
+    request: &BuildRequest,
+    log: &'static Log,
+) -> Result<(Vec<super::protocol::Binding>, LibraryVersion)> {
+    // Everything that can be said without the library is said first.
+    let sms = config::compute_capabilities(&request.sms)?;
+    let settings = config::Settings::of(&request.options)?;
+    let model = crate::fs::map(Path::new("model.onnx"))
+        .map_err(|e| Box::new(Refusal::new("read", "model-unreadable", e.to_string())))?;
+    if model.is_empty() {
+        return refuse("read", "model-empty", "`model.onnx` is empty");
+    }
+
+    let libraries = Libraries::open(request.libraries.as_path())?;
+    let builder = Builder::new(&libraries, log)?;
+    parse::parse(&builder, &libraries, log, &model)?;
+    let network = network::ports(&builder)?;
+    config::apply(&builder, &sms, &settings)?;
+    profile::apply(&builder, &network.inputs, &request.profiles)?;
+    let engine = builder.build()?;
+    write(engine)?;
+    Ok((network.bindings(), libraries.version))
+}
+
+/// Writes the engine. It is flushed to the disk by whoever keeps it.
+fn write(engine: &[u8]) -> Result<()> {
+    let path = Path::new(ENGINE);
+    crate::fs::create_new(path)
+        .and_then(|mut file| file.write_all(engine).map_err(|e| crate::fs::error("write", path, e)))
+        .or_else(|error| {
+            let code = if error.is_full() { "disk-full" } else { "engine-unwritable" };
+            refuse("write", code, format!("the engine of {} bytes was built, but: {error}", engine.len()))
+        })
+}
+
+/// Text of the library.
+///
+/// # Safety
+/// `text` is null or a C string that lives during the call.
+#[expect(unsafe_code, reason = "C strings come as bare pointers")]
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null, and the caller promises the rest.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

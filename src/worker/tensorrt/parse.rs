@@ -1,0 +1,179 @@
+//! ONNX into the network, and every error of the parser.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::pin::Pin;
+
+use trtx_sys::nvinfer1::INetworkDefinition;
+use trtx_sys::nvonnxparser::IParser;
+
+use super::super::protocol::{MAX_PARSER_ERRORS, ParserError, Refusal};
+use super::builder::{Builder, header_version};
+use super::library::Libraries;
+use super::log::Log;
+use super::{MODEL, Result, refuse, text};
+
+/// Parses the model into the builder's network. `model` is the content of [`MODEL`].
+#[expect(unsafe_code, reason = "TensorRT's entry point is a C function")]
+pub(super) fn parse(builder: &Builder, libraries: &Libraries, log: &'static Log, model: &[u8]) -> Result<()> {
+    type Create = unsafe extern "C" fn(*mut INetworkDefinition, *mut c_void, i32) -> *mut IParser;
+    // SAFETY: the function's type in the headers of the binding, which gave the version; network
+    // and logger live for ever.
+    let parser = unsafe {
+        let create = libraries.parser_function::<Create>("createNvOnnxParser_INTERNAL")?;
+        let network: *mut INetworkDefinition = builder.network().get_unchecked_mut();
+        create(network, log.interface(), header_version(trtx_sys::get_nvonnxparser_version()))
+    };
+    if parser.is_null() {
+        return refuse("load", "parser-refused", "the library made no parser");
+    }
+    // SAFETY: the parser is not null and never destroyed; bytes and path live during the call. The
+    // path is given because external data is looked for beside it.
+    let parsed = unsafe {
+        Pin::new_unchecked(&mut *parser).parse(
+            model.as_ptr().cast::<autocxx::c_void>(),
+            model.len(),
+            MODEL.as_ptr(),
+        )
+    };
+    let (errors, count) = errors(parser);
+    // Errors beside a success are warnings about nodes that were left out; none is known.
+    if parsed { Ok(()) } else { Err(Box::new(refusal(errors, count))) }
+}
+
+/// The first errors, and how many there are.
+#[expect(unsafe_code, reason = "the binding has no type for parser errors")]
+fn errors(parser: *mut IParser) -> (Vec<ParserError>, u64) {
+    // SAFETY: the parser lives; indices are below the count.
+    unsafe {
+        let count = trtx_sys::parser_get_nb_errors(parser.cast());
+        let errors = (0..count.min(c_int::try_from(MAX_PARSER_ERRORS).unwrap_or(c_int::MAX)))
+            .map(|index| trtx_sys::parser_get_error(parser.cast(), index))
+            .filter(|error| !error.is_null())
+            .map(|error| read(error))
+            .collect();
+        (errors, u64::try_from(count).unwrap_or(0))
+    }
+}
+
+/// Reads one `IParserError`.
+///
+/// The binding knows only its description. The interface is abstract: a pointer to a table of
+/// functions in the order of the header, which is the same in 1.5, 1.6 and 1.7 (and versions beyond
+/// are refused): code, desc, file, line, func, node, nodeName, nodeOperator.
+///
+/// # Safety
+/// `error` is a live `IParserError` of such a version.
+#[expect(unsafe_code, reason = "calling virtual functions")]
+unsafe fn read(error: *mut c_void) -> ParserError {
+    const CODE: usize = 0;
+    const DESC: usize = 1;
+    const NODE: usize = 5;
+    const NODE_NAME: usize = 6;
+    const NODE_OPERATOR: usize = 7;
+    // SAFETY: a C++ object with virtual functions starts with a pointer to their table.
+    let table = unsafe { *error.cast::<*const *const c_void>() };
+    let number = |slot: usize| -> i32 {
+        // SAFETY: this function takes the object and returns an int or an enum of that size.
+        unsafe {
+            let call: unsafe extern "C" fn(*mut c_void) -> c_int = std::mem::transmute(*table.add(slot));
+            call(error)
+        }
+    };
+    let words = |slot: usize| -> String {
+        // SAFETY: this function takes the object and returns a C string that the object owns.
+        unsafe {
+            let call: unsafe extern "C" fn(*mut c_void) -> *const c_char =
+                std::mem::transmute(*table.add(slot));
+            text(call(error))
+        }
+    };
+    let node = number(NODE);
+    ParserError {
+        code: number(CODE),
+        node: (node >= 0).then_some(node),
+        name: words(NODE_NAME),
+        op: words(NODE_OPERATOR),
+        text: words(DESC),
+    }
+}
+
+/// Error codes of the parser.
+mod code {
+    pub(super) const MEMORY: i32 = 2;
+    pub(super) const DESERIALIZE: i32 = 3;
+    /// Unsupported graph, node, attribute, input, type, dynamic shape, shape.
+    pub(super) const UNSUPPORTED: std::ops::RangeInclusive<i32> = 7..=13;
+}
+
+fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
+    let is = |wanted: i32| errors.iter().any(|error| error.code == wanted);
+    let mut refusal = if errors.is_empty() {
+        Refusal::new("parse", "parse-failed", "the parser refuses the model without a reason")
+    } else if is(code::DESERIALIZE) {
+        Refusal::new("parse", "model-unreadable", "the parser cannot read the model")
+    } else if is(code::MEMORY) {
+        Refusal::new("parse", "out-of-memory", "the parser ran out of memory")
+    } else if errors.iter().any(|error| code::UNSUPPORTED.contains(&error.code)) {
+        let message =
+            format!("the model has {} that TensorRT-RTX does not support: {}", nodes(count), list(&errors));
+        Refusal::new("parse", "unsupported-operator", message)
+            .help("change the export, or build for this target with a toolchain that supports them")
+    } else {
+        let message = format!("TensorRT-RTX refuses {} of the model: {}", nodes(count), list(&errors));
+        Refusal::new("parse", "parse-failed", message)
+    };
+    refusal.parser_errors = errors;
+    refusal.parser_error_count = count;
+    refusal
+}
+
+fn nodes(count: u64) -> String {
+    if count == 1 { "a node".to_owned() } else { format!("{count} nodes") }
+}
+
+/// The first few nodes, for a message; all of them stand in the list.
+fn list(errors: &[ParserError]) -> String {
+    const SHOWN: usize = 4;
+    let mut words: Vec<String> = Vec::new();
+    for error in errors {
+        let op = if error.op.is_empty() { "?" } else { &error.op };
+        words.push(match error.name.as_str() {
+            "" => format!("`{op}`"),
+            name => format!("`{op}` at `{name}`"),
+        });
+    }
+    words.dedup();
+    let more = words.len() > SHOWN;
+    words.truncate(SHOWN);
+    words.join(", ") + if more { ", …" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: i32, name: &str, op: &str) -> ParserError {
+        ParserError { code, node: Some(3), name: name.into(), op: op.into(), text: "why".into() }
+    }
+
+    #[test]
+    fn unsupported_nodes_are_listed() {
+        let errors = vec![error(8, "/q/DQL", "DynamicQuantizeLinear"), error(9, "", "NonZero")];
+        let refusal = refusal(errors, 300);
+        assert_eq!(refusal.code, "unsupported-operator");
+        assert_eq!(
+            refusal.message,
+            "the model has 300 nodes that TensorRT-RTX does not support: `DynamicQuantizeLinear` at `/q/DQL`, `NonZero`"
+        );
+        assert_eq!((refusal.parser_errors.len(), refusal.parser_error_count), (2, 300));
+    }
+
+    #[test]
+    fn codes_by_kind() {
+        let code = |errors: Vec<ParserError>| refusal(errors, 1).code;
+        assert_eq!(code(vec![]), "parse-failed");
+        assert_eq!(code(vec![error(3, "", "")]), "model-unreadable");
+        assert_eq!(code(vec![error(2, "", "")]), "out-of-memory");
+        assert_eq!(code(vec![error(6, "m", "MatMul")]), "parse-failed");
+    }
+}
