@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Cache;
 use super::error::{Error, Result};
+use super::files::hash_watched;
 use super::hash::hash_file;
 use super::job::into_place;
 use crate::digest::{Blob, Digest};
@@ -67,8 +68,13 @@ impl Cache {
 
     fn publish_blob(&self, from: &Path, blob: &Blob) -> Result<()> {
         let to = self.blob_path(&blob.b3);
-        // An equal blob that another process put there meanwhile is replaced by its equal.
-        into_place(from, &to, |from, to| fs::rename(from, to))?;
+        if !into_place(from, &to, fs::rename_new)? {
+            // Another process was faster, or what lies there is damaged and cannot be moved away.
+            if self.find(blob)?.is_some() {
+                return Ok(fs::remove_file(from)?);
+            }
+            into_place(from, &to, |from, to| fs::rename(from, to))?;
+        }
         // The rename changed its ctime, so it is looked at now. Its content was hashed by us, and
         // nobody else writes here: the racy rule has nothing to add.
         let stat = fs::stat(&to)?;
@@ -127,9 +133,9 @@ impl Cache {
     }
 
     fn hash_blob(&self, blob: &Blob, path: &Path, with_sha256: bool) -> Result<bool> {
-        let (stat, found) = match self.hash_stable(path, with_sha256) {
+        let (stat, found, stable) = match hash_watched(path, with_sha256) {
             Ok(found) => found,
-            // Removed or replaced meanwhile.
+            // Removed meanwhile.
             Err(Error::Fs(e)) if e.is_missing() => return Ok(false),
             Err(Error::Fs(e)) if e.source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
                 self.quarantine(path, "it cannot be read");
@@ -141,7 +147,11 @@ impl Cache {
             self.quarantine(path, &format!("its content has the digest `{}`", found.b3));
             return Ok(false);
         }
-        self.remember(path, &stat, &found);
+        // The content is right. If its stat moved meanwhile (it got or lost a name, say), it is
+        // hashed once more next time.
+        if stable {
+            self.remember(path, &stat, &found);
+        }
         if with_sha256 && found.sha256 != blob.sha256 {
             self.warn(format!(
                 "blob `{}` is sound, but a record gives it another SHA-256; the record is not used",

@@ -23,7 +23,7 @@ impl Cache {
             return Ok((blob, stat));
         }
         let started = now_ns();
-        let (stat, blob) = self.hash_stable(&path, false)?;
+        let (stat, blob) = hash_stable(&path)?;
         if self.is_settled(&path, &stat, started) {
             self.remember(&path, &stat, &blob);
         }
@@ -51,15 +51,21 @@ impl Cache {
     fn is_settled(&self, path: &Path, stat: &Stat, read_ns: i128) -> bool {
         path.starts_with(&self.inner.v1) || stat.mtime_ns.max(stat.ctime_ns) + RACY_NS <= read_ns
     }
+}
 
-    /// Hashes a file that must not change meanwhile.
-    pub(super) fn hash_stable(&self, path: &Path, with_sha256: bool) -> Result<(Stat, Blob)> {
-        let file = fs::open_regular(path)?;
-        let stat = fs::fstat(&file, path)?;
-        let blob = hash_file(&file, path, with_sha256)?;
-        if fs::fstat(&file, path)? != stat || blob.size != stat.size {
-            return Err(Error::Changed { path: path.to_owned() });
-        }
-        Ok((stat, blob))
+/// Hashes a file that must not change meanwhile.
+fn hash_stable(path: &Path) -> Result<(Stat, Blob)> {
+    match hash_watched(path, false)? {
+        (stat, blob, true) => Ok((stat, blob)),
+        _ => Err(Error::Changed { path: path.to_owned() }),
     }
+}
+
+/// Hashes a file. Tells the stat it had before, and whether it had the same one after.
+pub(super) fn hash_watched(path: &Path, with_sha256: bool) -> Result<(Stat, Blob, bool)> {
+    let file = fs::open_regular(path)?;
+    let stat = fs::fstat(&file, path)?;
+    let blob = hash_file(&file, path, with_sha256)?;
+    let stable = fs::fstat(&file, path)? == stat && blob.size == stat.size;
+    Ok((stat, blob, stable))
 }
