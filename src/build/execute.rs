@@ -121,7 +121,7 @@ fn run(
             "worker-garbage",
             format!("the worker's answer makes no sense: {response:?}"),
         )]),
-        Err(error) => Err(failed(Failure::of_worker(error))),
+        Err(error) => Err(failed(Failure::of_worker(&error))),
     }
 }
 

@@ -36,14 +36,23 @@ pub struct Failure {
 impl Failure {
     /// The worker died, hung, or talked nonsense.
     #[must_use]
-    pub fn of_worker(error: WorkerError) -> Failure {
+    pub fn of_worker(error: &WorkerError) -> Failure {
+        let help = match error {
+            WorkerError::TimedOut { .. } => "raise `timeout` in the model's `build` table if it only needs more time",
+            WorkerError::OutOfMemory { .. } => {
+                "raise `memory-limit` in the model's `build` table, or run fewer builds at once with `-j`"
+            }
+            WorkerError::Crashed { .. } => "other engines are not affected; the builder itself failed on this model",
+            WorkerError::WrongProtocol { .. } => "the program was replaced while it ran: run it again",
+            _ => "",
+        };
         Failure {
             code: error.code().to_owned(),
             message: error.to_string(),
             notes: Vec::new(),
-            help: error.help(),
+            help: if help.is_empty() { Vec::new() } else { vec![help.to_owned()] },
             log: Vec::new(),
-            stderr: error.stderr_tail().to_owned(),
+            stderr: error.stderr().to_owned(),
             bundle: None,
         }
     }
@@ -157,12 +166,12 @@ pub fn replay(bundle: &Path, worker: &Client, timeout: Duration, job: &Path) -> 
         }
     }
     let limits = Limits { timeout, memory: None, env: Vec::new() };
-    match worker.run(job, &request, &limits, &CancelToken::new()) {
+    match worker.run(job, &request, &limits, &CancelToken::default()) {
         Ok(outcome) => match outcome.response {
             Response::Refused(refusal) => Err(Failure::of_refusal(*refusal)),
             response => Ok(response),
         },
-        Err(error) => Err(Failure::of_worker(error)),
+        Err(error) => Err(Failure::of_worker(&error)),
     }
 }
 

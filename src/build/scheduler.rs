@@ -90,7 +90,7 @@ mod tests {
         let (now, most, memory_now, memory_most, done) =
             (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicUsize::new(0));
         let jobs = (0..20u64).map(|i| Job { work: 1 + i % 4, memory: 1 + i % 4 }).collect();
-        run(jobs, 3, 5, &CancelToken::new(), |memory| {
+        run(jobs, 3, 5, &CancelToken::default(), |memory| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             memory_most.fetch_max(memory_now.fetch_add(memory, Ordering::SeqCst) + memory, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(2));
@@ -107,7 +107,7 @@ mod tests {
     fn a_job_larger_than_the_bound_runs_alone() {
         let done = AtomicUsize::new(0);
         let jobs = [9, 1, 9].map(|memory| Job { work: (), memory }).into();
-        run(jobs, 2, 5, &CancelToken::new(), |()| {
+        run(jobs, 2, 5, &CancelToken::default(), |()| {
             done.fetch_add(1, Ordering::SeqCst);
         });
         assert_eq!(done.load(Ordering::SeqCst), 3);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn nothing_starts_after_a_cancel() {
-        let cancel = CancelToken::new();
+        let cancel = CancelToken::default();
         let done = AtomicUsize::new(0);
         let jobs = (0..5).map(|work| Job { work, memory: 0 }).collect();
         run(jobs, 1, 0, &cancel, |_: i32| {

@@ -20,7 +20,7 @@ use crate::onnx::Summary;
 use crate::plan::{LockedSource, ModelRef, SourceFact, keys, source_id};
 use crate::source;
 use crate::worker::Limits;
-use crate::worker::protocol::{Canonicalized, Request, Response};
+use crate::worker::protocol::{Canonicalized, Refusal, Request, Response, WireDiagnostic};
 
 /// A source and what came of it.
 pub(super) struct Read {
@@ -51,7 +51,7 @@ struct Externals {
 #[derive(Serialize, Deserialize)]
 struct Canonical {
     summary: Summary,
-    notes: Vec<String>,
+    notes: Vec<WireDiagnostic>,
 }
 
 /// Reads sources, several at a time.
@@ -91,8 +91,8 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
         raw,
         packages: located.pins.into_iter().map(|pin| (pin.file_name, pin.sha256)).collect(),
     };
-    let warnings =
-        notes.into_iter().map(|note| Diagnostic::warning("model-note", note).in_file(&path)).collect();
+    // The record may have been made from an equal file in another place.
+    let warnings = notes.into_iter().map(|note| Diagnostic::from(note).in_file(&path)).collect();
     Ok(Read {
         fact: SourceFact::AtHand { path, model: Box::new(model) },
         locked: Some(block),
@@ -101,7 +101,7 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
     })
 }
 
-type Known = (ModelRef, Vec<String>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
+type Known = (ModelRef, Vec<WireDiagnostic>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
 
 /// The canonical form, if these very files were read before.
 fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<Option<Known>, cache::Error> {
@@ -125,7 +125,7 @@ fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<
     Ok(model_ref(&record).map(|(model, notes)| (model, notes, files, raw)))
 }
 
-fn model_ref(record: &Record) -> Option<(ModelRef, Vec<String>)> {
+fn model_ref(record: &Record) -> Option<(ModelRef, Vec<WireDiagnostic>)> {
     let graph = record.outputs.get("graph")?.clone();
     let weights = record.outputs.get("weights").cloned();
     let tensors = record.outputs.get("tensors")?.clone();
@@ -160,12 +160,15 @@ fn run_worker(
     let done = match outcome {
         Ok(outcome) => match outcome.response {
             Response::Canonicalized(done) => done,
-            Response::Refused(refusal) => return Err(refusal.into_diagnostics(path)),
-            other => return Err(vec![unexpected(path, &other)]),
+            Response::Refused(refusal) => return Err(refused(path, *refusal)),
+            other => {
+                let message = format!("the worker's answer makes no sense: {other:?}");
+                return Err(vec![Diagnostic::error("worker-garbage", message).in_file(path)]);
+            }
         },
         Err(error) => {
             return Err(vec![
-                Failure::of_worker(error).diagnostic(&format!("reading `{}`", path.display())).in_file(path),
+                Failure::of_worker(&error).diagnostic(&format!("reading `{}`", path.display())).in_file(path),
             ]);
         }
     };
@@ -174,8 +177,12 @@ fn run_worker(
     Ok(known)
 }
 
-fn unexpected(path: &Path, response: &Response) -> Diagnostic {
-    Diagnostic::error("worker-garbage", format!("the worker's answer makes no sense: {response:?}")).in_file(path)
+fn refused(path: &Path, refusal: Refusal) -> Vec<Diagnostic> {
+    if refusal.diagnostics.is_empty() {
+        let what = format!("reading `{}`", path.display());
+        return vec![Failure::of_refusal(refusal).diagnostic(&what).in_file(path)];
+    }
+    refusal.diagnostics.into_iter().map(Diagnostic::from).collect()
 }
 
 /// Puts what the worker made into the cache, if the files are still what was digested.

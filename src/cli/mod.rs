@@ -19,7 +19,7 @@ use clap::Parser;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    if crate::worker::is_worker(&argv) {
+    if crate::worker::is_worker(argv.iter().cloned()) {
         crate::worker::serve();
     }
     let args = match args::Args::try_parse_from(argv) {

@@ -67,7 +67,7 @@ impl Settings {
             ColorArg::Never => false,
             ColorArg::Auto => is_terminal && var("NO_COLOR").is_none_or(str::is_empty),
         };
-        let (cancel, signal) = (CancelToken::new(), Arc::new(AtomicU8::new(0)));
+        let (cancel, signal) = (CancelToken::default(), Arc::new(AtomicU8::new(0)));
         watch_signals(cancel.clone(), Arc::clone(&signal)).map_err(|e| cannot(format!("cannot watch signals: {e}")))?;
         Ok(Settings {
             format: if global.format == FormatArg::Json { Format::Json } else { Format::Text },

@@ -274,3 +274,19 @@ impl From<&Diagnostic> for WireDiagnostic {
         }
     }
 }
+
+impl From<WireDiagnostic> for Diagnostic {
+    fn from(wire: WireDiagnostic) -> Diagnostic {
+        let level = match wire.level.as_str() {
+            "note" => Level::Note,
+            "warning" => Level::Warning,
+            _ => Level::Error,
+        };
+        let place = match (wire.file, wire.node) {
+            (Some(file), Some(node)) => Some(Place::Node { file, node, op: wire.op.unwrap_or_default() }),
+            (Some(file), None) => Some(Place::File(file)),
+            (None, _) => None,
+        };
+        Diagnostic { level, place, notes: wire.notes, help: wire.help, ..Diagnostic::error(wire.code, wire.message) }
+    }
+}
