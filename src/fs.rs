@@ -259,3 +259,104 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     })();
     at("write", path, written)
 }
+
+/// What a name in a folder stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link, wherever it points.
+    Symlink,
+    /// A pipe, a socket, a device.
+    Other,
+}
+
+/// What lies at `path` itself, symlinks not followed; none if nothing does.
+pub fn look(path: &Path) -> Result<Option<(Kind, Stat)>> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        metadata => at("read", path, metadata)?,
+    };
+    let kind = match metadata.file_type() {
+        t if t.is_file() => Kind::File,
+        t if t.is_dir() => Kind::Folder,
+        t if t.is_symlink() => Kind::Symlink,
+        _ => Kind::Other,
+    };
+    Ok(Some((kind, Stat::from(&metadata))))
+}
+
+/// Opens a regular file of a user for reading: never waits (as opening a pipe would), and a pipe,
+/// a device or a folder is an error.
+pub fn open_regular(path: &Path) -> Result<File> {
+    open_regular_with(path, rustix::fs::OFlags::NONBLOCK)
+}
+
+/// Opens a regular file that another process left for us: as [`open_regular`], and a symbolic
+/// link is an error.
+pub fn open_regular_nofollow(path: &Path) -> Result<File> {
+    open_regular_with(path, rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW)
+}
+
+fn open_regular_with(path: &Path, flags: rustix::fs::OFlags) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let file = at("read", path, File::options().read(true).custom_flags(flags).open(path))?;
+    let metadata = at("read", path, file.metadata())?;
+    if metadata.is_dir() {
+        return Err(error("read", path, io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    if !metadata.is_file() {
+        return Err(error("read", path, io::Error::other("it is not a regular file")));
+    }
+    Ok(file)
+}
+
+/// Opens a lock file for reading and writing, its content kept. Made if it is missing and `create`.
+pub fn open_lock(path: &Path, create: bool) -> Result<File> {
+    at("lock", path, File::options().read(true).write(true).create(create).truncate(false).open(path))
+}
+
+/// Opens a file for appending, made if it is missing.
+pub fn open_append(path: &Path) -> Result<File> {
+    at("write", path, File::options().append(true).create(true).open(path))
+}
+
+/// How many names an open file has.
+pub fn link_count(file: &File, path: &Path) -> Result<u64> {
+    Ok(at("read", path, file.metadata())?.nlink())
+}
+
+/// Creates one folder, which must not exist.
+pub fn create_dir(path: &Path) -> Result<()> {
+    at("create folder", path, fs::create_dir(path))
+}
+
+/// Renames unless the target exists; tells whether it did. Where the file system has no such
+/// call, an existing target is looked for first, and a race may replace it.
+pub fn rename_new(from: &Path, to: &Path) -> Result<bool> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if look(to)?.is_some() {
+                return Ok(false);
+            }
+            rename(from, to).map(|()| true)
+        }
+        Err(e) => Err(error("rename to", to, e.into())),
+    }
+}
+
+/// May we write into this folder? Asked of the kernel; nothing is written.
+#[must_use]
+pub fn is_writable(folder: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}

@@ -1,0 +1,215 @@
+//! The stat index: one binary file that says which content a file had when it was last read.
+//!
+//! `stat` is 8 bytes of magic, the BLAKE3 of the rest, a count, and per entry: length of the path, the
+//! path, device, inode, size, mtime and ctime in ns, digest; numbers little-endian, entries sorted.
+//! Paths inside the cache are relative to `v1/`, so that a moved cache stays warm; all others are
+//! absolute. The index can be deleted at any time: everything is then hashed once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::Cache;
+use super::error::Result;
+use crate::digest::{Blob, Digest};
+use crate::fs::{self, Stat};
+
+/// Name and version of the format.
+const MAGIC: &[u8; 8] = b"ewstat1\n";
+/// Smallest entry: an empty path.
+const SMALLEST: usize = 4 + 5 * 8 + 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    stat: Stat,
+    b3: Digest,
+}
+
+type Entries = BTreeMap<Box<[u8]>, Entry>;
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    entries: Entries,
+    /// What is to be written; the rest may be older than the file.
+    changed: BTreeSet<Box<[u8]>>,
+    /// The file that `entries` was read from.
+    loaded: Option<Stat>,
+}
+
+impl Cache {
+    /// What the index says of a file that has this stat now. The SHA-256 is not remembered.
+    pub(super) fn known(&self, path: &Path, stat: &Stat) -> Option<Blob> {
+        let mut index = self.index();
+        let index = index.get_or_insert_with(|| self.load_index());
+        let entry = index.entries.get(self.index_key(path))?;
+        (entry.stat == *stat).then(|| Blob { b3: entry.b3, size: stat.size, sha256: None })
+    }
+
+    /// Remembers the content of a file, whatever its age.
+    pub(super) fn remember(&self, path: &Path, stat: &Stat, blob: &Blob) {
+        let key = self.index_key(path);
+        if key.starts_with(b"tmp/") || blob.size != stat.size {
+            return;
+        }
+        let mut index = self.index();
+        let index = index.get_or_insert_with(|| self.load_index());
+        let entry = Entry { stat: *stat, b3: blob.b3 };
+        if index.entries.insert(key.into(), entry) != Some(entry) {
+            index.changed.insert(key.into());
+        }
+    }
+
+    /// Writes what was learnt since the cache was opened, together with what others wrote
+    /// meanwhile. Writes nothing if nothing was learnt, or if the cache is read-only.
+    pub fn flush(&self) -> Result<()> {
+        if !self.is_writable() || self.index().as_ref().is_none_or(|index| index.changed.is_empty()) {
+            return Ok(());
+        }
+        // One writer at a time, or two would each lose what the other adds.
+        let _one_writer = self.lock_action("flush", &Digest::of(MAGIC), &mut |_| ())?;
+        let path = self.folder("stat");
+        let mut guard = self.index();
+        let Some(index) = guard.as_mut() else { return Ok(()) };
+        let there = fs::stat(&path).ok();
+        if there != index.loaded {
+            let mut merged = read(&path).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default();
+            for key in &index.changed {
+                if let Some(entry) = index.entries.get(key) {
+                    merged.insert(key.clone(), *entry);
+                }
+            }
+            index.entries = merged;
+        }
+        self.scratch()?.publish(&serialize(&index.entries), &path, 0o644)?;
+        index.loaded = fs::stat(&path).ok();
+        index.changed.clear();
+        Ok(())
+    }
+
+    fn load_index(&self) -> Index {
+        let path = self.folder("stat");
+        let loaded = fs::stat(&path).ok();
+        let entries = match read(&path) {
+            Ok(bytes) => parse(&bytes),
+            Err(e) if e.is_missing() => Some(Entries::new()),
+            Err(_) => None,
+        };
+        let entries = entries.unwrap_or_else(|| {
+            self.warn(format!("`{}` is damaged; every file is hashed once more", path.display()));
+            Entries::new()
+        });
+        Index { entries, changed: BTreeSet::new(), loaded }
+    }
+
+    fn index_key<'a>(&self, path: &'a Path) -> &'a [u8] {
+        path.strip_prefix(&self.inner.v1).unwrap_or(path).as_os_str().as_bytes()
+    }
+}
+
+fn read(path: &Path) -> fs::Result<Vec<u8>> {
+    fs::read_prefix(path, 4 << 30)
+}
+
+fn serialize(entries: &Entries) -> Vec<u8> {
+    let mut body = Vec::with_capacity(8 + entries.iter().map(|(k, _)| k.len() + SMALLEST).sum::<usize>());
+    let writable: Vec<_> = entries.iter().filter_map(|(k, e)| Some((k, e, times(&e.stat)?))).collect();
+    body.extend((writable.len() as u64).to_le_bytes());
+    for (path, entry, [mtime, ctime]) in writable {
+        let length = u32::try_from(path.len()).expect("paths are shorter than 4 GiB");
+        body.extend(length.to_le_bytes());
+        body.extend_from_slice(path);
+        for number in [entry.stat.dev, entry.stat.ino, entry.stat.size] {
+            body.extend(number.to_le_bytes());
+        }
+        body.extend(mtime.to_le_bytes());
+        body.extend(ctime.to_le_bytes());
+        body.extend(entry.b3.as_bytes());
+    }
+    [MAGIC.as_slice(), Digest::of(&body).as_bytes(), &body].concat()
+}
+
+/// Times in 64 bits; none beyond the year 2262, and such a file is not remembered.
+fn times(stat: &Stat) -> Option<[i64; 2]> {
+    Some([i64::try_from(stat.mtime_ns).ok()?, i64::try_from(stat.ctime_ns).ok()?])
+}
+
+/// None if a single bit is wrong.
+fn parse(bytes: &[u8]) -> Option<Entries> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (digest, body) = rest.split_at_checked(32)?;
+    if Digest::of(body).as_bytes() != digest {
+        return None;
+    }
+    let mut reader = Reader(body);
+    let count = reader.u64()?;
+    if count > (body.len() / SMALLEST) as u64 {
+        return None;
+    }
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let length = u32::from_le_bytes(reader.take(4)?.try_into().ok()?);
+        let path = reader.take(usize::try_from(length).ok()?)?;
+        let (dev, ino, size) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (mtime_ns, ctime_ns) = (reader.i64()?.into(), reader.i64()?.into());
+        let b3: [u8; 32] = reader.take(32)?.try_into().ok()?;
+        let stat = Stat { dev, ino, size, mtime_ns, ctime_ns };
+        entries.push((path.into(), Entry { stat, b3: blake3::Hash::from_bytes(b3).into() }));
+    }
+    // Sorted already: the tree is built in one pass.
+    reader.0.is_empty().then(|| entries.into_iter().collect())
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entries(paths: &[String]) -> Entries {
+        let stat = |n| Stat { dev: 1, ino: n, size: n, mtime_ns: -5, ctime_ns: i128::from(n) << 40 };
+        let entry = |(n, p): (usize, &String)| {
+            (p.as_bytes().into(), Entry { stat: stat(n as u64), b3: Digest::of(p.as_bytes()) })
+        };
+        paths.iter().enumerate().map(entry).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(paths in proptest::collection::vec(".{0,20}", 0..8)) {
+            let entries = entries(&paths);
+            prop_assert_eq!(parse(&serialize(&entries)), Some(entries));
+        }
+
+        #[test]
+        fn a_wrong_bit_or_a_missing_byte_is_seen(at in 0usize..10_000, bit in 0u8..8, cut: bool) {
+            let mut bytes = serialize(&entries(&["/a".into(), "cas/ab/abcd".into()]));
+            let at = at % bytes.len();
+            if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+            prop_assert_eq!(parse(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_count_that_lies_does_not_allocate() {
+        let body = u64::MAX.to_le_bytes();
+        let bytes = [MAGIC.as_slice(), Digest::of(&body).as_bytes(), &body].concat();
+        assert_eq!(parse(&bytes), None);
+    }
+}
