@@ -21,8 +21,7 @@ impl Settings {
     /// Checks options before they become numbers of C++.
     pub(super) fn of(options: &Options) -> Result<Settings> {
         Ok(Settings {
-            workspace: usize::try_from(options.workspace)
-                .or_else(|_| bad_option("workspace", options.workspace))?,
+            workspace: workspace(options.workspace)?,
             optimization_level: level(options.optimization_level)?,
             profiling: profiling(&options.profiling)?,
             tiling: tiling(&options.tiling)?,
@@ -40,6 +39,13 @@ impl Settings {
 
 fn bad_option<T>(key: &str, value: impl std::fmt::Display) -> Result<T> {
     refuse("options", "bad-option", format!("`{key}` cannot be `{value}`"))
+}
+
+fn workspace(value: u64) -> Result<usize> {
+    match usize::try_from(value) {
+        Ok(bytes) if bytes > 0 => Ok(bytes),
+        _ => bad_option("workspace", value),
+    }
 }
 
 fn level(value: u32) -> Result<i32> {
@@ -141,7 +147,7 @@ pub(super) fn apply(builder: &Builder, sms: &[ComputeCapability], settings: &Set
 mod tests {
     use super::*;
 
-    pub(super) fn options() -> Options {
+    fn options() -> Options {
         Options {
             workspace: 4 << 30,
             tf32: false,
@@ -179,6 +185,7 @@ mod tests {
             change(&mut options);
             Settings::of(&options).err().map(|refusal| refusal.message).unwrap_or_default()
         };
+        assert_eq!(refused(|o| o.workspace = 0), "`workspace` cannot be `0`");
         assert_eq!(refused(|o| o.optimization_level = 6), "`optimization-level` cannot be `6`");
         assert_eq!(
             refused(|o| o.max_aux_streams = Some(u32::MAX)),

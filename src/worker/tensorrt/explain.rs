@@ -45,6 +45,12 @@ const KNOWN: &[Known] = &[
         help: "declare at least one output in the ONNX file",
     },
     Known {
+        needles: &["requires workspace memory", "increase the workspace"],
+        code: "workspace-too-small",
+        message: "the workspace is too small",
+        help: "raise `workspace` in the model's build options",
+    },
+    Known {
         needles: &["assertion"],
         code: "builder-assertion",
         message: "the builder failed in itself",
@@ -107,7 +113,7 @@ pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], sms: &[u32]) {
 }
 
 /// A line without its line breaks, cut.
-fn quote(line: &str) -> String {
+pub(super) fn quote(line: &str) -> String {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut end = line.len().min(QUOTED_BYTES);
     while !line.is_char_boundary(end) {
@@ -137,6 +143,10 @@ mod tests {
         assert_eq!(code("model contains HW-specific datatypes: b16"), "type-not-on-sm");
         assert_eq!(code("Internal Error: MyelinCheckException: std::bad_alloc"), "out-of-memory");
         assert_eq!(code("Error Code 2: Internal Error (Assertion x failed. )"), "builder-assertion");
+        assert_eq!(
+            code("Assertion m > 0 failed. Please increase the workspace memory provided"),
+            "workspace-too-small"
+        );
         assert_eq!(code("Network must have at least one output"), "no-outputs");
         assert_eq!(code("something new"), "build-failed");
     }

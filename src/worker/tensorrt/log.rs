@@ -1,6 +1,7 @@
 //! What the library says, at one severity, so that no setting changes what is recorded.
 
 use std::ffi::{c_char, c_void};
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use super::super::protocol::LogLine;
@@ -55,13 +56,9 @@ impl Log {
     }
 
     fn push(&self, severity: i32, text: &str) {
-        let level = match severity {
-            ..=0 => "fatal",
-            1 => "error",
-            2 => "warning",
-            INFO => "info",
-            _ => return,
-        };
+        if severity > INFO {
+            return;
+        }
         let mut end = text.len().min(MAX_LINE);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -76,7 +73,7 @@ impl Log {
         }
         // The fixed part is for the frame around each line.
         lines.bytes += text.len() + 32;
-        lines.kept.push(LogLine { level: level.to_owned(), text: text.to_owned() });
+        lines.kept.push(LogLine { level: level(severity).to_owned(), text: text.to_owned() });
     }
 }
 
@@ -90,6 +87,18 @@ unsafe extern "C" fn receive(log: *mut c_void, severity: i32, message: *const c_
     // only ever shared; the message is a C string that lives during this call.
     let (log, text) = unsafe { (&*log.cast::<Log>(), super::text(message)) };
     log.push(severity, &text);
+    // What is in memory is lost in a crash; what was written is not. It fails with a parent that is
+    // gone, and then so will this process be.
+    let _ = writeln!(std::io::stderr(), "[{}] {}", level(severity), text.trim_end());
+}
+
+fn level(severity: i32) -> &'static str {
+    match severity {
+        ..=0 => "fatal",
+        1 => "error",
+        2 => "warning",
+        _ => "info",
+    }
 }
 
 #[cfg(test)]

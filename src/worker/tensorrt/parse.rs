@@ -8,6 +8,7 @@ use trtx_sys::nvonnxparser::IParser;
 
 use super::super::protocol::{MAX_PARSER_ERRORS, ParserError, Refusal};
 use super::builder::{Builder, header_version};
+use super::explain::quote;
 use super::library::Libraries;
 use super::log::Log;
 use super::{MODEL, Result, refuse, text};
@@ -119,7 +120,14 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
         Refusal::new("parse", "unsupported-operator", message)
             .help("change the export, or build for this target with a toolchain that supports them")
     } else {
-        let message = format!("TensorRT-RTX refuses {} of the model: {}", nodes(count), list(&errors));
+        let message = match list(&errors) {
+            known if known.is_empty() => format!("TensorRT-RTX refuses the model: {}", first_reason(&errors)),
+            known => format!(
+                "TensorRT-RTX refuses {} of the model, {known}: {}",
+                nodes(count),
+                first_reason(&errors)
+            ),
+        };
         Refusal::new("parse", "parse-failed", message)
     };
     refusal.parser_errors = errors;
@@ -136,16 +144,27 @@ fn list(errors: &[ParserError]) -> String {
     const SHOWN: usize = 4;
     let mut words: Vec<String> = Vec::new();
     for error in errors {
-        let op = if error.op.is_empty() { "?" } else { &error.op };
-        words.push(match error.name.as_str() {
-            "" => format!("`{op}`"),
-            name => format!("`{op}` at `{name}`"),
-        });
+        match (error.op.as_str(), error.name.as_str()) {
+            // About the model as a whole.
+            ("", "") => {}
+            (op, "") => words.push(format!("`{op}`")),
+            (op, name) => words.push(format!("`{op}` at `{name}`")),
+        }
     }
     words.dedup();
     let more = words.len() > SHOWN;
     words.truncate(SHOWN);
     words.join(", ") + if more { ", …" } else { "" }
+}
+
+/// The first line of the first error that says something new.
+fn first_reason(errors: &[ParserError]) -> String {
+    let Some(error) = errors.first() else {
+        return "no reason is given".to_owned();
+    };
+    let mut lines = error.text.lines().map(str::trim);
+    let said = lines.find(|line| !line.is_empty() && !line.starts_with("Invalid Node - "));
+    quote(said.unwrap_or(&error.text))
 }
 
 #[cfg(test)]
@@ -175,5 +194,16 @@ mod tests {
         assert_eq!(code(vec![error(3, "", "")]), "model-unreadable");
         assert_eq!(code(vec![error(2, "", "")]), "out-of-memory");
         assert_eq!(code(vec![error(6, "m", "MatMul")]), "parse-failed");
+    }
+
+    #[test]
+    fn other_errors_are_quoted() {
+        let mut bad = error(6, "mx", "MatMul");
+        bad.text = "Invalid Node - mx\nmust have same input types.\nCuda Runtime".into();
+        assert_eq!(
+            refusal(vec![bad], 1).message,
+            "TensorRT-RTX refuses a node of the model, `MatMul` at `mx`: must have same input types."
+        );
+        assert_eq!(refusal(vec![error(5, "", "")], 1).message, "TensorRT-RTX refuses the model: why");
     }
 }
