@@ -3,11 +3,11 @@
 //! TensorRT-RTX is fetched once, by the program itself, into `target/test-cache`; tests share it
 //! by its folder, and have caches of their own.
 
+pub(crate) mod models;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-
-pub(crate) use enginewright::onnx::testing;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_enginewright");

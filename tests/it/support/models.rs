@@ -1,0 +1,162 @@
+//! Small ONNX models, made in code; each as the bytes of its file.
+
+use std::path::Path;
+
+use enginewright::onnx::proto::tensor_proto::DataType;
+use enginewright::onnx::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use enginewright::onnx::testing::{
+    TestDim, WithAttribute, external, floats, ints, model, node, raw, save_external, value, weight,
+};
+use prost::Message;
+
+fn graph(input: &[TestDim], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> GraphProto {
+    GraphProto {
+        input: vec![value("x", DataType::Float, input)],
+        output: vec![value("y", DataType::Float, input)],
+        node: nodes,
+        initializer,
+        ..GraphProto::default()
+    }
+}
+
+fn mlp_model(scale: f32, batch: TestDim) -> ModelProto {
+    let w1: Vec<f32> = (0..16u8).map(|i| scale * (f32::from(i) - 8.0) / 16.0).collect();
+    let nodes = vec![
+        node("mm1", "MatMul", &["x", "w1"], &["h1"]),
+        node("add1", "Add", &["h1", "b1"], &["h2"]),
+        node("relu", "Relu", &["h2"], &["h3"]),
+        node("mm2", "MatMul", &["h3", "w2"], &["h4"]),
+        node("add2", "Add", &["h4", "b2"], &["y"]),
+    ];
+    let initializers =
+        vec![floats("w1", &[4, 4], &w1), weight("b1", &[4]), weight("w2", &[4, 4]), weight("b2", &[4])];
+    model(17, graph(&[batch, 4.into()], nodes, initializers))
+}
+
+/// Two layers, `float[2, 4]` to `float[2, 4]`; `scale` is in the weights `w1`.
+pub(crate) fn mlp(scale: f32) -> Vec<u8> {
+    mlp_model(scale, 2.into()).encode_to_vec()
+}
+
+/// [`mlp`], with everything that a model says about itself, and with its initializers in another order.
+pub(crate) fn mlp_documented(scale: f32) -> Vec<u8> {
+    let mut model = mlp_model(scale, 2.into());
+    model.doc_string = Some("a model of the tests".into());
+    model.producer_name = Some("somebody else".into());
+    model.producer_version = Some("9.9".into());
+    let entry = StringStringEntryProto { key: Some("author".into()), value: Some("me".into()) };
+    model.metadata_props.push(entry);
+    let graph = model.graph.as_mut().unwrap();
+    graph.doc_string = Some("its graph".into());
+    graph.name = Some("another name".into());
+    graph.initializer.reverse();
+    graph.initializer.push(weight("unused", &[3]));
+    graph.value_info.push(value("h1", DataType::Float, &[2.into(), 4.into()]));
+    graph.node[0].doc_string = Some("its first node".into());
+    model.encode_to_vec()
+}
+
+/// [`mlp`] as `m.onnx` with all weights in `m.data`, in this folder.
+pub(crate) fn mlp_external(folder: &Path, scale: f32) {
+    std::fs::create_dir_all(folder).unwrap();
+    save_external(&mlp_model(scale, 2.into()), &folder.join("m.onnx"), "m.data").unwrap();
+}
+
+/// [`mlp`] with a named batch dimension.
+pub(crate) fn dynamic(batch: &'static str) -> Vec<u8> {
+    mlp_model(1.0, batch.into()).encode_to_vec()
+}
+
+/// `x + y`, both `float[?, 4]` with these names for `?`.
+pub(crate) fn two_inputs(x: &'static str, y: &'static str) -> Vec<u8> {
+    let mut graph = graph(&[x.into(), 4.into()], vec![node("add", "Add", &["x", "y"], &["z"])], Vec::new());
+    graph.input.push(value("y", DataType::Float, &[y.into(), 4.into()]));
+    graph.output = vec![value("z", DataType::Float, &[x.into(), 4.into()])];
+    model(17, graph).encode_to_vec()
+}
+
+/// `x` reshaped by the input `shape`: a shape tensor.
+pub(crate) fn reshape_by_input() -> Vec<u8> {
+    let nodes = vec![node("reshape", "Reshape", &["x", "shape"], &["r"]), node("relu", "Relu", &["r"], &["y"])];
+    let mut graph = graph(&["batch".into(), 4.into()], nodes, Vec::new());
+    graph.input.push(value("shape", DataType::Int64, &[2.into()]));
+    graph.output = vec![value("y", DataType::Float, &["".into(), "".into()])];
+    model(17, graph).encode_to_vec()
+}
+
+/// An operator that TensorRT-RTX does not have.
+pub(crate) fn unsupported() -> Vec<u8> {
+    let mut graph = graph(&[2.into(), 4.into()], vec![node("nz", "NonZero", &["x"], &["y"])], Vec::new());
+    graph.output = vec![value("y", DataType::Int64, &[2.into(), "".into()])];
+    model(17, graph).encode_to_vec()
+}
+
+/// A chain of `Sigmoid` and `Mul`: the time to build it grows with the square of its length.
+pub(crate) fn chain(length: usize) -> Vec<u8> {
+    let value_name = |i: usize| if i == 0 { "x".to_owned() } else { format!("v{i}") };
+    let last = length - 1;
+    let nodes = (0..length).map(|i| {
+        let (from, to) = (value_name(i), if i == last { "y".to_owned() } else { value_name(i + 1) });
+        if i % 2 == 0 {
+            node(&format!("n{i}"), "Sigmoid", &[&from], &[&to])
+        } else {
+            node(&format!("n{i}"), "Mul", &[&from, "x"], &[&to])
+        }
+    });
+    model(17, graph(&[2.into(), 4.into()], nodes.collect(), Vec::new())).encode_to_vec()
+}
+
+/// An integer division by the constant 0: TensorRT-RTX 1.7 dies of it.
+pub(crate) fn division_by_zero() -> Vec<u8> {
+    let nodes = vec![
+        node("shape", "Shape", &["x"], &["s"]),
+        node("div", "Div", &["c", "zero"], &["d"]),
+        node("add", "Add", &["s", "d"], &["y"]),
+    ];
+    let initializers = vec![ints("c", &[2], &[6, 8]), ints("zero", &[1], &[0])];
+    let mut graph = graph(&[2.into(), 4.into()], nodes, initializers);
+    graph.output = vec![value("y", DataType::Int64, &[2.into()])];
+    model(17, graph).encode_to_vec()
+}
+
+/// BF16 throughout.
+pub(crate) fn bf16() -> Vec<u8> {
+    let one = raw("one", DataType::Bfloat16, &[4], [0x80, 0x3f].repeat(4));
+    let mut graph = graph(&[], vec![node("add16", "Add", &["x", "one"], &["y"])], vec![one]);
+    graph.input = vec![value("x", DataType::Bfloat16, &[4.into()])];
+    graph.output = vec![value("y", DataType::Bfloat16, &[4.into()])];
+    model(17, graph).encode_to_vec()
+}
+
+/// A graph that gives nothing.
+pub(crate) fn no_outputs() -> Vec<u8> {
+    let mut graph = graph(&[2.into()], vec![node("relu", "Relu", &["x"], &["y"])], Vec::new());
+    graph.output.clear();
+    model(17, graph).encode_to_vec()
+}
+
+/// A dimension of 2^40, which TensorRT would take for 0.
+pub(crate) fn huge_dimension() -> Vec<u8> {
+    model(17, graph(&[(1i64 << 40).into()], vec![node("relu", "Relu", &["x"], &["y"])], Vec::new()))
+        .encode_to_vec()
+}
+
+/// A node that reads a value which nobody makes.
+pub(crate) fn undefined_input() -> Vec<u8> {
+    model(17, graph(&[2.into()], vec![node("add", "Add", &["x", "nowhere"], &["y"])], Vec::new())).encode_to_vec()
+}
+
+/// Two nodes that wait for each other.
+pub(crate) fn cycle() -> Vec<u8> {
+    let nodes = vec![node("a", "Add", &["x", "v2"], &["v1"]), node("b", "Add", &["v1", "x"], &["v2"]),
+        node("c", "Relu", &["v2"], &["y"])];
+    model(17, graph(&[2.into()], nodes, Vec::new())).encode_to_vec()
+}
+
+/// A weight of 16 floats whose data lies somewhere else.
+pub(crate) fn external_at(location: &str, offset: u64, length: u64) -> Vec<u8> {
+    let mut w = weight("w", &[4, 4]);
+    let (offset, length) = (offset.to_string(), length.to_string());
+    external(&mut w, &[("location", location), ("offset", &offset), ("length", &length)]);
+    model(17, graph(&[2.into(), 4.into()], vec![node("mm", "MatMul", &["x", "w"], &["y"])], vec![w])).encode_to_vec()
+}
