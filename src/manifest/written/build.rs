@@ -1,0 +1,117 @@
+//! `[model.X.build]` and `[model.X.io.NAME]`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::fields::Item;
+use super::super::model::{BuildOptions, IoType, Profiling, Tiling};
+use super::super::text;
+
+const KEYS: &[&str] = &[
+    "workspace",
+    "optimization-level",
+    "profiling",
+    "weight-streaming",
+    "strict-nans",
+    "sparse-weights",
+    "distributive-independence",
+    "max-aux-streams",
+    "tiling",
+    "epoch",
+    "timeout",
+    "memory-limit",
+];
+
+/// The options given at one place, by key.
+pub(in crate::manifest) type BuildLayer = BTreeMap<&'static str, BuildOption>;
+
+/// One option.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::manifest) enum BuildOption {
+    Workspace(u64),
+    OptimizationLevel(u32),
+    Profiling(Profiling),
+    WeightStreaming(bool),
+    StrictNans(bool),
+    SparseWeights(bool),
+    DistributiveIndependence(bool),
+    MaxAuxStreams(u32),
+    Tiling(Tiling),
+    Epoch(u32),
+    Timeout(Duration),
+    MemoryLimit(u64),
+}
+
+impl BuildOption {
+    pub(in crate::manifest) fn apply(self, options: &mut BuildOptions) {
+        match self {
+            BuildOption::Workspace(bytes) => options.workspace = bytes,
+            BuildOption::OptimizationLevel(level) => options.optimization_level = level,
+            BuildOption::Profiling(profiling) => options.profiling = profiling,
+            BuildOption::WeightStreaming(on) => options.weight_streaming = on,
+            BuildOption::StrictNans(on) => options.strict_nans = on,
+            BuildOption::SparseWeights(on) => options.sparse_weights = on,
+            BuildOption::DistributiveIndependence(on) => options.distributive_independence = on,
+            BuildOption::MaxAuxStreams(streams) => options.max_aux_streams = Some(streams),
+            BuildOption::Tiling(tiling) => options.tiling = tiling,
+            BuildOption::Epoch(epoch) => options.epoch = epoch,
+            BuildOption::Timeout(timeout) => options.timeout = timeout,
+            BuildOption::MemoryLimit(bytes) => options.memory_limit = Some(bytes),
+        }
+    }
+}
+
+pub(super) fn decode(item: &Item<'_>) -> Option<BuildLayer> {
+    let fields = item.table(&[KEYS])?;
+    let options = KEYS.iter().filter_map(|key| Some((*key, option(key, &fields.get(key)?)?)));
+    Some(options.collect())
+}
+
+fn option(key: &str, item: &Item<'_>) -> Option<BuildOption> {
+    Some(match key {
+        "workspace" => BuildOption::Workspace(bytes(item)?),
+        "optimization-level" => BuildOption::OptimizationLevel(item.integer(0..=5)?),
+        "profiling" => {
+            let all = [Profiling::None, Profiling::LayerNames, Profiling::Detailed];
+            BuildOption::Profiling(item.word(&all.map(|p| (p.name(), p)))?)
+        }
+        "weight-streaming" => BuildOption::WeightStreaming(item.boolean()?),
+        "strict-nans" => BuildOption::StrictNans(item.boolean()?),
+        "sparse-weights" => BuildOption::SparseWeights(item.boolean()?),
+        "distributive-independence" => BuildOption::DistributiveIndependence(item.boolean()?),
+        "max-aux-streams" => BuildOption::MaxAuxStreams(item.integer(0..=i64::from(i32::MAX))?),
+        "tiling" => {
+            let all = [Tiling::None, Tiling::Fast, Tiling::Moderate, Tiling::Full];
+            BuildOption::Tiling(item.word(&all.map(|t| (t.name(), t)))?)
+        }
+        "epoch" => BuildOption::Epoch(item.integer(0..=i64::from(u32::MAX))?),
+        "timeout" => BuildOption::Timeout(item.parsed(text::duration)?),
+        "memory-limit" => BuildOption::MemoryLimit(bytes(item)?),
+        _ => return None,
+    })
+}
+
+fn bytes(item: &Item<'_>) -> Option<u64> {
+    if item.is_integer() { item.integer(1..=i64::MAX) } else { item.parsed(text::size) }
+}
+
+/// `io.NAME.type` by NAME.
+pub(super) fn decode_io(item: &Item<'_>) -> Option<BTreeMap<String, IoType>> {
+    const TYPES: [(&str, IoType); 8] = [
+        ("fp32", IoType::Fp32),
+        ("fp16", IoType::Fp16),
+        ("bf16", IoType::Bf16),
+        ("int32", IoType::Int32),
+        ("int64", IoType::Int64),
+        ("int8", IoType::Int8),
+        ("uint8", IoType::Uint8),
+        ("bool", IoType::Bool),
+    ];
+    let mut types = BTreeMap::new();
+    for (name, entry) in item.entries()? {
+        let Some(fields) = entry.table(&[&["type"]]) else { continue };
+        let declared = fields.required("type", "type = \"fp32\"").and_then(|item| item.word(&TYPES));
+        types.extend(declared.map(|declared| (name, declared)));
+    }
+    Some(types)
+}
