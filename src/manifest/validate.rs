@@ -341,7 +341,8 @@ fn built_in_toolchain() -> Toolchain {
     Toolchain {
         name: BUILT_IN_TOOLCHAIN.to_owned(),
         kind: ToolchainKind::TensorrtRtx,
-        version: None,
+        // Kept when a machine sets a root: another version has to be declared by the project.
+        version: Some(DEFAULT_TENSORRT_RTX_VERSION.to_owned()),
         root: None,
         runner: Vec::new(),
         origin: Origin::new(&file, start..start + BUILT_IN_TOOLCHAIN.len()),

@@ -105,8 +105,8 @@ fn roots_come_from_the_manifest_then_the_local_file_then_the_environment() {
 }
 
 #[test]
-fn the_built_in_toolchain_takes_a_local_root() {
+fn the_built_in_toolchain_takes_a_local_root_and_keeps_its_version() {
     let loaded = read_with_local(BASE, "schema = 1\n[toolchain.rtx]\nroot = '/opt/rtx'", &Options::default());
     let rtx = loaded.manifest.unwrap().toolchains["rtx"].clone();
-    assert_eq!((rtx.root, rtx.version), (Some("/opt/rtx".into()), None));
+    assert_eq!((rtx.root, rtx.version.as_deref()), (Some("/opt/rtx".into()), Some("1.7.1.116")));
 }
