@@ -44,7 +44,7 @@ pub struct Gathered {
 /// The cache cannot be used at all. Everything else is an error of one engine, in its plan.
 pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache::Error> {
     let (toolchains, locked_toolchains) = toolchains::find_all(ctx, engines);
-    let checks: Vec<Vec<Diagnostic>> = engines.iter().map(|e| check(e, &toolchains)).collect();
+    let checks: Vec<Vec<Diagnostic>> = engines.iter().map(|e| check(ctx, e, &toolchains)).collect();
     // An engine that cannot be built whatever its model is does not make us fetch the model.
     let wanted: BTreeSet<Source> =
         engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| e.source.clone()).collect();
@@ -86,18 +86,13 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     Ok(gathered)
 }
 
-fn check(engine: &Engine, toolchains: &BTreeMap<String, ToolchainFact>) -> Vec<Diagnostic> {
-    match toolchains.get(&engine.target.toolchain) {
-        Some(ToolchainFact::Found(found)) => plan::check(engine, Some(&found.sms)),
-        Some(ToolchainFact::Bad(error)) => {
-            let mut errors = plan::check(engine, None);
-            errors.push(error.clone());
-            errors
-        }
-        Some(ToolchainFact::NotFetched) | None => {
-            plan::check(engine, toolchains::sms_of_kind(engine, toolchains).as_deref())
-        }
+fn check(ctx: &Context<'_>, engine: &Engine, toolchains: &BTreeMap<String, ToolchainFact>) -> Vec<Diagnostic> {
+    let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|t| t.kind);
+    let mut errors = plan::check(engine, kind.and_then(toolchains::sms_of).as_deref());
+    if let Some(ToolchainFact::Bad(error)) = toolchains.get(&engine.target.toolchain) {
+        errors.push(error.clone());
     }
+    errors
 }
 
 fn plan_engine(

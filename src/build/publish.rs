@@ -197,7 +197,7 @@ fn sidecar(
         file: built.engine.clone(),
         gpu: engine.target.gpu.clone(),
         sms: engine.target.sms.iter().map(ToString::to_string).collect(),
-        runtime: crate::toolchain::required_runtime(toolchain.kind, &toolchain.version),
+        runtime: crate::toolchain::tensorrt_rtx::runtime(&toolchain.version),
         toolchain: toolchain.kind.name().to_owned(),
         toolchain_version: toolchain.version.clone(),
         bindings: info.get("bindings").cloned().unwrap_or_default(),

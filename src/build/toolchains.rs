@@ -1,1 +1,213 @@
-//! placeholder
+//! Toolchains: found or fetched, identified by the digests of their files, asked for their version
+//! once per identity.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::context::{Context, PROBE_TIMEOUT, TOOL};
+use super::events::Event;
+use super::failure::Failure;
+use super::sources::{cache_error, millis};
+use crate::cache::Record;
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Digest, Preimage, Value};
+use crate::gpu::Sm;
+use crate::manifest::{Engine, Toolchain, ToolchainKind};
+use crate::plan::{LockedToolchain, ToolchainFact, ToolchainRef};
+use crate::source::{self, Network, pip};
+use crate::toolchain::{self, DownloadedWheel, Located, WheelError, Wheels, tensorrt_rtx};
+use crate::worker::Limits;
+use crate::worker::protocol::{Request, Response};
+
+/// What becomes of a declared toolchain, and its block in the lock file.
+type Found = (ToolchainFact, Option<LockedToolchain>);
+
+/// Finds the toolchains of these engines.
+pub(super) fn find_all(
+    ctx: &Context<'_>,
+    engines: &[&Engine],
+) -> (BTreeMap<String, ToolchainFact>, Vec<LockedToolchain>) {
+    let names: BTreeSet<&String> = engines.iter().map(|e| &e.target.toolchain).collect();
+    let mut facts = BTreeMap::new();
+    let mut blocks = Vec::new();
+    for declared in names.into_iter().filter_map(|name| ctx.manifest.toolchains.get(name)) {
+        let (fact, block) = find_with_block(ctx, declared);
+        facts.insert(declared.name.clone(), fact);
+        blocks.extend(block);
+    }
+    (facts, blocks)
+}
+
+/// Finds one toolchain; fetches it if it must be and may be.
+pub fn find(ctx: &Context<'_>, declared: &Toolchain) -> ToolchainFact {
+    find_with_block(ctx, declared).0
+}
+
+/// The compute capabilities of a kind of toolchain, as far as they are known without having it.
+pub(super) fn sms_of(kind: ToolchainKind) -> Option<Vec<Sm>> {
+    (kind == ToolchainKind::TensorrtRtx).then(|| tensorrt_rtx::SMS.map(Sm).to_vec())
+}
+
+fn find_with_block(ctx: &Context<'_>, declared: &Toolchain) -> Found {
+    if declared.kind != ToolchainKind::TensorrtRtx {
+        let error = Diagnostic::error(
+            "not-yet",
+            format!("toolchain `{}`: kind `{}` is not supported yet", declared.name, declared.kind.name()),
+        );
+        let error = error.at(&declared.origin, "").help("use a toolchain of `kind = \"tensorrt-rtx\"`");
+        return (ToolchainFact::Bad(error), None);
+    }
+    locate(ctx, declared).unwrap_or_else(|error| (ToolchainFact::Bad(error), None))
+}
+
+fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> {
+    if let Some(root) = &declared.root {
+        let located = toolchain::find_in_root(root).map_err(|e| failed(declared, &e))?;
+        return identify(ctx, declared, &located);
+    }
+    let version = declared.version.as_deref().unwrap_or_default();
+    let locked = ctx.lock.toolchain(declared.kind.name(), version, &platform());
+    if let Some(located) = toolchain::fetched(&ctx.cache, version) {
+        return identify(ctx, declared, &located);
+    }
+    if ctx.source.network == Network::Deny {
+        // What was used before is known by its digests; that is enough to plan.
+        let fact = locked.map_or(ToolchainFact::NotFetched, |block| {
+            ToolchainFact::Found(Box::new(ToolchainRef {
+                kind: declared.kind,
+                libraries: None,
+                files: block.files.clone(),
+                version: block.version.clone(),
+                sms: sms_of(declared.kind).unwrap_or_default(),
+            }))
+        });
+        return Ok((fact, None));
+    }
+    let name = format!("{} {version}", declared.kind.name());
+    ctx.events.event(&Event::ToolchainFetching { toolchain: name.clone() });
+    let started = Instant::now();
+    let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
+    let wheels = PipWheels { settings: &ctx.source };
+    let located = toolchain::fetch(&ctx.cache, version, &pins, &wheels, &mut |holder| {
+        let message = format!("process {} fetches {name}; waiting for it", holder.pid);
+        ctx.events.event(&Event::Warning { message });
+    });
+    ctx.events.event(&Event::ToolchainFetched { toolchain: name.clone(), ms: millis(started.elapsed()) });
+    identify(ctx, declared, &located.map_err(|e| failed(declared, &e))?)
+}
+
+fn failed(declared: &Toolchain, error: &toolchain::Error) -> Diagnostic {
+    let message = format!("toolchain `{}`: {error}", declared.name);
+    let mut diagnostic = Diagnostic::error("toolchain", message).at(&declared.origin, "");
+    diagnostic.help = error.help();
+    if let toolchain::Error::Wheel { source, .. } = error
+        && let Some(source) = source.downcast_ref::<source::Error>()
+    {
+        diagnostic.help.extend(source.help());
+    }
+    diagnostic
+}
+
+fn identify(ctx: &Context<'_>, declared: &Toolchain, located: &Located) -> Result<Found, Diagnostic> {
+    let cache = |e: crate::cache::Error| cache_error(&e);
+    let identity =
+        toolchain::identify(&located.folder, &mut |file| Ok(ctx.cache.file_digest(file)?.0)).map_err(cache)?;
+    let files: BTreeMap<String, Digest> =
+        identity.files.into_iter().map(|(name, blob)| (name, blob.b3)).collect();
+    let version = probe(ctx, declared, &located.folder, &files)?;
+    if let Some(wanted) = &declared.version
+        && !tensorrt_rtx::satisfies(&version, wanted)
+    {
+        return Err(Diagnostic::error(
+            "toolchain-version",
+            format!("toolchain `{}` must be version {wanted}, and {version} was found", declared.name),
+        )
+        .at(&declared.origin, "")
+        .note(format!("in `{}`", located.folder.display()))
+        .help("change `version`, or where the toolchain is taken from"));
+    }
+    let packages = located.wheel.iter().map(|w| (w.file_name.clone(), w.sha256.clone())).collect();
+    let block = LockedToolchain {
+        kind: declared.kind.name().to_owned(),
+        version: version.clone(),
+        platform: platform(),
+        files: files.clone(),
+        packages,
+    };
+    let found = ToolchainRef {
+        kind: declared.kind,
+        libraries: Some(located.folder.clone()),
+        files,
+        version,
+        sms: sms_of(declared.kind).unwrap_or_default(),
+    };
+    Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
+}
+
+/// The version that the library reports: asked once in a worker, and kept under the identity.
+fn probe(
+    ctx: &Context<'_>,
+    declared: &Toolchain,
+    folder: &Path,
+    files: &BTreeMap<String, Digest>,
+) -> Result<String, Diagnostic> {
+    let cache = |e: crate::cache::Error| cache_error(&e);
+    let named: BTreeMap<String, Value> = files.iter().map(|(n, d)| (n.clone(), Value::from(d))).collect();
+    let preimage = Preimage::new("probe").with("kind", declared.kind.name()).with("files", named);
+    let key = preimage.key();
+    if let Some(record) = ctx.cache.result("probe", &key).map_err(cache)?
+        && let Some(version) = record.info.get("version").and_then(|v| v.as_str())
+    {
+        return Ok(version.to_owned());
+    }
+    let what = format!("loading toolchain `{}`", declared.name);
+    let job = ctx.cache.job_dir().map_err(cache)?;
+    let request = Request::Probe { libraries: folder.to_owned() };
+    let limits = Limits { timeout: PROBE_TIMEOUT, memory: None, env: Vec::new() };
+    let started = Instant::now();
+    let failure = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
+        Ok(outcome) => match outcome.response {
+            Response::Probed { version } => {
+                let record = Record {
+                    preimage,
+                    key,
+                    outputs: BTreeMap::new(),
+                    info: serde_json::json!({ "version": version }),
+                    duration_ms: millis(started.elapsed()),
+                    tool: TOOL.to_owned(),
+                    created: None,
+                };
+                ctx.cache.put_result("probe", &record).map_err(cache)?;
+                return Ok(version);
+            }
+            Response::Refused(refusal) => Failure::of_refusal(*refusal),
+            other => {
+                return Err(Diagnostic::error("worker-garbage", format!("{what}: the answer makes no sense: {other:?}")));
+            }
+        },
+        Err(error) => Failure::of_worker(&error),
+    };
+    Err(failure.diagnostic(&what).at(&declared.origin, ""))
+}
+
+/// The host's platform, as lock files name it.
+fn platform() -> String {
+    format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)
+}
+
+/// Wheels by the user's pip.
+struct PipWheels<'a> {
+    settings: &'a source::Settings,
+}
+
+impl Wheels for PipWheels<'_> {
+    fn download(&self, package: &str, version: &str, dest: &Path) -> Result<DownloadedWheel, WheelError> {
+        let pip::Wheel { path, file_name, sha256 } = pip::download(package, version, dest, self.settings)?;
+        Ok(DownloadedWheel { path, file_name, sha256 })
+    }
+
+    fn extract(&self, wheel: &Path, prefix: &str, dest: &Path) -> Result<Vec<PathBuf>, WheelError> {
+        Ok(pip::extract(wheel, prefix, dest)?)
+    }
+}

@@ -62,7 +62,7 @@ pub struct ToolchainRef {
     /// Folder of its libraries, if it is on this machine; none if it is known from the lock file.
     pub libraries: Option<PathBuf>,
     /// Its files with their digests: its identity.
-    pub files: BTreeMap<String, Blob>,
+    pub files: BTreeMap<String, Digest>,
     /// The version it reports, or is pinned to.
     pub version: String,
     /// The compute capabilities it builds for.

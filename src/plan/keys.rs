@@ -73,7 +73,7 @@ pub fn build(
     let sms: Vec<Value> = engine.target.sms.iter().map(|sm| Value::from(sm.to_string())).collect();
     let profiles: Vec<Value> = profiles.iter().map(profile).collect();
     let files: BTreeMap<String, Value> =
-        toolchain.files.iter().map(|(name, blob)| (name.clone(), Value::from(&blob.b3))).collect();
+        toolchain.files.iter().map(|(name, digest)| (name.clone(), Value::from(digest))).collect();
     let toolchain = BTreeMap::from([
         ("kind".to_owned(), Value::from(toolchain.kind.name())),
         ("files".to_owned(), Value::from(files)),
