@@ -91,7 +91,7 @@ pub fn read_sidecar(path: &Path) -> Option<Sidecar> {
 }
 
 /// What is published under a name.
-pub fn published(root: &Path, name: &EngineName, cache: &Cache) -> Published {
+pub(super) fn published(root: &Path, name: &EngineName, cache: &Cache) -> Published {
     let (engine, sidecar) = (engine_path(root, name), sidecar_path(root, name));
     let broken = |what: &str, build_key| Published::Broken { what: what.to_owned(), build_key };
     match (fs::exists(&engine), fs::exists(&sidecar)) {
@@ -197,7 +197,7 @@ fn sidecar(
         file: built.engine.clone(),
         gpu: engine.target.gpu.clone(),
         sms: engine.target.sms.iter().map(ToString::to_string).collect(),
-        runtime: crate::toolchain::tensorrt_rtx::runtime(&toolchain.version),
+        runtime: format!("TensorRT-RTX {}", toolchain.version),
         toolchain: toolchain.kind.name().to_owned(),
         toolchain_version: toolchain.version.clone(),
         bindings: info.get("bindings").cloned().unwrap_or_default(),

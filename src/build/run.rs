@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use serde::Serialize;
 
 use super::context::Context;
 use super::events::Event;

@@ -74,7 +74,7 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
     let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
     let located = match source::locate(source, &ctx.cache, &pins, &ctx.source) {
         Ok(located) => located,
-        Err(e) if e.needs_network() => {
+        Err(source::Error::NeedsNetwork { .. }) => {
             return Ok(Read { fact: SourceFact::NotFetched, ..Read::bad(Vec::new()) });
         }
         Err(e) => return Err(vec![source_error(&e)]),

@@ -25,8 +25,8 @@ pub(super) fn text(diagnostic: &Diagnostic, color: bool, root: Option<&Path>) ->
         Level::Warning => Mark::WARNING,
         Level::Note => Mark::NOTE,
     };
-    let mut group: Group<'_> =
-        level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_ref()).into_group();
+    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_ref());
+    let mut group: Group<'_> = Group::with_title(title);
     match &diagnostic.place {
         Some(Place::Text(origin)) => {
             let label = (!diagnostic.label.is_empty()).then_some(diagnostic.label.as_str());

@@ -21,7 +21,7 @@ pub struct ResolvedProfile {
 /// Every mismatch: a dynamic input without a range (with a profile to paste), unknown inputs and
 /// dim_params, wrong ranks, fixed dimensions that differ, inputs that share a dim_param and
 /// disagree.
-pub fn resolve(engine: &Engine, summary: &Summary) -> Result<Vec<ResolvedProfile>, Vec<Diagnostic>> {
+pub(super) fn resolve(engine: &Engine, summary: &Summary) -> Result<Vec<ResolvedProfile>, Vec<Diagnostic>> {
     let dynamic: Vec<&Tensor> = summary.inputs.iter().filter(|i| is_dynamic(i)).collect();
     if engine.profiles.is_empty() {
         return match dynamic.as_slice() {

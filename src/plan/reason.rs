@@ -36,7 +36,7 @@ pub enum Reason {
     },
     /// The model differs in tensors.
     Tensors {
-        /// Those that differ, are new or are gone; at most [`MAX_NAMED`].
+        /// Those that differ, are new or are gone; the first few.
         names: Vec<String>,
         /// How many differ.
         changed: usize,
@@ -72,7 +72,7 @@ pub enum Reason {
 }
 
 /// How many tensors are named.
-pub const MAX_NAMED: usize = 5;
+pub(super) const MAX_NAMED: usize = 5;
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -263,7 +263,7 @@ impl From<&Diagnostic> for WireDiagnostic {
             Level::Error => "error",
         };
         WireDiagnostic {
-            code: diagnostic.code.to_owned(),
+            code: diagnostic.code.to_string(),
             level: level.to_owned(),
             message: diagnostic.message.clone(),
             file,
