@@ -40,7 +40,7 @@ fn value(info: &ValueInfoProto, kind: &str, problems: &mut Problems) {
     let mut bad =
         |why: String| problems.push(Diagnostic::error("bad-dims", format!("{kind} `{name}` {why}")));
     if tensor::element_name(tensor.elem_type()).is_none() {
-        bad(format!("has element type {}, which ONNX does not define", tensor.elem_type()));
+        bad(format!("has element type {}, which is not known", tensor.elem_type()));
     }
     let Some(shape) = &tensor.shape else { return };
     if shape.dim.len() > MAX_RANK {

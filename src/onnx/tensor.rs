@@ -92,7 +92,7 @@ pub(super) fn byte_size(tensor: &TensorProto) -> Result<Option<u64>, String> {
         return Ok(None);
     }
     match element_bits(tensor.data_type()) {
-        None | Some(0) => Err(format!("has element type {}, which ONNX does not define", tensor.data_type())),
+        None | Some(0) => Err(format!("has element type {}, which is not known", tensor.data_type())),
         Some(bits) => {
             let total = count
                 .checked_mul(bits)

@@ -8,11 +8,11 @@ use prost::Message;
 
 use super::proto::tensor_proto::DataType;
 use super::proto::{
-    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TrainingInfoProto,
+    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
+    StringStringEntryProto, TensorAnnotation, TensorProto, TrainingInfoProto,
 };
 use super::testing::{
-    WithAttribute, branches, conv, external, floats, mlp, model, node, raw, save, save_external, value,
+    WithAttribute, branches, conv, external, floats, ints, mlp, model, node, raw, save, save_external, value,
 };
 use super::*;
 use crate::fs;
@@ -256,7 +256,7 @@ fn broken_graphs_are_told_by_name() {
         ("opset-version", "both opset", &|m| {
             m.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx".to_owned()), version: Some(12) });
         }),
-        ("ir-version", "IR version 14", &|m| m.ir_version = Some(14)),
+        ("ir-version", "IR version 15", &|m| m.ir_version = Some(15)),
         ("ir-version", "no IR version", &|m| m.ir_version = None),
         ("no-operator", "`/act/Relu`", &|m| graph(m).node[2].op_type = None),
     ];
@@ -282,6 +282,67 @@ fn several_errors_are_told_at_once_and_capped() {
     let Err(Error::Invalid(diagnostics)) = canonical_of(&many) else { panic!("it is not valid") };
     assert_eq!(diagnostics.len(), 20);
     assert_eq!(diagnostics[19].notes, ["10 more errors are not shown"]);
+}
+
+#[test]
+fn a_source_that_changes_meanwhile_is_noticed() {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    save_external(&mlp(), &path, "w").unwrap();
+    let files = read(&path).unwrap().files;
+    super::read::unchanged(&files).unwrap();
+    let weights = source.path().join("w");
+    fs::write_atomic(&weights, &fs::read(&weights).unwrap()).unwrap();
+    let error = super::read::unchanged(&files).unwrap_err();
+    assert!(error.to_string().ends_with("w` changed while it was read"), "{error}");
+    fs::remove_file(&path).unwrap();
+    assert!(super::read::unchanged(&files).is_err());
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_written_is_an_error_of_the_file_system() {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    save(&mlp(), &path).unwrap();
+    let error = canonicalize(&path, &source.path().join("gone")).unwrap_err();
+    assert!(matches!(&error, Error::Fs(e) if e.is_missing()), "{error}");
+}
+
+#[test]
+fn annotations_keep_the_initializers_they_name() {
+    let annotation = |of: &str, scale: &str| TensorAnnotation {
+        tensor_name: Some(of.to_owned()),
+        quant_parameter_tensor_names: vec![entry("SCALE_TENSOR", scale)],
+    };
+    let annotated = changed(&mlp(), |m| {
+        graph(m).quantization_annotation =
+            vec![annotation("h1", "h1_scale"), annotation("gone", "gone_scale")];
+        graph(m).initializer.extend([floats("h1_scale", &[], &[1.0]), floats("gone_scale", &[], &[1.0])]);
+    });
+    let (model, weights, _) = files_of(&annotated);
+    let back = read_canonical(model.into(), weights.map(Bytes::from)).unwrap();
+    let names: Vec<_> = back.graph().initializer.iter().map(|t| t.name()).collect();
+    assert_eq!(names, ["b1", "b2", "h1_scale", "w1", "w2"]);
+    assert_eq!(back.graph().quantization_annotation, [annotation("h1", "h1_scale")]);
+}
+
+#[test]
+fn sparse_initializers_are_checked_and_kept() {
+    let sparse = |nnz: i64| SparseTensorProto {
+        values: Some(floats("b1", &[1], &[0.5])),
+        indices: Some(ints("", &[nnz], &vec![0; usize::try_from(nnz).unwrap()])),
+        dims: vec![32],
+    };
+    let with = |nnz| {
+        canonical_of(&changed(&mlp(), |m| {
+            graph(m).initializer.remove(1);
+            graph(m).sparse_initializer.push(sparse(nnz));
+        }))
+    };
+    let (model, weights, _) = with(1).unwrap().0;
+    let back = read_canonical(model.into(), weights.map(Bytes::from)).unwrap();
+    assert_eq!(back.graph().sparse_initializer.len(), 1);
+    assert_eq!(codes(with(2)), ["bad-tensor"]);
 }
 
 #[test]

@@ -2,8 +2,7 @@
 //!
 //! ```sh
 //! pip download --no-deps onnx==1.23.2 -d target/onnx && unzip -o target/onnx/onnx-*.whl onnx/onnx.proto -d target/onnx
-//! cargo run --manifest-path tools/onnx-proto/Cargo.toml -- target/onnx/onnx/onnx.proto src/onnx/proto.rs
-//! cargo fmt
+//! cargo run --target-dir target/onnx-proto --manifest-path tools/onnx-proto/Cargo.toml -- target/onnx/onnx/onnx.proto src/onnx/proto.rs
 //! ```
 
 use std::path::Path;
