@@ -73,7 +73,7 @@ impl Cache {
             if self.find(blob)?.is_some() {
                 return Ok(fs::remove_file(from)?);
             }
-            into_place(from, &to, |from, to| fs::rename(from, to))?;
+            into_place(from, &to, fs::rename)?;
         }
         // The rename changed its ctime, so it is looked at now. Its content was hashed by us, and
         // nobody else writes here: the racy rule has nothing to add.

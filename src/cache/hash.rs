@@ -27,18 +27,18 @@ fn hash_reader(mut from: &File, expected: u64, with_sha256: bool) -> io::Result<
     let mut b3 = blake3::Hasher::new();
     let mut sha256 = with_sha256.then(sha2::Sha256::new);
     let mut size = 0u64;
-    let chunk = usize::try_from(expected + 1).unwrap_or(CHUNK).min(CHUNK);
+    let chunk = usize::try_from(expected + 1).unwrap_or(CHUNK).clamp(4096, CHUNK);
     let mut current = vec![0; chunk];
     let mut next = vec![0; chunk];
     let mut filled = fill(&mut from, &mut current)?;
-    while filled > 0 {
+    // A file that grows is another one: its new size tells, and its end may never come.
+    while filled > 0 && size <= expected {
         size += filled as u64;
         let bytes = &current[..filled];
-        let read;
-        if expected <= SMALL {
+        let read = if expected <= SMALL {
             b3.update(bytes);
             sha256.iter_mut().for_each(|h| h.update(bytes));
-            read = fill(&mut from, &mut next);
+            fill(&mut from, &mut next)
         } else {
             let others = || {
                 rayon::join(|| fill(&mut from, &mut next), || sha256.iter_mut().for_each(|h| h.update(bytes)))
@@ -47,8 +47,8 @@ fn hash_reader(mut from: &File, expected: u64, with_sha256: bool) -> io::Result<
             let blake3 = || {
                 b3.update_rayon(bytes);
             };
-            read = rayon::join(blake3, others).1;
-        }
+            rayon::join(blake3, others).1
+        };
         filled = read?;
         std::mem::swap(&mut current, &mut next);
     }
