@@ -127,7 +127,7 @@ pub struct Canonicalized {
     /// The model in short.
     pub summary: Summary,
     /// What is worth knowing about the model.
-    pub notes: Vec<WireDiagnostic>,
+    pub notes: Vec<String>,
 }
 
 /// An engine that was built.
