@@ -1,5 +1,60 @@
 //! ONNX files: read, checked, and written in one canonical form. Knows no TensorRT.
+//!
+//! The way of a model: a file is sniffed (`sniff`), its bytes are walked without trust (`wire`), decoded
+//! ([`proto`]) and checked (`read`, `interface`, `tensor`, `external`, `structure`); then it is brought into its
+//! canonical form (`canonical`) and written (`write`).
+//!
+//! Invariant: weights are never copied while reading. They are slices of the mapped files until the
+//! writer streams them. (Data in typed fields, `float_data` and the like, is the exception.)
 
+mod canonical;
+mod canonicalize;
+mod error;
+mod external;
+mod interface;
+mod names;
+#[rustfmt::skip]
+#[expect(missing_docs, clippy::all, reason = "generated; the names are those of the ONNX specification")]
+pub mod proto;
+mod read;
+mod sniff;
+mod structure;
 mod summary;
+mod tensor;
+#[doc(hidden)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod types;
+mod wire;
+mod write;
 
+pub use canonicalize::{Canonical, canonicalize};
+pub use error::Error;
+pub use names::node_name;
+pub use read::{Model, Source, read, read_canonical};
 pub use summary::{Dim, Summary, Tensor, TensorDigest};
+pub use tensor::element_name;
+pub use types::{TypedNode, bf16_nodes, double_values, gemm_nodes};
+
+/// The canonical model, in the folder given to [`canonicalize`].
+pub const MODEL_FILE: &str = "model.onnx";
+
+/// The large initializers of a canonical model, if it has any.
+pub const WEIGHTS_FILE: &str = "weights.bin";
+
+/// Digests of the tensors of a canonical model.
+pub const TENSORS_FILE: &str = "tensors.json";
+
+/// The newest opset of the default domain that is accepted.
+pub const MAX_OPSET: i64 = 26;
+
+/// The newest IR version that is accepted: a newer one may have fields that we would lose.
+pub const MAX_IR_VERSION: i64 = 13;
+
+/// The largest protobuf file: what protobuf itself can hold.
+const MAX_FILE: u64 = (2 << 30) - 1;
+
+/// How many messages and strings a model may hold. Far above real models, and low enough that
+/// decoding a hostile file takes a few GB at worst.
+const MAX_ITEMS: u64 = 8_000_000;

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::subgraphs;
+use super::proto::tensor_shape_proto::{self, dimension};
+use super::proto::{GraphProto, TensorProto, ValueInfoProto, type_proto};
+use super::read::Model;
+use super::tensor;
 use crate::digest::Digest;
 
 /// A model in short. Stored with the result of a fetch.
@@ -61,4 +66,82 @@ pub struct TensorDigest {
     pub name: String,
     /// Digest of element type, dims and data.
     pub digest: Digest,
+}
+
+impl Summary {
+    /// Sums up a canonical model that was read from a file with this IR version.
+    pub(super) fn of(model: &Model, ir_version: i64) -> Summary {
+        let (proto, graph) = (model.proto(), model.graph());
+        let mut operators = BTreeMap::new();
+        let mut weight_bytes = 0;
+        count(graph, &mut operators, &mut weight_bytes);
+        Summary {
+            ir_version,
+            opsets: proto.opset_import.iter().map(|o| (o.domain().to_owned(), o.version())).collect(),
+            inputs: graph.input.iter().map(tensor_of).collect(),
+            outputs: graph.output.iter().map(tensor_of).collect(),
+            operators,
+            weight_bytes,
+        }
+    }
+}
+
+fn count(graph: &GraphProto, operators: &mut BTreeMap<String, u64>, weight_bytes: &mut u64) {
+    *weight_bytes += graph.initializer.iter().map(tensor::data_len).sum::<u64>();
+    let sparse = graph.sparse_initializer.iter().flat_map(|s| s.values.iter().chain(&s.indices));
+    *weight_bytes += sparse.map(tensor::data_len).sum::<u64>();
+    for node in &graph.node {
+        let operator = match node.domain() {
+            "" => node.op_type().to_owned(),
+            domain => format!("{domain}::{}", node.op_type()),
+        };
+        *operators.entry(operator).or_default() += 1;
+        let constants = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors));
+        *weight_bytes += constants.map(tensor::data_len).sum::<u64>();
+        subgraphs(node).for_each(|graph| count(graph, operators, weight_bytes));
+    }
+}
+
+fn tensor_of(value: &ValueInfoProto) -> Tensor {
+    let of = value.r#type.as_ref();
+    let (element, shape) = match of.and_then(|of| of.value.as_ref()) {
+        Some(type_proto::Value::TensorType(t)) => (tensor::element_name(t.elem_type()), t.shape.as_ref()),
+        Some(type_proto::Value::SparseTensorType(t)) => (Some("sparse_tensor"), t.shape.as_ref()),
+        Some(type_proto::Value::SequenceType(_)) => (Some("sequence"), None),
+        Some(type_proto::Value::MapType(_)) => (Some("map"), None),
+        Some(type_proto::Value::OptionalType(_)) => (Some("optional"), None),
+        Some(type_proto::Value::OpaqueType(_)) => (Some("opaque"), None),
+        None => (None, None),
+    };
+    let dim = |dim: &tensor_shape_proto::Dimension| match &dim.value {
+        Some(dimension::Value::DimValue(value)) if *value >= 0 => Dim::Fixed(*value),
+        Some(dimension::Value::DimParam(name)) => Dim::Param(name.clone()),
+        // Exporters write -1 for a dynamic dimension.
+        Some(dimension::Value::DimValue(_)) | None => Dim::Unknown,
+    };
+    Tensor {
+        name: value.name().to_owned(),
+        element: element.unwrap_or("undefined").to_owned(),
+        dims: shape.map(|shape| shape.dim.iter().map(dim).collect()),
+    }
+}
+
+/// Digests of all initializers and of what Constant nodes make, sorted by name; subgraphs included.
+pub(super) fn tensor_digests(graph: &GraphProto) -> Vec<TensorDigest> {
+    fn collect<'a>(graph: &'a GraphProto, found: &mut Vec<(String, &'a TensorProto)>) {
+        found.extend(graph.initializer.iter().map(|t| (t.name().to_owned(), t)));
+        for node in &graph.node {
+            if node.op_type() == "Constant" && node.domain().is_empty() {
+                let value = node.attribute.iter().find_map(|a| a.t.as_ref());
+                found.extend(value.zip(node.output.first()).map(|(t, name)| (name.clone(), t)));
+            }
+            subgraphs(node).for_each(|graph| collect(graph, found));
+        }
+    }
+    let mut found = Vec::new();
+    collect(graph, &mut found);
+    let mut digests: Vec<TensorDigest> =
+        found.into_iter().map(|(name, t)| TensorDigest { name, digest: tensor::digest(t) }).collect();
+    digests.sort_by(|a, b| (&a.name, a.digest).cmp(&(&b.name, b.digest)));
+    digests
 }

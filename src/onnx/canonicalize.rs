@@ -1,0 +1,45 @@
+//! From the file that a user has to the files that are hashed and built.
+
+use std::path::{Path, PathBuf};
+
+use super::canonical::canonical;
+use super::error::Error;
+use super::read::{self, Source};
+use super::summary::{Summary, tensor_digests};
+use super::{TENSORS_FILE, write};
+use crate::fs;
+
+/// What [`canonicalize`] did.
+#[derive(Debug)]
+pub struct Canonical {
+    /// Every file that was read: the model as it was given, then its external data. Facts were taken
+    /// before reading and still held after it.
+    pub files: Vec<(PathBuf, fs::Stat)>,
+    /// Was a weights file written?
+    pub has_weights: bool,
+    /// The model in short.
+    pub summary: Summary,
+    /// What is worth knowing: things that were odd and could be put right.
+    pub notes: Vec<String>,
+}
+
+/// Reads and checks the model at `source` and writes its canonical form into `out_dir`:
+/// [`super::MODEL_FILE`], [`super::WEIGHTS_FILE`] if there are large initializers, and
+/// [`super::TENSORS_FILE`], a JSON list of [`super::TensorDigest`]. Call it in a worker: files of the user are
+/// mapped, and one that is truncated meanwhile kills the process.
+///
+/// # Errors
+/// The model is not valid, changed while it was read, or files cannot be read or written.
+pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
+    let Source { mut model, files, notes } = read::read(source)?;
+    let ir_version = model.proto.ir_version();
+    canonical(&mut model)?;
+    let summary = Summary::of(&model, ir_version);
+    let tensors = tensor_digests(model.graph());
+    let path = out_dir.join(TENSORS_FILE);
+    let json = serde_json::to_vec(&tensors).map_err(|e| fs::error("write", &path, e.into()))?;
+    fs::write_atomic(&path, &json)?;
+    let has_weights = write::write(model, out_dir)?;
+    read::unchanged(&files)?;
+    Ok(Canonical { files, has_weights, summary, notes })
+}

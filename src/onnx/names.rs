@@ -1,0 +1,57 @@
+//! Names of nodes and values, and what subgraphs take from outside.
+
+use std::collections::BTreeSet;
+
+use super::proto::{GraphProto, NodeProto, SparseTensorProto};
+
+/// Name of a node; for one without a name, `node_of_` and its first output, as TensorRT's log calls it.
+#[must_use]
+pub fn node_name(node: &NodeProto) -> String {
+    match (node.name(), node.output.iter().find(|output| !output.is_empty())) {
+        ("", Some(output)) => format!("node_of_{output}"),
+        ("", None) => format!("unnamed {}", node.op_type()),
+        (name, _) => name.to_owned(),
+    }
+}
+
+/// Name of a sparse initializer: that of its values.
+pub(super) fn sparse_name(sparse: &SparseTensorProto) -> &str {
+    sparse.values.as_ref().map_or("", |values| values.name())
+}
+
+/// Names of all initializers of a graph.
+pub(super) fn initializer_names(graph: &GraphProto) -> impl Iterator<Item = &str> {
+    graph.initializer.iter().map(|t| t.name()).chain(graph.sparse_initializer.iter().map(sparse_name))
+}
+
+/// The subgraphs of a node.
+pub(super) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
+/// The subgraphs of a node, to be changed.
+pub(super) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+    node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+}
+
+/// Every value that a node reads: its inputs and what its subgraphs capture.
+pub(super) fn reads(node: &NodeProto) -> BTreeSet<&str> {
+    let mut names: BTreeSet<&str> =
+        node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    subgraphs(node).for_each(|graph| names.extend(captures(graph)));
+    names
+}
+
+/// Values that a subgraph reads and does not define.
+fn captures(graph: &GraphProto) -> BTreeSet<&str> {
+    let mut names: BTreeSet<&str> = graph.node.iter().flat_map(reads).collect();
+    names.extend(graph.output.iter().map(|output| output.name()));
+    for own in graph.input.iter().map(|input| input.name()).chain(initializer_names(graph)) {
+        names.remove(own);
+    }
+    for own in graph.node.iter().flat_map(|node| &node.output) {
+        names.remove(own.as_str());
+    }
+    names.remove("");
+    names
+}

@@ -1,0 +1,493 @@
+//! Tests of the stage as a whole: a file in, canonical files or diagnostics out.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::proto::tensor_proto::DataType;
+use super::proto::{
+    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, TrainingInfoProto,
+};
+use super::testing::{
+    WithAttribute, branches, conv, external, floats, mlp, model, node, raw, save, save_external, value,
+};
+use super::*;
+use crate::fs;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The three canonical files.
+type Files = (Vec<u8>, Option<Vec<u8>>, Vec<u8>);
+
+fn canonical_of_file(path: &Path) -> Result<(Files, Canonical), Error> {
+    let out = folder();
+    let canonical = canonicalize(path, out.path())?;
+    let read = |name: &str| fs::read(&out.path().join(name)).ok();
+    assert_eq!(canonical.has_weights, fs::exists(&out.path().join(WEIGHTS_FILE)));
+    Ok(((read(MODEL_FILE).unwrap(), read(WEIGHTS_FILE), read(TENSORS_FILE).unwrap()), canonical))
+}
+
+fn canonical_of(model: &ModelProto) -> Result<(Files, Canonical), Error> {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    save(model, &path).unwrap();
+    canonical_of_file(&path)
+}
+
+fn files_of(model: &ModelProto) -> Files {
+    canonical_of(model).unwrap().0
+}
+
+fn codes(result: Result<(Files, Canonical), Error>) -> Vec<&'static str> {
+    match result {
+        Err(Error::Invalid(diagnostics)) => diagnostics.iter().map(|d| d.code).collect(),
+        Err(Error::Fs(_)) => vec!["fs"],
+        Ok(_) => vec![],
+    }
+}
+
+fn message(result: Result<(Files, Canonical), Error>) -> String {
+    result.map(drop).unwrap_err().to_string()
+}
+
+fn graph(model: &mut ModelProto) -> &mut GraphProto {
+    model.graph.as_mut().unwrap()
+}
+
+fn changed(base: &ModelProto, edit: impl FnOnce(&mut ModelProto)) -> ModelProto {
+    let mut model = base.clone();
+    edit(&mut model);
+    model
+}
+
+#[test]
+fn the_canonical_form_of_a_canonical_form_is_itself() {
+    for model in [mlp(), conv(), branches()] {
+        let out = folder();
+        canonicalize_into(&model, out.path());
+        let again = canonical_of_file(&out.path().join(MODEL_FILE)).unwrap().0;
+        let read = |name: &str| fs::read(&out.path().join(name)).ok();
+        assert_eq!(again, (read(MODEL_FILE).unwrap(), read(WEIGHTS_FILE), read(TENSORS_FILE).unwrap()));
+    }
+}
+
+fn canonicalize_into(model: &ModelProto, out: &Path) {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    save(model, &path).unwrap();
+    canonicalize(&path, out).unwrap();
+}
+
+#[test]
+fn inline_and_external_weights_give_equal_bytes() {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    save_external(&mlp(), &path, "odd name %20.data").unwrap();
+    let (files, canonical) = canonical_of_file(&path).unwrap();
+    assert_eq!(files, files_of(&mlp()));
+    let read: Vec<_> =
+        canonical.files.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(read, ["m.onnx", "odd name %20.data"]);
+    assert_eq!(canonical.files[1].1.size, (16 * 32 + 32 + 32 * 4 + 4) * 4);
+}
+
+#[test]
+fn symlinks_of_model_and_weights_are_followed() {
+    let source = folder();
+    let store = source.path().join("store");
+    fs::create_dir_all(&store).unwrap();
+    save_external(&mlp(), &store.join("blob1"), "w.bin").unwrap();
+    fs::rename(&store.join("w.bin"), &store.join("blob2")).unwrap();
+    fs::symlink(&store.join("blob1"), &source.path().join("m.onnx")).unwrap();
+    fs::symlink(&store.join("blob2"), &source.path().join("w.bin")).unwrap();
+    assert_eq!(canonical_of_file(&source.path().join("m.onnx")).unwrap().0, files_of(&mlp()));
+}
+
+#[test]
+fn a_canonical_model_reads_back_with_its_weights() {
+    let (model, weights, tensors) = files_of(&mlp());
+    let back = read_canonical(model.into(), weights.clone().map(Bytes::from)).unwrap();
+    let names: Vec<_> = back.graph().initializer.iter().map(|t| t.name()).collect();
+    assert_eq!(names, ["b1", "b2", "w1", "w2"]);
+    assert_eq!(back.graph().initializer[2].raw_data.as_ref().unwrap().len(), 2048);
+    assert_eq!(weights.unwrap().len(), 2048);
+    let digests: Vec<TensorDigest> = serde_json::from_slice(&tensors).unwrap();
+    assert_eq!(digests.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), names);
+}
+
+#[test]
+fn decoding_copies_no_weights() {
+    let bytes = Bytes::from(mlp().encode_to_vec());
+    let range = bytes.as_ptr_range();
+    let back = read_canonical(bytes.clone(), None).unwrap();
+    for tensor in &back.graph().initializer {
+        assert!(range.contains(&tensor.raw_data.as_ref().unwrap().as_ptr()));
+    }
+}
+
+#[test]
+fn the_summary_says_what_the_model_is() {
+    let (_, canonical) = canonical_of(&branches()).unwrap();
+    let summary = canonical.summary;
+    assert_eq!((summary.ir_version, summary.opset(), summary.weight_bytes), (8, Some(17), 8));
+    assert_eq!(summary.inputs[0].element, "bool");
+    assert_eq!(summary.inputs[1].dims, Some(vec![Dim::Param("n".to_owned())]));
+    let operators: Vec<_> = summary.operators.iter().map(|(op, n)| (op.as_str(), *n)).collect();
+    assert_eq!(operators, [("Add", 1), ("If", 1), ("Mul", 1), ("Sub", 1)]);
+}
+
+#[test]
+fn initializers_listed_as_inputs_are_constants() {
+    let old = changed(&mlp(), |m| {
+        m.ir_version = Some(3);
+        let listed = value("w1", DataType::Float, &[16.into(), 32.into()]);
+        graph(m).input.push(listed);
+    });
+    let new = changed(&mlp(), |m| m.ir_version = Some(4));
+    assert_eq!(files_of(&old), files_of(&new));
+    let summary = canonical_of(&old).unwrap().1.summary;
+    assert_eq!((summary.ir_version, summary.inputs.len()), (3, 1));
+}
+
+#[test]
+fn what_subgraphs_capture_stays() {
+    let with_dead = changed(&branches(), |m| {
+        graph(m).node.insert(0, node("/dead", "Neg", &["offset"], &["unread"]));
+        // A dead node inside a branch is the only reader of an initializer outside.
+        graph(m).initializer.push(floats("only-for-dead", &[1], &[9.0]));
+        let branch = graph(m).node[2].attribute[0].g.as_mut().unwrap();
+        branch.node.push(node("/dead2", "Neg", &["only-for-dead"], &["unread2"]));
+    });
+    assert_eq!(files_of(&with_dead), files_of(&branches()));
+}
+
+#[test]
+fn unused_functions_and_imports_go_and_used_ones_stay() {
+    let function = |name: &str, calls: &str| FunctionProto {
+        name: Some(name.to_owned()),
+        domain: Some("local".to_owned()),
+        input: vec!["a".to_owned()],
+        output: vec!["b".to_owned()],
+        node: vec![NodeProto { domain: Some("local".to_owned()), ..node("", calls, &["a"], &["b"]) }],
+        ..FunctionProto::default()
+    };
+    let import = |domain: &str| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(1) };
+    let with_call = changed(&mlp(), |m| {
+        graph(m).node[2] = NodeProto { domain: Some("local".to_owned()), ..node("f", "F", &["h2"], &["h3"]) };
+        m.functions = vec![function("G", "Other"), function("Unused", "G"), function("F", "G")];
+        m.opset_import.extend([import("unused"), import("local"), import("ai.onnx.ml")]);
+    });
+    let (model, weights, _) = files_of(&with_call);
+    let back = read_canonical(model.into(), weights.map(Bytes::from)).unwrap();
+    let names: Vec<_> = back.proto().functions.iter().map(|f| f.name()).collect();
+    assert_eq!(names, ["G", "F"]);
+    let domains: Vec<_> = back.proto().opset_import.iter().map(|o| o.domain()).collect();
+    assert_eq!(domains, ["", "local"]);
+}
+
+#[test]
+fn unsorted_nodes_are_sorted_with_a_note() {
+    let unsorted = changed(&mlp(), |m| graph(m).node.swap(1, 3));
+    let (files, canonical) = canonical_of(&unsorted).unwrap();
+    assert_eq!(canonical.notes, ["nodes were not in topological order, and are sorted"]);
+    assert_eq!(files, files_of(&mlp()));
+}
+
+#[test]
+fn chains_of_ten_thousand_nodes_are_read() {
+    let mut nodes: Vec<NodeProto> =
+        (0..10_000).map(|i| node("", "Relu", &[&format!("v{i}")], &[&format!("v{}", i + 1)])).collect();
+    nodes.reverse();
+    let long = model(
+        17,
+        GraphProto {
+            input: vec![value("v0", DataType::Float, &[4.into()])],
+            output: vec![value("v10000", DataType::Float, &[4.into()])],
+            node: nodes,
+            ..GraphProto::default()
+        },
+    );
+    assert_eq!(canonical_of(&long).unwrap().1.summary.operators["Relu"], 10_000);
+}
+
+#[test]
+fn broken_graphs_are_told_by_name() {
+    let edit = |edit: &dyn Fn(&mut ModelProto)| canonical_of(&changed(&mlp(), edit));
+    type Edit = dyn Fn(&mut ModelProto);
+    let cases: &[(&str, &str, &Edit)] = &[
+        ("cycle", "cycle: `/fc1/Add` -> `/act/Relu` -> `/fc1/Add`", &|m| {
+            graph(m).node[1].input[1] = "h3".to_owned()
+        }),
+        ("undefined-value", "node `/act/Relu` reads the value `nope`", &|m| {
+            graph(m).node[2].input[0] = "nope".to_owned()
+        }),
+        ("undefined-value", "output `z`", &|m| graph(m).output[0].name = Some("z".to_owned())),
+        ("duplicate-value", "`/fc1/MatMul` and by node `/act/Relu`", &|m| {
+            graph(m).node[2].output.push("h1".to_owned());
+        }),
+        ("duplicate-value", "value `x` is an input", &|m| graph(m).node[2].output.push("x".to_owned())),
+        ("duplicate-initializer", "`b1`", &|m| graph(m).initializer.push(floats("b1", &[], &[0.0]))),
+        ("duplicate-attribute", "`axis`", &|m| {
+            let relu = graph(m).node[2].clone().int("axis", 1).int("axis", 2);
+            graph(m).node[2] = relu;
+        }),
+        ("bad-tensor", "initializer `b1` has 128 bytes", &|m| graph(m).initializer[1].dims = vec![33]),
+        ("bad-tensor", "negative dimension -32 at axis 0", &|m| graph(m).initializer[1].dims = vec![-32]),
+        ("bad-tensor", "dimension 1099511627776 at axis 0, beyond 32 bits", &|m| {
+            graph(m).initializer[1].dims = vec![1 << 40];
+        }),
+        ("bad-tensor", "element type 99", &|m| graph(m).initializer[1].data_type = Some(99)),
+        ("bad-dims", "input `x` has dimension 1099511627776 at axis 0", &|m| {
+            graph(m).input[0] = value("x", DataType::Float, &[(1 << 40).into()]);
+        }),
+        ("bad-dims", "negative dimension -7", &|m| {
+            graph(m).input[0] = value("x", DataType::Float, &[(-7).into()])
+        }),
+        ("untyped-input", "input `x`", &|m| graph(m).input[0].r#type = None),
+        ("no-outputs", "no outputs", &|m| graph(m).output.clear()),
+        ("no-graph", "no graph", &|m| m.graph = None),
+        ("opset-missing", "which opset", &|m| m.opset_import.clear()),
+        ("opset-version", "opset 27", &|m| m.opset_import[0].version = Some(27)),
+        ("opset-version", "both opset", &|m| {
+            m.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx".to_owned()), version: Some(12) });
+        }),
+        ("ir-version", "IR version 14", &|m| m.ir_version = Some(14)),
+        ("ir-version", "no IR version", &|m| m.ir_version = None),
+        ("no-operator", "`/act/Relu`", &|m| graph(m).node[2].op_type = None),
+    ];
+    for (code, text, how) in cases {
+        let result = edit(how);
+        let message = result.as_ref().map(drop).unwrap_err().to_string();
+        assert!(message.contains(text), "{code}: {message}");
+        assert_eq!(codes(result)[0], *code, "{message}");
+    }
+    // A model without a node has nothing to build.
+    let empty = changed(&mlp(), |m| {
+        graph(m).node.clear();
+        graph(m).output[0].name = Some("x".to_owned());
+    });
+    assert_eq!(codes(canonical_of(&empty)), ["no-nodes"]);
+}
+
+#[test]
+fn several_errors_are_told_at_once_and_capped() {
+    let many = changed(&mlp(), |m| {
+        graph(m).node.extend((0..30).map(|i| node(&format!("n{i}"), "Relu", &["nope"], &[&format!("o{i}")])));
+    });
+    let Err(Error::Invalid(diagnostics)) = canonical_of(&many) else { panic!("it is not valid") };
+    assert_eq!(diagnostics.len(), 20);
+    assert_eq!(diagnostics[19].notes, ["10 more errors are not shown"]);
+}
+
+#[test]
+fn external_data_is_never_trusted() {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    fs::write_atomic(&source.path().join("w"), &[0; 2047]).unwrap();
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
+    fs::write_atomic(&source.path().join("lfs"), pointer).unwrap();
+    let with = |entries: &[(&str, &str)]| {
+        let model = changed(&mlp(), |m| external(&mut graph(m).initializer[0], entries));
+        save(&model, &path).unwrap();
+        canonical_of_file(&path)
+    };
+    assert_eq!(codes(with(&[("location", "/etc/passwd")])), ["external-data-location"]);
+    assert_eq!(codes(with(&[("location", "../w")])), ["external-data-location"]);
+    assert_eq!(codes(with(&[])), ["external-data-location"]);
+    assert_eq!(codes(with(&[("location", "gone")])), ["external-data-missing"]);
+    assert_eq!(codes(with(&[("location", ".")])), ["external-data-unreadable"]);
+    assert_eq!(codes(with(&[("location", "w")])), ["external-data-too-short"]);
+    assert_eq!(codes(with(&[("location", "w"), ("length", "5")])), ["external-data-range"]);
+    assert_eq!(codes(with(&[("location", "w"), ("offset", "-4")])), ["external-data-range"]);
+    assert!(message(with(&[("location", "w")])).starts_with("initializer `w1` wants 2048 bytes at offset 0"));
+    let Err(Error::Invalid(lfs)) = with(&[("location", "lfs")]) else { panic!("it is a pointer") };
+    assert_eq!(lfs[0].help, ["run `git lfs pull`"]);
+    fs::write_atomic(&source.path().join("w"), &[0; 2049]).unwrap();
+    let (_, canonical) = with(&[("location", "./w"), ("offset", "1")]).unwrap();
+    assert_eq!(canonical.notes.len(), 1, "{:?}", canonical.notes);
+}
+
+#[test]
+fn files_that_are_no_models_are_named() {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    assert_eq!(codes(canonical_of_file(&path)), ["missing-file"]);
+    assert_eq!(codes(canonical_of_file(source.path())), ["is-a-folder"]);
+    let whole = mlp().encode_to_vec();
+    let cases: &[(&[u8], &str)] = &[
+        (b"", "empty-file"),
+        (b"ir_version: 8\n", "text-file"),
+        (b"<html>", "html-page"),
+        (&whole[..whole.len() / 2], "truncated"),
+        (&whole[..1], "not-onnx"),
+        (&[0x08, 0x08], "no-graph"),
+        (&[0xfe; 100], "not-onnx"),
+        (&[0x08, 0x08, 0x12, 0x02, 0xff, 0xff], "not-utf8"),
+        (&[0x08, 0x08, 0x38, 0x02], "not-onnx"),
+    ];
+    for (bytes, code) in cases {
+        fs::write_atomic(&path, bytes).unwrap();
+        assert_eq!(codes(canonical_of_file(&path)), [*code], "{bytes:?}");
+    }
+    // Every cut of a model is an error.
+    let whole = Bytes::from(whole);
+    for cut in 0..whole.len() {
+        assert!(read_canonical(whole.slice(..cut), None).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn types_are_guessed_where_they_matter() {
+    let (model, weights, _) = files_of(&mlp());
+    let back = read_canonical(model.into(), weights.map(Bytes::from)).unwrap();
+    let names: Vec<_> = gemm_nodes(&back).into_iter().map(|n| n.name).collect();
+    assert_eq!(names, ["/fc1/MatMul", "/fc2/MatMul"]);
+    assert!(bf16_nodes(&back).is_empty() && double_values(&back).is_empty());
+    let half = changed(&mlp(), |m| {
+        graph(m).input[0] = value("x", DataType::Double, &[1.into(), 16.into()]);
+        let cast = node("", "Cast", &["x"], &["cast"]).int("to", DataType::Bfloat16 as i64);
+        graph(m).node.insert(0, cast);
+        graph(m).node[1].input[0] = "cast".to_owned();
+        graph(m).initializer[0] = raw("w1", DataType::Bfloat16, &[16, 32], vec![0; 1024]);
+    });
+    let (model, weights, _) = files_of(&half);
+    let back = read_canonical(model.into(), weights.map(Bytes::from)).unwrap();
+    assert_eq!(bf16_nodes(&back)[0].name, "node_of_cast");
+    assert_eq!(bf16_nodes(&back)[1].name, "/fc1/MatMul");
+    assert_eq!(double_values(&back), ["x"]);
+}
+
+fn entry(key: &str, value: &str) -> StringStringEntryProto {
+    StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) }
+}
+
+/// Edits that mean nothing; `words` is arbitrary text.
+fn meaningless(model: &mut ModelProto, which: usize, words: &str) {
+    let text = || Some(words.to_owned());
+    match which {
+        0 => model.doc_string = text(),
+        1 => model.producer_name = text(),
+        2 => model.producer_version = text(),
+        3 => model.domain = text(),
+        4 => model.model_version = Some(words.len() as i64),
+        5 => model.metadata_props.push(entry(words, words)),
+        6 => graph(model).name = text(),
+        7 => graph(model).doc_string = text(),
+        8 => graph(model).value_info.push(value("h1", DataType::Float, &["batch".into(), 32.into()])),
+        9 => graph(model).node.iter_mut().for_each(|n| n.doc_string = text()),
+        10 => graph(model).node.iter_mut().for_each(|n| n.metadata_props.push(entry("k", words))),
+        11 => graph(model).initializer.reverse(),
+        12 => graph(model).initializer.iter_mut().for_each(|t| t.doc_string = text()),
+        13 => graph(model).node.iter_mut().for_each(|n| n.attribute.reverse()),
+        14 => graph(model).initializer.push(floats("never used", &[1], &[words.len() as f32])),
+        15 => graph(model).node.push(node(words, "Neg", &[], &["never read"])),
+        16 => graph(model).initializer.iter_mut().for_each(as_float_data),
+        17 => graph(model).input.iter_mut().for_each(|v| v.doc_string = text()),
+        18 => model
+            .opset_import
+            .push(OperatorSetIdProto { domain: Some("never.used".to_owned()), version: Some(2) }),
+        19 => model.training_info.push(TrainingInfoProto::default()),
+        20 => model.opset_import[0].domain = Some("ai.onnx".to_owned()),
+        21 => graph(model).node.iter_mut().for_each(|n| n.domain = Some(String::new())),
+        _ => graph(model).node.iter_mut().flat_map(|n| &mut n.attribute).for_each(|a| a.doc_string = text()),
+    }
+}
+
+fn as_float_data(tensor: &mut TensorProto) {
+    let raw = tensor.raw_data.take().unwrap();
+    tensor.float_data = raw.chunks(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+}
+
+/// Edits that mean something.
+fn meaningful(model: &mut ModelProto, which: usize, by: u8) {
+    let graph = model.graph.as_mut().unwrap();
+    match which {
+        0 => {
+            let tensor = &mut graph.initializer[0];
+            let mut data = tensor.raw_data.take().unwrap().to_vec();
+            let at = usize::from(by) % data.len();
+            data[at] ^= 1;
+            tensor.raw_data = Some(data.into());
+        }
+        1 => graph.node[0] = graph.node[0].clone().int("extra", i64::from(by)),
+        2 => graph.node[0].name = Some(format!("renamed {by}")),
+        3 => graph.input[0] = value(graph.input[0].name(), DataType::Float, &["other".into()]),
+        4 => graph.output[0] = value(graph.output[0].name(), DataType::Float, &["other".into()]),
+        5 => model.opset_import[0].version = Some(16),
+        6 => graph.node[0].op_type = Some("Other".to_owned()),
+        7 => graph.initializer[0].dims.push(1),
+        8 => graph.input.push(value("more", DataType::Float, &[])),
+        9 => graph.output.push(value(&graph.node[0].output[0].clone(), DataType::Float, &[])),
+        10 => model.ir_version = Some(9),
+        _ => graph.node[0].overload = Some("special".to_owned()),
+    }
+}
+
+/// By number, since a model is long when a failure prints it.
+fn base(number: usize) -> ModelProto {
+    [mlp, conv, branches][number]()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn meaningless_edits_change_no_byte(number in 0usize..3, edits in prop::collection::btree_set(0usize..23, 1..6), words in "\\PC{0,12}") {
+        let base = base(number);
+        let mut edited = base.clone();
+        edits.iter().for_each(|which| meaningless(&mut edited, *which, &words));
+        prop_assert_eq!(files_of(&edited), files_of(&base));
+    }
+
+    #[test]
+    fn every_other_edit_changes_the_bytes(number in 0usize..3, which in 0usize..12, by in any::<u8>()) {
+        let base = base(number);
+        let mut edited = base.clone();
+        meaningful(&mut edited, which, by);
+        let (model, weights, _) = files_of(&edited);
+        let before = files_of(&base);
+        prop_assert_ne!((model, weights), (before.0, before.1));
+    }
+
+    #[test]
+    fn removing_an_output_changes_the_bytes(number in 0usize..3) {
+        let base = base(number);
+        let two = changed(&base, |m| meaningful(m, 9, 0));
+        prop_assert_ne!(files_of(&two), files_of(&base));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        number in 0usize..3,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in any::<Option<prop::sample::Index>>(),
+    ) {
+        let mut bytes = base(number).encode_to_vec();
+        for (at, byte) in &edits {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(mut model) = read_canonical(bytes.into(), None) {
+            let _ = (gemm_nodes(&model), bf16_nodes(&model), double_values(&model));
+            if canonical::canonical(&mut model).is_ok() {
+                // What was accepted once is accepted again, and does not change any more.
+                let once = model.proto.encode_to_vec();
+                let mut again = read_canonical(once.clone().into(), None).map_err(|e| TestCaseError::fail(e.to_string()))?;
+                canonical::canonical(&mut again).map_err(|e| TestCaseError::fail(e.to_string()))?;
+                prop_assert_eq!(again.proto.encode_to_vec(), once);
+            }
+        }
+    }
+}
