@@ -12,7 +12,7 @@ use super::events::Event;
 use super::failure::Failure;
 use super::scheduler::{self, Job};
 use crate::cache::{self, Record};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest, Preimage};
 use crate::fs;
 use crate::manifest::Source;
@@ -20,7 +20,7 @@ use crate::onnx::Summary;
 use crate::plan::{LockedSource, ModelRef, SourceFact, keys, source_id};
 use crate::source;
 use crate::worker::Limits;
-use crate::worker::protocol::{Canonicalized, Refusal, Request, Response, WireDiagnostic};
+use crate::worker::protocol::{Canonicalized, Refusal, Request, Response};
 
 /// A source and what came of it.
 pub(super) struct Read {
@@ -51,7 +51,7 @@ struct Externals {
 #[derive(Serialize, Deserialize)]
 struct Canonical {
     summary: Summary,
-    notes: Vec<WireDiagnostic>,
+    notes: Vec<String>,
 }
 
 /// Reads sources, several at a time.
@@ -91,8 +91,8 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
         raw,
         packages: located.pins.into_iter().map(|pin| (pin.file_name, pin.sha256)).collect(),
     };
-    // The record may have been made from an equal file in another place.
-    let warnings = notes.into_iter().map(|note| Diagnostic::from(note).in_file(&path)).collect();
+    let note = |text| Diagnostic { level: Level::Note, ..Diagnostic::error("model-note", text) };
+    let warnings = notes.into_iter().map(|text: String| note(text).in_file(&path)).collect();
     Ok(Read {
         fact: SourceFact::AtHand { path, model: Box::new(model) },
         locked: Some(block),
@@ -101,7 +101,7 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
     })
 }
 
-type Known = (ModelRef, Vec<WireDiagnostic>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
+type Known = (ModelRef, Vec<String>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
 
 /// The canonical form, if these very files were read before.
 fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<Option<Known>, cache::Error> {
@@ -125,7 +125,7 @@ fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<
     Ok(model_ref(&record).map(|(model, notes)| (model, notes, files, raw)))
 }
 
-fn model_ref(record: &Record) -> Option<(ModelRef, Vec<WireDiagnostic>)> {
+fn model_ref(record: &Record) -> Option<(ModelRef, Vec<String>)> {
     let graph = record.outputs.get("graph")?.clone();
     let weights = record.outputs.get("weights").cloned();
     let tensors = record.outputs.get("tensors")?.clone();

@@ -11,22 +11,59 @@ use crate::onnx;
 pub(super) fn run(source: &Path, folder: &Path) -> Result<Box<Canonicalized>, Box<Refusal>> {
     match onnx::canonicalize(source, folder) {
         Ok(onnx::Canonical { files, has_weights, summary, notes }) => {
-            let note = |text: String| Diagnostic { level: Level::Note, ..Diagnostic::error("model-note", text) };
-            let notes = notes.into_iter().map(|text| WireDiagnostic::from(&note(text).in_file(source)));
-            Ok(Box::new(Canonicalized { files, has_weights, summary, notes: notes.collect() }))
+            Ok(Box::new(Canonicalized { files, has_weights, summary, notes }))
         }
-        Err(onnx::Error::Fs(error)) => {
-            let mut refusal = Refusal::new("read", "model-file", error.to_string());
-            if error.is_full() {
-                refusal = refusal.help("free some disk space for the cache");
-            }
-            Err(Box::new(refusal))
-        }
-        Err(onnx::Error::Invalid(diagnostics)) => {
-            let message = diagnostics.first().map_or_else(String::new, |d| d.message.clone());
-            let mut refusal = Refusal::new("read", "model-invalid", message);
-            refusal.diagnostics = diagnostics.iter().map(WireDiagnostic::from).collect();
-            Err(Box::new(refusal))
-        }
+        Err(onnx::Error::Fs(error)) => Err(file_refused(&error)),
+        Err(onnx::Error::Invalid(diagnostics)) => Err(model_refused(&diagnostics)),
+    }
+}
+
+/// A file could not be read or written.
+fn file_refused(error: &crate::fs::Error) -> Box<Refusal> {
+    let (stage, code) = match () {
+        () if error.is_full() => ("write", "disk-full"),
+        () if error.is_missing() => ("read", "file-missing"),
+        () if error.is_denied() => ("read", "file-denied"),
+        () => ("read", "file-unreadable"),
+    };
+    Box::new(Refusal::new(stage, code, error.to_string()))
+}
+
+/// The model is at fault: the refusal has the code and message of the first error.
+fn model_refused(diagnostics: &[Diagnostic]) -> Box<Refusal> {
+    let first = diagnostics.iter().find(|d| d.level == Level::Error).or(diagnostics.first());
+    let mut refusal = match first {
+        Some(first) => Refusal::new("read", &first.code, first.message.clone()),
+        None => Refusal::new("read", "model-invalid", "the model is not valid"),
+    };
+    refusal.diagnostics = diagnostics.iter().map(WireDiagnostic::from).collect();
+    Box::new(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_model_is_refused_with_all_its_diagnostics() {
+        let file = Path::new("/m.onnx");
+        let diagnostics = [
+            Diagnostic::warning("odd", "it is odd").in_file(file),
+            Diagnostic::error("dim-too-large", "`x` is too large")
+                .at_node(file, "n", "Add")
+                .help("make it smaller"),
+        ];
+        let refusal = model_refused(&diagnostics);
+        assert_eq!((refusal.stage.as_str(), refusal.code.as_str()), ("read", "dim-too-large"));
+        assert_eq!(refusal.diagnostics.len(), 2);
+        assert_eq!(refusal.diagnostics[0].level, "warning");
+        assert_eq!(refusal.diagnostics[1].node.as_deref(), Some("n"));
+        assert_eq!(refusal.diagnostics[1].help, ["make it smaller"]);
+    }
+
+    #[test]
+    fn a_missing_file_has_its_own_code() {
+        let error = crate::fs::read(Path::new("/nowhere/m.onnx")).unwrap_err();
+        assert_eq!(file_refused(&error).code, "file-missing");
     }
 }

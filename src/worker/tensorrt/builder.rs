@@ -53,36 +53,41 @@ impl Builder {
     }
 
     #[expect(unsafe_code, reason = "C++ objects are called through pointers")]
-    fn builder(&self) -> Pin<&mut IBuilder> {
+    fn builder(&mut self) -> Pin<&mut IBuilder> {
         // SAFETY: see the invariant. C++ objects do not move, and one thread calls them; no two of
-        // these references live at once, since each lives for one call.
+        // these references to one object live at once, since each borrows `self` for one call.
         unsafe { Pin::new_unchecked(&mut *self.builder) }
     }
 
     /// The configuration, for one call.
     #[expect(unsafe_code, reason = "C++ objects are called through pointers")]
-    pub(super) fn config(&self) -> Pin<&mut IBuilderConfig> {
+    pub(super) fn config(&mut self) -> Pin<&mut IBuilderConfig> {
         // SAFETY: as for `builder`.
         unsafe { Pin::new_unchecked(&mut *self.config) }
     }
 
     /// The network, for one call.
     #[expect(unsafe_code, reason = "C++ objects are called through pointers")]
-    pub(super) fn network(&self) -> Pin<&mut INetworkDefinition> {
+    pub(super) fn network(&mut self) -> Pin<&mut INetworkDefinition> {
         // SAFETY: as for `builder`.
         unsafe { Pin::new_unchecked(&mut *self.network) }
     }
 
     /// A new profile, which belongs to the builder.
-    pub(super) fn new_profile(&self) -> *mut IOptimizationProfile {
+    pub(super) fn new_profile(&mut self) -> *mut IOptimizationProfile {
         self.builder().createOptimizationProfile()
     }
 
     /// Compiles the network. The reasons of a failure stand in the log alone, so that the refusal
     /// has no code yet.
     #[expect(unsafe_code, reason = "TensorRT gives bare memory")]
-    pub(super) fn build(&self) -> Result<&'static [u8]> {
-        let memory: *mut IHostMemory = self.builder().buildSerializedNetwork(self.network(), self.config());
+    pub(super) fn build(&mut self) -> Result<&'static [u8]> {
+        // SAFETY: as for `builder`; these are three objects.
+        let memory: *mut IHostMemory = unsafe {
+            let (network, config) = (&mut *self.network, &mut *self.config);
+            Pin::new_unchecked(&mut *self.builder)
+                .buildSerializedNetwork(Pin::new_unchecked(network), Pin::new_unchecked(config))
+        };
         if memory.is_null() {
             return refuse("build", "", "");
         }

@@ -107,7 +107,7 @@ pub(super) fn compute_capabilities(sms: &[u32]) -> Result<Vec<ComputeCapability>
 }
 
 /// Sets everything.
-pub(super) fn apply(builder: &Builder, sms: &[ComputeCapability], settings: &Settings) -> Result<()> {
+pub(super) fn apply(builder: &mut Builder, sms: &[ComputeCapability], settings: &Settings) -> Result<()> {
     let rejected = |what: String| refuse("options", "option-rejected", format!("the library rejects {what}"));
 
     let count = i32::try_from(sms.len()).unwrap_or(i32::MAX);

@@ -77,11 +77,11 @@ fn attempt(
     }
 
     let libraries = Libraries::open(request.libraries.as_path())?;
-    let builder = Builder::new(&libraries, log)?;
-    parse::parse(&builder, &libraries, log, &model)?;
-    let network = network::ports(&builder)?;
-    config::apply(&builder, &sms, &settings)?;
-    profile::apply(&builder, &network.inputs, &request.profiles)?;
+    let mut builder = Builder::new(&libraries, log)?;
+    parse::parse(&mut builder, &libraries, log, &model)?;
+    let network = network::ports(&mut builder)?;
+    config::apply(&mut builder, &sms, &settings)?;
+    profile::apply(&mut builder, &network.inputs, &request.profiles)?;
     let engine = builder.build()?;
     write(engine)?;
     Ok((network.bindings(), libraries.version))

@@ -51,7 +51,7 @@ impl Ports {
 /// Reads them from the network. A network without outputs, as an empty file gives, would be noticed
 /// in the build only.
 #[expect(unsafe_code, reason = "tensors are bare pointers")]
-pub(super) fn ports(builder: &Builder) -> Result<Ports> {
+pub(super) fn ports(builder: &mut Builder) -> Result<Ports> {
     let inputs = builder.network().getNbInputs();
     let outputs = builder.network().getNbOutputs();
     if outputs < 1 {

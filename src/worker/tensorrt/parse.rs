@@ -15,7 +15,12 @@ use super::{MODEL, Result, refuse, text};
 
 /// Parses the model into the builder's network. `model` is the content of [`MODEL`].
 #[expect(unsafe_code, reason = "TensorRT's entry point is a C function")]
-pub(super) fn parse(builder: &Builder, libraries: &Libraries, log: &'static Log, model: &[u8]) -> Result<()> {
+pub(super) fn parse(
+    builder: &mut Builder,
+    libraries: &Libraries,
+    log: &'static Log,
+    model: &[u8],
+) -> Result<()> {
     type Create = unsafe extern "C" fn(*mut INetworkDefinition, *mut c_void, i32) -> *mut IParser;
     // SAFETY: the function's type in the headers of the binding, which gave the version; network
     // and logger live for ever.

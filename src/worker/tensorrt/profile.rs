@@ -19,7 +19,7 @@ const SELECTORS: [OptProfileSelector; 3] =
 const MAX_RANK: usize = 8;
 
 /// Adds the profiles in order.
-pub(super) fn apply(builder: &Builder, inputs: &[Port], profiles: &[ProfileShapes]) -> Result<()> {
+pub(super) fn apply(builder: &mut Builder, inputs: &[Port], profiles: &[ProfileShapes]) -> Result<()> {
     check(inputs, profiles)?;
     for (index, profile) in profiles.iter().enumerate() {
         add(builder, index, profile)?;
@@ -161,7 +161,7 @@ fn check_values(index: usize, port: &Port, range: &[Vec<i64>; 3]) -> Result<()> 
 }
 
 /// Hands one checked profile over.
-fn add(builder: &Builder, index: usize, profile: &ProfileShapes) -> Result<()> {
+fn add(builder: &mut Builder, index: usize, profile: &ProfileShapes) -> Result<()> {
     let rejected = |what: &str| {
         refuse("profile", "profile-rejected", format!("the library rejects profile {index}{what}"))
     };
