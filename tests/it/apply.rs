@@ -33,7 +33,7 @@ fn builds_engines_once_and_publishes_them() {
     let project = Project::new(TWO_TARGETS);
     project.write("m.onnx", models::mlp(1.0));
     let first = project.run(&["apply"]);
-    first.expect(0).says(&["built", "m@a", "m@b", "2 engines ready"]);
+    first.expect(0).says(&["built", "m@a", "m@b", "2 of 2 engines ready"]);
 
     let engine = project.read("engines/m/a.engine");
     assert_eq!(&engine[..4], b"vtrt", "a TensorRT-RTX plan");
@@ -81,7 +81,7 @@ fn engines_with_equal_inputs_are_built_once() {
     project.write("m.onnx", models::mlp(1.0));
     project.write("copy.onnx", models::mlp(1.0));
     let apply = project.run(&["apply"]);
-    apply.expect(0).says(&["3 engines ready", "and 2 with equal inputs"]);
+    apply.expect(0).says(&["3 of 3 engines ready", "and 2 with equal inputs"]);
     assert_eq!(apply.stderr.matches("built ").count(), 1, "{}", apply.stderr);
 }
 
