@@ -5,11 +5,17 @@ use std::path::Path;
 
 use super::protocol::{Canonicalized, Refusal, WireDiagnostic};
 use crate::diagnostic::{Diagnostic, Level};
+use crate::onnx;
 
 /// Writes the canonical form of `source` into `folder`.
-pub(super) fn run(source: &Path, _folder: &Path) -> Result<Box<Canonicalized>, Box<Refusal>> {
-    let message = format!("`{}` cannot be read: this program has no ONNX reader", source.display());
-    Err(Box::new(Refusal::new("read", "no-onnx-reader", message)))
+pub(super) fn run(source: &Path, folder: &Path) -> Result<Box<Canonicalized>, Box<Refusal>> {
+    match onnx::canonicalize(source, folder) {
+        Ok(onnx::Canonical { files, has_weights, summary, notes }) => {
+            Ok(Box::new(Canonicalized { files, has_weights, summary, notes }))
+        }
+        Err(onnx::Error::Fs(error)) => Err(file_refused(&error)),
+        Err(onnx::Error::Invalid(diagnostics)) => Err(model_refused(&diagnostics)),
+    }
 }
 
 /// A file could not be read or written.

@@ -99,9 +99,10 @@ pub struct Answer {
     pub peak_rss: u64,
 }
 
-/// What a worker answers.
+/// What a worker answers. Tagged from outside: serde buffers what is tagged from inside, and cannot
+/// buffer the 128-bit times of a `Stat`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// The model was read.
     Canonicalized(Box<Canonicalized>),
