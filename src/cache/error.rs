@@ -125,6 +125,9 @@ impl Error {
             Error::Full { .. } => {
                 vec!["free some space; nothing that was finished is lost".to_owned(), elsewhere.to_owned()]
             }
+            Error::Denied { what: "read" | "list", path, .. } => {
+                vec![format!("make `{}` readable for this user", path.display())]
+            }
             Error::Denied { path, .. } => {
                 vec![format!("make `{}` writable for this user", path.display()), elsewhere.to_owned()]
             }

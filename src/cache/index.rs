@@ -42,7 +42,7 @@ impl Cache {
         let mut index = self.index();
         let index = index.get_or_insert_with(|| self.load_index());
         let entry = index.entries.get(self.index_key(path))?;
-        (entry.stat == *stat).then(|| Blob { b3: entry.b3, size: stat.size, sha256: None })
+        (entry.stat == *stat).then_some(Blob { b3: entry.b3, size: stat.size, sha256: None })
     }
 
     /// Remembers the content of a file, whatever its age.
@@ -111,7 +111,7 @@ fn read(path: &Path) -> fs::Result<Vec<u8>> {
 }
 
 fn serialize(entries: &Entries) -> Vec<u8> {
-    let mut body = Vec::with_capacity(8 + entries.iter().map(|(k, _)| k.len() + SMALLEST).sum::<usize>());
+    let mut body = Vec::with_capacity(8 + entries.keys().map(|k| k.len() + SMALLEST).sum::<usize>());
     let writable: Vec<_> = entries.iter().filter_map(|(k, e)| Some((k, e, times(&e.stat)?))).collect();
     body.extend((writable.len() as u64).to_le_bytes());
     for (path, entry, [mtime, ctime]) in writable {

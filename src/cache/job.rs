@@ -57,7 +57,7 @@ impl JobDir {
     /// Writes a file to `to`, whole or not at all, in place of what was there.
     pub(super) fn publish(&self, bytes: &[u8], to: &Path, mode: u32) -> Result<()> {
         let from = self.write(bytes, mode)?;
-        into_place(&from, to, |from, to| fs::rename(from, to)).inspect_err(|_| drop(fs::remove_file(&from)))
+        into_place(&from, to, fs::rename).inspect_err(|_| drop(fs::remove_file(&from)))
     }
 }
 
@@ -86,6 +86,15 @@ pub(super) fn into_place<T>(
     };
     fs::sync_dir(folder)?;
     Ok(done)
+}
+
+fn sync_folders(folder: &Path) -> fs::Result<()> {
+    for path in fs::list(folder)? {
+        if let Some((fs::Kind::Folder, _)) = fs::look(&path)? {
+            sync_folders(&path)?;
+        }
+    }
+    fs::sync_dir(folder)
 }
 
 /// Makes a job folder in `tmp`.
@@ -132,6 +141,14 @@ impl Cache {
     pub fn job_dir(&self) -> Result<JobDir> {
         self.require_writable()?;
         create(&self.folder("tmp"))
+    }
+
+    /// Moves a finished folder of a job to where it stays, by one rename, after its folders are
+    /// flushed; its files must be. Tells whether it did: a folder that is there stays.
+    pub fn publish_folder(&self, from: &Path, to: &Path) -> Result<bool> {
+        self.require_writable()?;
+        sync_folders(from)?;
+        into_place(from, to, fs::rename_new)
     }
 
     /// Where this process keeps its own unfinished files.

@@ -42,7 +42,8 @@ impl Cache {
         let record: Record = match fs::look(&path)? {
             None => return Ok(None),
             Some((fs::Kind::File, stat)) if stat.size <= LONGEST => match read_record(&path, key)? {
-                Ok(record) => record,
+                Ok(Some(record)) => record,
+                Ok(None) => return Ok(None),
                 Err(why) => {
                     self.quarantine(&path, why);
                     return Ok(None);
@@ -98,10 +99,11 @@ impl Cache {
     }
 }
 
-/// The record in a file, or why it is none.
-fn read_record(path: &Path, key: &Digest) -> Result<std::result::Result<Record, &'static str>> {
+/// The record in a file; none if somebody removed it meanwhile; or why it is damaged.
+fn read_record(path: &Path, key: &Digest) -> Result<std::result::Result<Option<Record>, &'static str>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
+        Err(e) if e.is_missing() => return Ok(Ok(None)),
         Err(e) if e.source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
             return Ok(Err("it cannot be read"));
         }
@@ -111,5 +113,5 @@ fn read_record(path: &Path, key: &Digest) -> Result<std::result::Result<Record, 
     if record.key != *key || record.preimage.key() != *key {
         return Ok(Err("its preimage is not that of its key"));
     }
-    Ok(Ok(record))
+    Ok(Ok(Some(record)))
 }
