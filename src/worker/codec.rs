@@ -65,7 +65,9 @@ pub(super) fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::{Hello, MAGIC, Request, VERSION};
+    use super::super::protocol::{
+        Answer, Built, Canonicalized, Hello, MAGIC, Refusal, Request, Response, VERSION,
+    };
     use super::*;
 
     fn hello() -> Hello {
@@ -81,6 +83,32 @@ mod tests {
         assert_eq!(read::<Hello>(&mut input).unwrap(), Some(hello()));
         assert_eq!(read::<Request>(&mut input).unwrap(), Some(request));
         assert_eq!(read::<Request>(&mut input).unwrap(), None);
+    }
+
+    #[test]
+    fn every_answer_survives_the_way() {
+        let stat = crate::fs::stat(std::path::Path::new("/proc/self/exe")).unwrap();
+        let summary = crate::onnx::Summary {
+            ir_version: 8,
+            opsets: [(String::new(), 17)].into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            operators: [("Relu".to_owned(), 1)].into(),
+            weight_bytes: u64::MAX,
+        };
+        let (files, notes) = (vec![("/m.onnx".into(), stat)], vec!["odd".to_owned()]);
+        let canonicalized = Canonicalized { files, has_weights: true, summary, notes };
+        let refusal = Refusal::new("build", "build-failed", "no `reason`\u{0}").help("none");
+        for response in [
+            Response::Canonicalized(Box::new(canonicalized)),
+            Response::Probed { version: "1.7.1.116".into() },
+            Response::Built(Box::new(Built { bindings: vec![], log: vec![], version: "1".into() })),
+            Response::Refused(Box::new(refusal)),
+        ] {
+            let answer = Answer { response, peak_rss: u64::MAX };
+            let bytes = encode(&answer).unwrap();
+            assert_eq!(read::<Answer>(&mut bytes.as_slice()).unwrap(), Some(answer));
+        }
     }
 
     #[test]

@@ -106,7 +106,10 @@ fn with_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
     // The closure can be given to one thread only, so a thread first has to be had: it waits for
     // its work.
     let mut refused = io::Error::from(io::ErrorKind::OutOfMemory);
-    for stack in STACKS {
+    // Where the address space is limited, the stack must leave room for the libraries.
+    let space = rustix::process::getrlimit(Resource::As).current.unwrap_or(u64::MAX);
+    let smallest = STACKS[STACKS.len() - 1];
+    for stack in STACKS.into_iter().filter(|stack| *stack == smallest || *stack as u64 <= space / 8) {
         let (hand_over, take) = std::sync::mpsc::sync_channel::<Box<dyn FnOnce() -> T + Send>>(1);
         let thread = thread::Builder::new().name("work".into()).stack_size(stack);
         match thread.spawn(move || take.recv().ok().map(|work| work())) {

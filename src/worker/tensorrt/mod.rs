@@ -22,12 +22,13 @@ pub use library::{BUILDER_LIBRARY, LibraryVersion, NEWEST_LIBRARY, OLDEST_LIBRAR
 use self::builder::Builder;
 use self::library::Libraries;
 use self::log::Log;
-use super::protocol::{BuildRequest, Built, Refusal};
+use super::protocol::{Binding, BuildRequest, Built, Refusal};
+use crate::onnx::MODEL_FILE;
 
 /// Compute capabilities that the library builds for: 86 is sm_86.
 pub const SUPPORTED_SMS: [u32; 6] = [75, 80, 86, 89, 120, 121];
 
-/// The model in the job folder. Named without its folder: where the folder lies must not reach the
+/// [`MODEL_FILE`] in the job folder. Named without its folder: where the folder lies must not reach the
 /// engine. `weights.bin` is found beside it.
 const MODEL: &CStr = c"model.onnx";
 
@@ -63,17 +64,14 @@ pub(super) fn build(request: &BuildRequest) -> Result<Built> {
     }
 }
 
-fn attempt(
-    request: &BuildRequest,
-    log: &'static Log,
-) -> Result<(Vec<super::protocol::Binding>, LibraryVersion)> {
+fn attempt(request: &BuildRequest, log: &'static Log) -> Result<(Vec<Binding>, LibraryVersion)> {
     // Everything that can be said without the library is said first.
     let sms = config::compute_capabilities(&request.sms)?;
     let settings = config::Settings::of(&request.options)?;
-    let model = crate::fs::map(Path::new("model.onnx"))
+    let model = crate::fs::map(Path::new(MODEL_FILE))
         .map_err(|e| Box::new(Refusal::new("read", "model-unreadable", e.to_string())))?;
     if model.is_empty() {
-        return refuse("read", "model-empty", "`model.onnx` is empty");
+        return refuse("read", "model-empty", format!("`{MODEL_FILE}` is empty"));
     }
 
     let libraries = Libraries::open(request.libraries.as_path())?;
@@ -109,4 +107,12 @@ unsafe fn text(text: *const c_char) -> String {
     }
     // SAFETY: not null, and the caller promises the rest.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_model_has_one_name() {
+        assert_eq!(super::MODEL.to_bytes(), super::MODEL_FILE.as_bytes());
+    }
 }
