@@ -20,7 +20,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("cache", &[]),
     ("worker", &["onnx"]),
     ("source", &["manifest", "cache", "worker"]),
-    ("toolchain", &["manifest", "worker", "cache", "source"]),
+    ("toolchain", &["manifest", "worker", "cache"]),
     ("plan", &["manifest", "onnx", "toolchain"]),
     ("build", &["manifest", "source", "onnx", "worker", "toolchain", "cache", "plan"]),
     ("cli", &["manifest", "source", "onnx", "worker", "toolchain", "cache", "plan", "build"]),

@@ -105,11 +105,6 @@ impl Project {
         run(&mut self.command(args))
     }
 
-    /// Runs `apply --format json`.
-    pub(crate) fn apply(&self) -> Output {
-        self.run(&["--format", "json", "apply"])
-    }
-
     /// What `plan` says of each engine: `name: action`, sorted.
     pub(crate) fn planned(&self) -> Vec<String> {
         let plan = self.run(&["--format", "json", "plan"]).json();

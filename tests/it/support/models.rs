@@ -5,7 +5,7 @@ use std::path::Path;
 use enginewright::onnx::proto::tensor_proto::DataType;
 use enginewright::onnx::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use enginewright::onnx::testing::{
-    TestDim, WithAttribute, external, floats, ints, model, node, raw, save_external, value, weight,
+    TestDim, external, floats, ints, model, node, raw, save_external, value, weight,
 };
 use prost::Message;
 
