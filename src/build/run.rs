@@ -112,6 +112,9 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
             (_, Action::Error) => {
                 results.insert(planned.name.to_string(), Err(planned.errors.clone()));
             }
+            (_, Action::Unknown) if !ctx.cancel.is_cancelled() => {
+                results.insert(planned.name.to_string(), Err(vec![not_fetched(ctx, engine, planned)]));
+            }
             _ => {}
         }
     }
@@ -124,6 +127,18 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
         results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(done);
     });
     results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Something must be fetched, and may not be.
+fn not_fetched(ctx: &Context<'_>, engine: &Engine, planned: &Planned) -> Diagnostic {
+    let what = if planned.reasons.contains(&Reason::ToolchainNotFetched) {
+        format!("toolchain `{}`", engine.target.toolchain)
+    } else {
+        format!("`{}`", source_id(&engine.source, &ctx.manifest.root))
+    };
+    Diagnostic::error("not-fetched", format!("`{}` needs {what}, which is not fetched yet", engine.name))
+        .at(&engine.origin, "")
+        .help("run `apply` without `--offline` once, or `plan --fetch`")
 }
 
 fn memory(group: &Group<'_>) -> u64 {

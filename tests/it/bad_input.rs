@@ -97,7 +97,7 @@ fn profiles_must_fit_the_model() {
         ("dims = { batsh = [1, 2, 3] }", &["no input of model `bad` has a dimension `batsh`", "did you mean `batch`?"][..]),
         ("dims = { batch = [1, 2, 3] }\nshapes = { y = { min = [1], opt = [1], max = [1] } }", &["no input `y`"]),
         ("shapes = { x = { min = [1], opt = [2], max = [3] } }", &["1 dimensions, the input has 2"]),
-        ("shapes = { x = { min = [1, 4], opt = [2, 5], max = [3, 4] } }", &["is fixed: 4"]),
+        ("shapes = { x = { min = [1, 4], opt = [2, 5], max = [3, 5] } }", &["is fixed: 4"]),
     ] {
         fails(&project(models::dynamic("batch"), &profile(body)), words);
     }
@@ -194,7 +194,7 @@ fn a_manifest_is_wrong_before_any_work_and_all_of_it_is_told() {
     let project = Project::new(
         "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"nowhere\"]\nprecison = \"fp16\"\n",
     );
-    project.write("manifests/other.toml", "schema = 1\n[model.m]\nsource = { path = \"x\" }\ntargets = []\n[[[\n");
+    project.write("manifests/other.toml", "schema = 1\n[model.m]\nsource = { path = 3 }\ntargets = [\"a\"]\n");
     let plan = project.run(&["plan"]);
     plan.expect(3).says(&["precison", "did you mean `precision`?", "nowhere", "other.toml", "m.toml"]);
     let json = project.run(&["--format", "json", "apply"]);
