@@ -18,7 +18,7 @@
 //! Kept as they are: names of nodes and values, the order of nodes, inputs and outputs, types and
 //! dims (dim_params too) of inputs and outputs, unused outputs of nodes, Constant nodes, the
 //! order of functions. An IR version below 4 becomes 4, the first that allows initializers which
-//! are not inputs. An empty string where ONNX means "absent" is absent.
+//! are not inputs. An empty string where ONNX means "absent" is absent, and so is the dim_param `?`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -165,7 +165,9 @@ fn tidy_type(of: &mut TypeProto) {
     };
     for dim in shape.into_iter().flat_map(|shape| &mut shape.dim) {
         absent_if_empty(&mut dim.denotation);
-        if matches!(&dim.value, Some(dimension::Value::DimParam(name)) if name.is_empty()) {
+        // Some exporters write `?` for "unknown". TensorRT takes it for a name, and dimensions of one
+        // name for equal, so that batch, height and width would have to agree.
+        if matches!(&dim.value, Some(dimension::Value::DimParam(name)) if name.is_empty() || name == "?") {
             dim.value = None;
         }
     }

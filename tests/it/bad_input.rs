@@ -186,7 +186,7 @@ fn packages_are_fetched_with_clear_errors() {
     let file = url.path("good.onnx");
     let text = format!("{{ url = \"file://{}\", sha256 = \"{}\" }}", file.display(), "00".repeat(32));
     let mismatch = with(&text);
-    mismatch.run(&["apply"]).expect(1).says(&["sha256", "1 of 2 engines ready, 1 failed"]);
+    mismatch.run(&["apply"]).expect(1).says(&["SHA-256", "1 of 2 engines ready, 1 failed"]);
 }
 
 #[test]

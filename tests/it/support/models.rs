@@ -160,3 +160,13 @@ pub(crate) fn external_at(location: &str, offset: u64, length: u64) -> Vec<u8> {
     external(&mut w, &[("location", location), ("offset", &offset), ("length", &length)]);
     model(17, graph(&[2.into(), 4.into()], vec![node("mm", "MatMul", &["x", "w"], &["y"])], vec![w])).encode_to_vec()
 }
+
+/// As exporters of 2019 wrote it: opset 10, IR 4, nodes without names, initializers listed as inputs.
+pub(crate) fn opset_10() -> Vec<u8> {
+    let nodes = vec![node("", "MatMul", &["x", "w"], &["h"]), node("", "Relu", &["h"], &["y"])];
+    let mut graph = graph(&[2.into(), 4.into()], nodes, vec![weight("w", &[4, 4])]);
+    graph.input.push(value("w", DataType::Float, &[4.into(), 4.into()]));
+    let mut model = model(10, graph);
+    model.ir_version = Some(4);
+    model.encode_to_vec()
+}
