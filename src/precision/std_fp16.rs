@@ -1,0 +1,76 @@
+//! The built-in rule set `std-fp16`, the default for FP16 and BF16: what loses too much in 16 bits stays FP32.
+//!
+//! | rule | selects |
+//! |---|---|
+//! | `layer-norm` | the pattern: LayerNormalization, or its parts in any spelling |
+//! | `rms-norm` | likewise: squares of activations overflow from 256 on |
+//! | `l2-norm` | likewise |
+//! | `softmax`, `log-softmax` | Softmax and LogSoftmax, and the pattern when it is decomposed |
+//! | `recurrent` | LSTM, GRU, RNN: errors add up over the steps |
+//! | `exponentials` | Exp, Log and Pow; elementwise operators on a way from one of these to another; and the elementwise operator that feeds one directly (the epsilon under a logarithm) |
+//! | `large-reductions` | sums and products of many elements, whose result leaves FP16's range: ReduceSum, ReduceSumSquare, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceProd, CumSum, LpNormalization, MeanVarianceNormalization |
+//!
+//! Means and maxima are no large reductions: their result is no larger than their input, and TensorRT
+//! accumulates in FP32.
+//!
+//! Invariant: a change of what is selected raises [`VERSION`].
+
+use super::float::FloatType;
+use super::spec::{RuleSpec, Select};
+use crate::manifest::Selector;
+
+/// Its name in manifests.
+pub const NAME: &str = "std-fp16";
+
+/// Version of its content; in the key of every model that uses it.
+pub const VERSION: i64 = 1;
+
+/// Its rules in order.
+pub(super) fn rules() -> Vec<RuleSpec> {
+    let pattern = |name: &str| Selector { pattern: vec![name.to_owned()], ..Selector::default() };
+    let ops = |ops: &[&str]| Selector {
+        op: ops.iter().map(|op| (*op).to_owned()).collect(),
+        ..Selector::default()
+    };
+    let rules = [
+        ("large-reductions", Select::Written(ops(&LARGE_REDUCTIONS))),
+        ("exponentials", Select::ExponentialChains),
+        ("recurrent", Select::Written(ops(&["LSTM", "GRU", "RNN"]))),
+        ("softmax", Select::Written(pattern("softmax"))),
+        ("log-softmax", Select::Written(ops(&["Softmax", "LogSoftmax"]))),
+        ("l2-norm", Select::Written(pattern("l2-norm"))),
+        ("rms-norm", Select::Written(pattern("rms-norm"))),
+        ("layer-norm", Select::Written(pattern("layer-norm"))),
+    ];
+    let rule = |(name, select): (&str, Select)| RuleSpec {
+        name: name.to_owned(),
+        set: Some(NAME.to_owned()),
+        select,
+        precision: FloatType::Fp32,
+        expect: None,
+        optional: true,
+    };
+    rules.into_iter().map(rule).collect()
+}
+
+const LARGE_REDUCTIONS: [&str; 10] = [
+    "ReduceSum",
+    "ReduceSumSquare",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceProd",
+    "CumSum",
+    "LpNormalization",
+    "MeanVarianceNormalization",
+];
+
+/// What begins a chain.
+pub(super) const EXPONENTIALS: [&str; 3] = ["Exp", "Log", "Pow"];
+
+/// What goes on a chain: every element of the result comes from one element of each input.
+pub(super) const ELEMENTWISE: [&str; 14] = [
+    "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Sqrt", "Neg", "Abs", "Reciprocal", "Identity", "Sum",
+    "Where",
+];
