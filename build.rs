@@ -1,6 +1,8 @@
 //! Computes, at compile time, the digest of the sources that decide what a canonical model is, so
 //! that nobody can forget to raise a version number (see `plan::keys`).
 
+#![expect(clippy::disallowed_methods, reason = "a build script has files of its own")]
+
 use std::path::{Path, PathBuf};
 
 fn main() {

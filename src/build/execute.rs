@@ -90,21 +90,24 @@ fn run(
         )]);
     };
     let job = ctx.cache.job_dir().map_err(cache_failed)?;
-    let inputs = [("model.onnx", Some(&keyed.prepared.graph)), ("weights.bin", keyed.prepared.weights.as_ref())];
+    let inputs =
+        [("model.onnx", Some(&keyed.prepared.graph)), ("weights.bin", keyed.prepared.weights.as_ref())];
     for (file, blob) in inputs {
         let Some(blob) = blob else { continue };
         let Some(path) = ctx.cache.find(blob).map_err(cache_failed)? else {
             return Err(vec![
-                Diagnostic::error("prepared-lost", format!("the cache lost the prepared model of `{}`", engine.name))
-                    .help("run again: it is prepared anew"),
+                Diagnostic::error(
+                    "prepared-lost",
+                    format!("the cache lost the prepared model of `{}`", engine.name),
+                )
+                .help("run again: it is prepared anew"),
             ]);
         };
         fs::symlink(&path, &job.path().join(file))
             .map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
     }
     let request = Request::Build(Box::new(request(engine, keyed, libraries)));
-    let limits =
-        Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env: Vec::new() };
+    let limits = Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env: Vec::new() };
     let failed = |failure: Failure| {
         let failure = failure.keep(ctx, engines, &request, job.path());
         let mut diagnostic = failure.diagnostic(&format!("building `{}`", engine.name));
@@ -113,10 +116,13 @@ fn run(
     };
     match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
         Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
-            let built = record(ctx, engine, keyed, toolchain, job.path(), *built, wall).map_err(cache_failed)?;
+            let built =
+                record(ctx, engine, keyed, toolchain, job.path(), *built, wall).map_err(cache_failed)?;
             Ok((built, peak_rss))
         }
-        Ok(Outcome { response: Response::Refused(refusal), .. }) => Err(failed(Failure::of_refusal(*refusal))),
+        Ok(Outcome { response: Response::Refused(refusal), .. }) => {
+            Err(failed(Failure::of_refusal(*refusal)))
+        }
         Ok(Outcome { response, .. }) => Err(vec![Diagnostic::error(
             "worker-garbage",
             format!("the worker's answer makes no sense: {response:?}"),
@@ -230,7 +236,11 @@ fn add_nodes(
     let nodes = wanted(&model);
     let shown: Vec<String> = nodes.iter().take(10).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
     if !shown.is_empty() {
-        let more = if nodes.len() > shown.len() { format!(" and {} more", nodes.len() - shown.len()) } else { String::new() };
+        let more = if nodes.len() > shown.len() {
+            format!(" and {} more", nodes.len() - shown.len())
+        } else {
+            String::new()
+        };
         diagnostic.notes.push(format!("the nodes: {}{more}", shown.join(", ")));
         diagnostic.help.push(format!("or leave sm_75 out of target `{}`", engine.target.name));
     }

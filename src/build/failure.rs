@@ -38,11 +38,15 @@ impl Failure {
     #[must_use]
     pub fn of_worker(error: &WorkerError) -> Failure {
         let help = match error {
-            WorkerError::TimedOut { .. } => "raise `timeout` in the model's `build` table if it only needs more time",
+            WorkerError::TimedOut { .. } => {
+                "raise `timeout` in the model's `build` table if it only needs more time"
+            }
             WorkerError::OutOfMemory { .. } => {
                 "raise `memory-limit` in the model's `build` table, or run fewer builds at once with `-j`"
             }
-            WorkerError::Crashed { .. } => "other engines are not affected; the builder itself failed on this model",
+            WorkerError::Crashed { .. } => {
+                "other engines are not affected; the builder itself failed on this model"
+            }
             WorkerError::WrongProtocol { .. } => "the program was replaced while it ran: run it again",
             _ => "",
         };
@@ -104,7 +108,13 @@ impl Failure {
     }
 
     /// Keeps request, log and inputs in the cache's `failures/`. A failure is never a result.
-    pub(super) fn keep(mut self, ctx: &Context<'_>, engines: &[String], request: &Request, job: &Path) -> Failure {
+    pub(super) fn keep(
+        mut self,
+        ctx: &Context<'_>,
+        engines: &[String],
+        request: &Request,
+        job: &Path,
+    ) -> Failure {
         let mut files = vec![
             ("request.json", FailureFile::Bytes(json(request))),
             ("failure.json", FailureFile::Bytes(json(&About { engines: engines.to_vec(), failure: &self }))),
@@ -146,15 +156,22 @@ pub fn log_text(log: &[LogLine]) -> String {
 ///
 /// # Errors
 /// The bundle cannot be read, or the failure happened again.
-pub fn replay(bundle: &Path, worker: &Client, timeout: Duration, job: &Path) -> Result<Response, Failure> {
-    let broken = |what: String| Failure {
-        code: "bundle".to_owned(),
-        message: what,
-        notes: Vec::new(),
-        help: vec!["give a folder below `failures/` of the cache".to_owned()],
-        log: Vec::new(),
-        stderr: String::new(),
-        bundle: None,
+pub fn replay(
+    bundle: &Path,
+    worker: &Client,
+    timeout: Duration,
+    job: &Path,
+) -> Result<Response, Box<Failure>> {
+    let broken = |what: String| {
+        Box::new(Failure {
+            code: "bundle".to_owned(),
+            message: what,
+            notes: Vec::new(),
+            help: vec!["give a folder below `failures/` of the cache".to_owned()],
+            log: Vec::new(),
+            stderr: String::new(),
+            bundle: None,
+        })
     };
     let text = fs::read_to_string(&bundle.join("request.json")).map_err(|e| broken(e.to_string()))?;
     let request: Request = serde_json::from_str(&text)
@@ -168,10 +185,10 @@ pub fn replay(bundle: &Path, worker: &Client, timeout: Duration, job: &Path) -> 
     let limits = Limits { timeout, memory: None, env: Vec::new() };
     match worker.run(job, &request, &limits, &CancelToken::default()) {
         Ok(outcome) => match outcome.response {
-            Response::Refused(refusal) => Err(Failure::of_refusal(*refusal)),
+            Response::Refused(refusal) => Err(Box::new(Failure::of_refusal(*refusal))),
             response => Ok(response),
         },
-        Err(error) => Err(Failure::of_worker(&error)),
+        Err(error) => Err(Box::new(Failure::of_worker(&error))),
     }
 }
 

@@ -14,8 +14,8 @@ use crate::fs;
 use crate::manifest::{Engine, Source};
 use crate::onnx::TensorDigest;
 use crate::plan::{
-    self, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, Previous, Published, Reason,
-    SourceFact, ToolchainFact, ToolchainRef,
+    self, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, Previous, Published,
+    Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
 
 /// The plan, with the facts that carrying it out needs.
@@ -86,11 +86,15 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     Ok(gathered)
 }
 
-fn check(ctx: &Context<'_>, engine: &Engine, toolchains: &BTreeMap<String, ToolchainFact>) -> Vec<Diagnostic> {
+fn check(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    toolchains: &BTreeMap<String, ToolchainFact>,
+) -> Vec<Diagnostic> {
     let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|t| t.kind);
     let mut errors = plan::check(engine, kind.and_then(toolchains::sms_of).as_deref());
     if let Some(ToolchainFact::Bad(error)) = toolchains.get(&engine.target.toolchain) {
-        errors.push(error.clone());
+        errors.push((**error).clone());
     }
     errors
 }

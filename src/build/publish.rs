@@ -95,8 +95,8 @@ pub(super) fn published(root: &Path, name: &EngineName, cache: &Cache) -> Publis
     let (engine, sidecar) = (engine_path(root, name), sidecar_path(root, name));
     let broken = |what: &str, build_key| Published::Broken { what: what.to_owned(), build_key };
     match (fs::exists(&engine), fs::exists(&sidecar)) {
-        (false, false) => return Published::Nothing,
-        (true, false) => return broken("its engine has no sidecar", None),
+        (false, false) => Published::Nothing,
+        (true, false) => broken("its engine has no sidecar", None),
         (has_engine, true) => {
             let Some(sidecar) = read_sidecar(&sidecar) else {
                 return broken("its sidecar cannot be read", None);
@@ -134,8 +134,11 @@ pub(super) fn publish(
     let record = ctx.cache.result("build", &keyed.build_key).map_err(cache)?;
     let blob = ctx.cache.find(&built.engine).map_err(cache)?;
     let (Some(record), Some(blob)) = (record, blob) else {
-        return Err(Diagnostic::error("engine-lost", format!("the cache lost the engine of `{}`", engine.name))
-            .help("run again: it is built anew"));
+        return Err(Diagnostic::error(
+            "engine-lost",
+            format!("the cache lost the engine of `{}`", engine.name),
+        )
+        .help("run again: it is built anew"));
     };
     let sidecar = sidecar(engine, keyed, model, toolchain, built, &record.info);
 
@@ -223,7 +226,8 @@ pub fn orphans(root: &Path, engines: &[Engine]) -> Vec<PathBuf> {
     for folder in fs::list(&root.join("engines")).unwrap_or_default() {
         for file in fs::list(&folder).unwrap_or_default() {
             let is_engine = file.extension().is_some_and(|e| e == "engine");
-            if is_engine && !declared.contains(&file) && read_sidecar(&file.with_extension("json")).is_some() {
+            if is_engine && !declared.contains(&file) && read_sidecar(&file.with_extension("json")).is_some()
+            {
                 orphans.push(file.strip_prefix(root).unwrap_or(&file).to_owned());
             }
         }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
-
 use super::context::Context;
 use super::events::Event;
+use super::execute;
 use super::gather::{Gathered, gather};
 use super::publish::{self, Sidecar};
 use super::scheduler::{self, Job};
 use super::sources::millis;
-use super::execute;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -120,7 +119,8 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
     }
     let results = Mutex::new(results);
     // The longest first, as far as it can be told: two long builds at the end run side by side.
-    let mut jobs: Vec<Job<Group<'_>>> = groups.into_values().map(|work| Job { memory: memory(&work), work }).collect();
+    let mut jobs: Vec<Job<Group<'_>>> =
+        groups.into_values().map(|work| Job { memory: memory(&work), work }).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.memory));
     scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |group| {
         let done = build_and_publish(ctx, gathered, &group);
@@ -165,10 +165,15 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
         }
         let result = built.clone().and_then(|built| {
             unchanged(gathered, engine)?;
-            let (sidecar, how) = publish::publish(ctx, engine, keyed, model, toolchain, &built).map_err(|e| vec![e])?;
+            let (sidecar, how) =
+                publish::publish(ctx, engine, keyed, model, toolchain, &built).map_err(|e| vec![e])?;
             let path = publish::engine_path(&ctx.manifest.root, &engine.name);
             let path = path.strip_prefix(&ctx.manifest.root).unwrap_or(&path).display().to_string();
-            ctx.events.event(&Event::Published { engine: engine.name.to_string(), path, how: how.to_owned() });
+            ctx.events.event(&Event::Published {
+                engine: engine.name.to_string(),
+                path,
+                how: how.to_owned(),
+            });
             Ok((Some(sidecar), built))
         });
         results.insert(engine.name.to_string(), result);
@@ -243,7 +248,10 @@ fn finish(
         }
         warnings.push(Diagnostic {
             level: crate::diagnostic::Level::Note,
-            ..Diagnostic::error("pruned", format!("removed `{}`, which no manifest declares", orphan.display()))
+            ..Diagnostic::error(
+                "pruned",
+                format!("removed `{}`, which no manifest declares", orphan.display()),
+            )
         });
     }
     Ok(())

@@ -45,8 +45,7 @@ pub(super) fn run<T: Send>(
                         }
                         let left = memory.saturating_sub(guard.memory);
                         let fits = guard.waiting.iter().rposition(|job| job.memory <= left);
-                        let next =
-                            fits.or_else(|| (guard.running == 0).then(|| guard.waiting.len() - 1));
+                        let next = fits.or_else(|| (guard.running == 0).then(|| guard.waiting.len() - 1));
                         if let Some(i) = next {
                             break guard.waiting.remove(i);
                         }
@@ -87,8 +86,13 @@ mod tests {
 
     #[test]
     fn all_run_within_the_bounds() {
-        let (now, most, memory_now, memory_most, done) =
-            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicUsize::new(0));
+        let (now, most, memory_now, memory_most, done) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicU64::new(0),
+            AtomicU64::new(0),
+            AtomicUsize::new(0),
+        );
         let jobs = (0..20u64).map(|i| Job { work: 1 + i % 4, memory: 1 + i % 4 }).collect();
         run(jobs, 3, 5, &CancelToken::default(), |memory| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);

@@ -81,10 +81,11 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
     };
     let path = located.path;
     let (file, stat) = ctx.cache.file_digest(&path).map_err(|e| vec![cache_error(&e)])?;
-    let (model, notes, files, raw) = match known(ctx, &path, &file, stat).map_err(|e| vec![cache_error(&e)])? {
-        Some(known) => known,
-        None => run_worker(ctx, &id, &path, &file, stat)?,
-    };
+    let (model, notes, files, raw) =
+        match known(ctx, &path, &file, stat).map_err(|e| vec![cache_error(&e)])? {
+            Some(known) => known,
+            None => run_worker(ctx, &id, &path, &file, stat)?,
+        };
     let block = LockedSource {
         source: id,
         model: model.digest,
@@ -105,7 +106,9 @@ type Known = (ModelRef, Vec<String>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
 
 /// The canonical form, if these very files were read before.
 fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<Option<Known>, cache::Error> {
-    let Some(record) = ctx.cache.result("externals", &keys::externals(&file.b3).key())? else { return Ok(None) };
+    let Some(record) = ctx.cache.result("externals", &keys::externals(&file.b3).key())? else {
+        return Ok(None);
+    };
     let Ok(externals) = serde_json::from_value::<Externals>(record.info) else { return Ok(None) };
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut files = vec![(path.to_owned(), stat)];
@@ -121,7 +124,9 @@ fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<
             Err(_) => return Ok(None),
         }
     }
-    let Some(record) = ctx.cache.result("canonicalize", &keys::canonicalize(&raw).key())? else { return Ok(None) };
+    let Some(record) = ctx.cache.result("canonicalize", &keys::canonicalize(&raw).key())? else {
+        return Ok(None);
+    };
     Ok(model_ref(&record).map(|(model, notes)| (model, notes, files, raw)))
 }
 
@@ -242,7 +247,9 @@ fn record(
     let files = done.files;
     let recorded = put(keys::canonicalize(&raw), outputs, info)?;
     let Some((model, notes)) = model_ref(&recorded) else {
-        return Err(vec![Diagnostic::error("cache", "the cache holds a record that makes no sense").in_file(path)]);
+        return Err(vec![
+            Diagnostic::error("cache", "the cache holds a record that makes no sense").in_file(path),
+        ]);
     };
     put(model_key(&model.digest), recorded.outputs, recorded.info)?;
     put(keys::externals(&file.b3), BTreeMap::new(), serde_json::json!(Externals { locations }))?;

@@ -56,9 +56,9 @@ fn find_with_block(ctx: &Context<'_>, declared: &Toolchain) -> Found {
             format!("toolchain `{}`: kind `{}` is not supported yet", declared.name, declared.kind.name()),
         );
         let error = error.at(&declared.origin, "").help("use a toolchain of `kind = \"tensorrt-rtx\"`");
-        return (ToolchainFact::Bad(error), None);
+        return (ToolchainFact::Bad(Box::new(error)), None);
     }
-    locate(ctx, declared).unwrap_or_else(|error| (ToolchainFact::Bad(error), None))
+    locate(ctx, declared).unwrap_or_else(|error| (ToolchainFact::Bad(Box::new(error)), None))
 }
 
 fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> {
@@ -111,8 +111,8 @@ fn failed(declared: &Toolchain, error: &toolchain::Error) -> Diagnostic {
 
 fn identify(ctx: &Context<'_>, declared: &Toolchain, located: &Located) -> Result<Found, Diagnostic> {
     let cache = |e: crate::cache::Error| cache_error(&e);
-    let identity =
-        toolchain::identify(&located.folder, &mut |file| Ok(ctx.cache.file_digest(file)?.0)).map_err(cache)?;
+    let identity = toolchain::identify(&located.folder, &mut |file| Ok(ctx.cache.file_digest(file)?.0))
+        .map_err(cache)?;
     let files: BTreeMap<String, Digest> =
         identity.files.into_iter().map(|(name, blob)| (name, blob.b3)).collect();
     let version = probe(ctx, declared, &located.folder, &files)?;
@@ -183,7 +183,10 @@ fn probe(
             }
             Response::Refused(refusal) => Failure::of_refusal(*refusal),
             other => {
-                return Err(Diagnostic::error("worker-garbage", format!("{what}: the answer makes no sense: {other:?}")));
+                return Err(Diagnostic::error(
+                    "worker-garbage",
+                    format!("{what}: the answer makes no sense: {other:?}"),
+                ));
             }
         },
         Err(error) => Failure::of_worker(&error),

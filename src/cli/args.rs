@@ -10,8 +10,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 /// what changed, and says why.
 #[derive(Debug, Parser)]
 #[command(name = "enginewright", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done; 1 an engine failed; 2 --detailed-exitcode found work; 3 bad manifest,\n\
-                        model or lock file; 4 nothing could start; 64 bad command line; 130, 143 stopped by a signal.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 an engine failed; 2 --detailed-exitcode found work; 3 bad manifest,\n\
+                        model or lock file; 4 nothing could start; 64 bad command line; 130, 143 stopped by a signal."
+)]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) global: Global,

@@ -69,9 +69,7 @@ fn snippet<'a>(
         at
     };
     let (start, end) = (clamp(origin.start), clamp(origin.end.max(origin.start)));
-    Snippet::source(text)
-        .path(show(&origin.file.path, root))
-        .annotation(kind.span(start..end).label(label))
+    Snippet::source(text).path(show(&origin.file.path, root)).annotation(kind.span(start..end).label(label))
 }
 
 fn show(path: &Path, root: Option<&Path>) -> String {

@@ -44,7 +44,8 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(global: &Global) -> Result<Settings, Failed> {
         let cannot = |message: String| Failed::new(exit::CANNOT_START, Diagnostic::error("start", message));
-        let here = std::env::current_dir().map_err(|e| cannot(format!("cannot tell the current folder: {e}")))?;
+        let here =
+            std::env::current_dir().map_err(|e| cannot(format!("cannot tell the current folder: {e}")))?;
         let started_in = match &global.directory {
             Some(folder) => {
                 let folder = here.join(folder);
@@ -68,7 +69,8 @@ impl Settings {
             ColorArg::Auto => is_terminal && var("NO_COLOR").is_none_or(str::is_empty),
         };
         let (cancel, signal) = (CancelToken::default(), Arc::new(AtomicU8::new(0)));
-        watch_signals(cancel.clone(), Arc::clone(&signal)).map_err(|e| cannot(format!("cannot watch signals: {e}")))?;
+        watch_signals(cancel.clone(), Arc::clone(&signal))
+            .map_err(|e| cannot(format!("cannot watch signals: {e}")))?;
         Ok(Settings {
             format: if global.format == FormatArg::Json { Format::Json } else { Format::Text },
             color,
@@ -127,7 +129,10 @@ impl Settings {
     /// The program as a worker.
     pub(super) fn worker(&self) -> Result<Client, Failed> {
         let program = std::env::current_exe().map_err(|e| {
-            Failed::new(exit::CANNOT_START, Diagnostic::error("start", format!("cannot find this program's own file: {e}")))
+            Failed::new(
+                exit::CANNOT_START,
+                Diagnostic::error("start", format!("cannot find this program's own file: {e}")),
+            )
         })?;
         Ok(Client { program })
     }
@@ -186,7 +191,12 @@ impl Project {
         let mut selected = vec![false; engines.len()];
         for pattern in patterns {
             let glob = globset::Glob::new(pattern)
-                .map_err(|e| Failed::new(exit::USAGE, Diagnostic::error("engine", format!("bad pattern `{pattern}`: {}", e.kind()))))?
+                .map_err(|e| {
+                    Failed::new(
+                        exit::USAGE,
+                        Diagnostic::error("engine", format!("bad pattern `{pattern}`: {}", e.kind())),
+                    )
+                })?
                 .compile_matcher();
             let mut found = false;
             for (engine, selected) in engines.iter().zip(&mut selected) {
@@ -212,8 +222,11 @@ impl Project {
                 let names: Vec<String> = several.iter().map(|e| format!("`{}`", e.name)).collect();
                 Err(Failed::new(
                     exit::USAGE,
-                    Diagnostic::error("engine", format!("`{name}` is {} engines, one is expected", several.len()))
-                        .help(format!("name one of {}", names.join(", "))),
+                    Diagnostic::error(
+                        "engine",
+                        format!("`{name}` is {} engines, one is expected", several.len()),
+                    )
+                    .help(format!("name one of {}", names.join(", "))),
                 ))
             }
         }
@@ -243,7 +256,9 @@ fn read_lock(root: &Path) -> Result<Lock, Failed> {
             LockError::Conflict { .. } => {
                 "resolve the conflict by taking either side: `apply` mends the blocks it uses"
             }
-            LockError::Damaged { .. } => "restore it from version control; without it, `apply` writes a new one",
+            LockError::Damaged { .. } => {
+                "restore it from version control; without it, `apply` writes a new one"
+            }
         };
         Failed::new(exit::INVALID, Diagnostic::error("lock-file", e.to_string()).in_file(&path).help(help))
     })

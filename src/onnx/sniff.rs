@@ -124,24 +124,24 @@ fn text_of(bytes: &[u8]) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn code(bytes: &[u8]) -> Option<&'static str> {
-        not_onnx(bytes, Path::new("m.onnx")).map(|d| d.code)
+    fn code(bytes: &[u8]) -> Option<String> {
+        not_onnx(bytes, Path::new("m.onnx")).map(|d| d.code.into_owned())
     }
 
     #[test]
     fn files_are_named_for_what_they_are() {
-        assert_eq!(code(b""), Some("empty-file"));
-        assert_eq!(code(b"hello\n"), Some("text-file"));
-        assert_eq!(code("h\u{e9}llo".as_bytes()), Some("text-file"));
-        assert_eq!(code(b"\n <!DOCTYPE html><html>"), Some("html-page"));
+        assert_eq!(code(b"").as_deref(), Some("empty-file"));
+        assert_eq!(code(b"hello\n").as_deref(), Some("text-file"));
+        assert_eq!(code("h\u{e9}llo".as_bytes()).as_deref(), Some("text-file"));
+        assert_eq!(code(b"\n <!DOCTYPE html><html>").as_deref(), Some("html-page"));
         assert_eq!(
-            code(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+            code(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").as_deref(),
             Some("git-lfs-pointer")
         );
-        assert_eq!(code(b"/annex/objects/SHA256E-s1--0.onnx\n"), Some("git-annex-pointer"));
-        assert_eq!(code(b"../.git/annex/objects/a/b"), Some("git-annex-pointer"));
+        assert_eq!(code(b"/annex/objects/SHA256E-s1--0.onnx\n").as_deref(), Some("git-annex-pointer"));
+        assert_eq!(code(b"../.git/annex/objects/a/b").as_deref(), Some("git-annex-pointer"));
         for bytes in [&b"PK\x03\x04rest"[..], b"\x1f\x8b\x08", b"ftrt\0\0", b"vtrt\0\0", b"\x1c\0\0\0TFL3"] {
-            assert_eq!(code(bytes), Some("not-onnx"), "{bytes:?}");
+            assert_eq!(code(bytes).as_deref(), Some("not-onnx"), "{bytes:?}");
         }
         assert_eq!(code(b"\x08\x07\x12\x07pytorch"), None);
         assert_eq!(code(b"\xff\xfe\x00"), None);

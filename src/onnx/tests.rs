@@ -43,10 +43,10 @@ fn files_of(model: &ModelProto) -> Files {
     canonical_of(model).unwrap().0
 }
 
-fn codes(result: Result<(Files, Canonical), Error>) -> Vec<&'static str> {
+fn codes(result: Result<(Files, Canonical), Error>) -> Vec<String> {
     match result {
-        Err(Error::Invalid(diagnostics)) => diagnostics.iter().map(|d| d.code).collect(),
-        Err(Error::Fs(_)) => vec!["fs"],
+        Err(Error::Invalid(diagnostics)) => diagnostics.iter().map(|d| d.code.to_string()).collect(),
+        Err(Error::Fs(_)) => vec!["fs".to_owned()],
         Ok(_) => vec![],
     }
 }

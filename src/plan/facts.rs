@@ -77,7 +77,7 @@ pub enum ToolchainFact {
     /// It must be fetched first, which planning does not do.
     NotFetched,
     /// It is not usable.
-    Bad(Diagnostic),
+    Bad(Box<Diagnostic>),
 }
 
 /// What is published under an engine's name.

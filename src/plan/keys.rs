@@ -57,7 +57,7 @@ pub fn prepare(engine: &Engine, model: &ModelRef) -> Preimage {
     // this point, and will be fields here as soon as they decide anything.
     Preimage::new("prepare")
         .with("version", PREPARE_VERSION)
-        .with("model", &model.digest)
+        .with("model", model.digest)
         .with("precision", engine.precision.name())
         .with("typing", "typed")
 }
@@ -80,7 +80,7 @@ pub fn build(
     ]);
     Preimage::new("build")
         .with("version", BUILD_VERSION)
-        .with("prepared", &prepared.digest)
+        .with("prepared", prepared.digest)
         .with("sms", sms)
         .with("profiles", profiles)
         .with("options", options(&engine.build, engine.tf32))

@@ -288,6 +288,12 @@ impl From<WireDiagnostic> for Diagnostic {
             (Some(file), None) => Some(Place::File(file)),
             (None, _) => None,
         };
-        Diagnostic { level, place, notes: wire.notes, help: wire.help, ..Diagnostic::error(wire.code, wire.message) }
+        Diagnostic {
+            level,
+            place,
+            notes: wire.notes,
+            help: wire.help,
+            ..Diagnostic::error(wire.code, wire.message)
+        }
     }
 }

@@ -105,7 +105,8 @@ fn a_failure_leaves_the_others_and_what_was_published() {
 
     // The bundle that was kept fails in the same way when it is run again.
     project.run(&["log", "bad@a", "--failure"]).expect(0).says(&["failure, kept in", "NonZero"]);
-    let bundle = std::fs::read_dir(project.path("cache/v1/failures")).unwrap().next().unwrap().unwrap().path();
+    let bundle =
+        std::fs::read_dir(project.path("cache/v1/failures")).unwrap().next().unwrap().unwrap().path();
     assert!(bundle.join("model.onnx").exists());
     project.run(&["replay", bundle.to_str().unwrap()]).expect(1).says(&["NonZero"]);
 }

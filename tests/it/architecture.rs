@@ -39,7 +39,8 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
 
 /// `crate::STAGE` and `use crate::{STAGE, …}` in a file's code.
 fn uses(text: &str) -> Vec<String> {
-    let code: String = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
@@ -114,7 +115,8 @@ fn every_test_file_is_part_of_the_binary() {
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let declared = ["main", "fake_worker"].contains(&name.as_str()) || main.contains(&format!("mod {name};"));
+        let declared =
+            ["main", "fake_worker"].contains(&name.as_str()) || main.contains(&format!("mod {name};"));
         assert!(declared, "tests/it/{name} is forgotten in main.rs");
     }
 }

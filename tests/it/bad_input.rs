@@ -71,11 +71,9 @@ fn graphs_that_tensorrt_would_misread_are_refused() {
 #[test]
 fn external_data_is_read_with_care() {
     let project = project(b"", "");
-    for (location, words) in [
-        ("missing.bin", &["missing.bin"][..]),
-        ("/etc/passwd", &["absolute"]),
-        ("../outside.bin", &[".."]),
-    ] {
+    for (location, words) in
+        [("missing.bin", &["missing.bin"][..]), ("/etc/passwd", &["absolute"]), ("../outside.bin", &[".."])]
+    {
         project.write("bad.onnx", models::external_at(location, 0, 64));
         fails(&project, words);
     }
@@ -94,8 +92,14 @@ fn external_data_is_read_with_care() {
 fn profiles_must_fit_the_model() {
     let profile = |body: &str| format!("[[model.bad.profile]]\nname = \"p\"\n{body}\n");
     for (body, words) in [
-        ("dims = { batsh = [1, 2, 3] }", &["no input of model `bad` has a dimension `batsh`", "did you mean `batch`?"][..]),
-        ("dims = { batch = [1, 2, 3] }\nshapes = { y = { min = [1], opt = [1], max = [1] } }", &["no input `y`"]),
+        (
+            "dims = { batsh = [1, 2, 3] }",
+            &["no input of model `bad` has a dimension `batsh`", "did you mean `batch`?"][..],
+        ),
+        (
+            "dims = { batch = [1, 2, 3] }\nshapes = { y = { min = [1], opt = [1], max = [1] } }",
+            &["no input `y`"],
+        ),
         ("shapes = { x = { min = [1], opt = [2], max = [3] } }", &["1 dimensions, the input has 2"]),
         ("shapes = { x = { min = [1, 4], opt = [2, 5], max = [3, 5] } }", &["is fixed: 4"]),
     ] {
@@ -103,7 +107,10 @@ fn profiles_must_fit_the_model() {
     }
     // Two inputs share a dimension.
     let body = "shapes = { x = { min = [1, 4], opt = [2, 4], max = [3, 4] }, y = { min = [1, 4], opt = [2, 4], max = [4, 4] } }";
-    fails(&project(models::two_inputs("batch", "batch"), &profile(body)), &["share the dimension `batch`", "disagree"]);
+    fails(
+        &project(models::two_inputs("batch", "batch"), &profile(body)),
+        &["share the dimension `batch`", "disagree"],
+    );
     // Within one manifest, before any work.
     let wrong = project(models::dynamic("batch"), &profile("dims = { batch = [3, 2, 1] }"));
     wrong.run(&["apply"]).expect(3).says(&["batch", "m.toml"]);
@@ -181,7 +188,9 @@ fn packages_are_fetched_with_clear_errors() {
     let mut command = package.command(&["apply"]);
     run(command.env("PATH", "/nonexistent")).expect(1).says(&["python3", "1 of 2 engines ready"]);
 
-    let url = with("{ url = \"http://127.0.0.1:1/m.onnx\", sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\" }");
+    let url = with(
+        "{ url = \"http://127.0.0.1:1/m.onnx\", sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\" }",
+    );
     url.run(&["apply"]).expect(1).says(&["127.0.0.1", "1 of 2 engines ready, 1 failed"]);
     let file = url.path("good.onnx");
     let text = format!("{{ url = \"file://{}\", sha256 = \"{}\" }}", file.display(), "00".repeat(32));
@@ -194,7 +203,8 @@ fn a_manifest_is_wrong_before_any_work_and_all_of_it_is_told() {
     let project = Project::new(
         "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"nowhere\"]\nprecison = \"fp16\"\n",
     );
-    project.write("manifests/other.toml", "schema = 1\n[model.m]\nsource = { path = 3 }\ntargets = [\"a\"]\n");
+    project
+        .write("manifests/other.toml", "schema = 1\n[model.m]\nsource = { path = 3 }\ntargets = [\"a\"]\n");
     let plan = project.run(&["plan"]);
     plan.expect(3).says(&["precison", "did you mean `precision`?", "nowhere", "other.toml", "m.toml"]);
     let json = project.run(&["--format", "json", "apply"]);
@@ -206,7 +216,9 @@ fn a_manifest_is_wrong_before_any_work_and_all_of_it_is_told() {
 #[test]
 fn a_damaged_lock_file_is_told_and_kept() {
     let project = Project::new("");
-    for text in ["version = 9\n", "<<<<<<< HEAD\nversion = 1\n", "version = 1\n[[engine]]\nname = 3\n", "\u{0}"] {
+    for text in
+        ["version = 9\n", "<<<<<<< HEAD\nversion = 1\n", "version = 1\n[[engine]]\nname = 3\n", "\u{0}"]
+    {
         project.write("enginewright.lock", text);
         project.run(&["apply"]).expect(3).says(&["enginewright.lock"]);
         assert_eq!(project.read("enginewright.lock"), text.as_bytes());
@@ -258,7 +270,8 @@ fn a_source_that_changes_during_the_build_is_not_published() {
     let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
     project.write("m.onnx", models::chain(1200));
     let mut command = project.command(&["apply"]);
-    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     // Wait for the build to begin: its folder holds the model.
     let begun = || {
         let jobs = std::fs::read_dir(project.path("cache/v1/tmp")).into_iter().flatten().flatten();

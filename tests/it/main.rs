@@ -1,5 +1,6 @@
 //! Integration tests: the real program, the real TensorRT-RTX, real processes.
 #![expect(clippy::disallowed_methods, reason = "tests prepare files and folders as users do")]
+#![expect(clippy::print_stderr, reason = "what was skipped, and at which moment was killed, is printed")]
 
 mod apply;
 mod architecture;

@@ -45,9 +45,8 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
 
 /// A table of what was done, and a count.
 fn text(summary: &RunSummary) -> String {
-    let worked = |e: &&EngineOutcome| {
-        e.action != Action::UpToDate || !matches!(e.outcome, Outcome::Done { .. })
-    };
+    let worked =
+        |e: &&EngineOutcome| e.action != Action::UpToDate || !matches!(e.outcome, Outcome::Done { .. });
     let rows: Vec<Vec<String>> = summary.engines.iter().filter(worked).map(row).collect();
     let (total, time) = (summary.engines.len(), output::duration(summary.ms));
     if rows.is_empty() {
@@ -58,7 +57,8 @@ fn text(summary: &RunSummary) -> String {
     }
     let failed = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Failed(_))).count();
     let stopped = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Cancelled)).count();
-    let mut counts = vec![format!("{} of {} ready", total - failed - stopped, output::count(total, "engine"))];
+    let mut counts =
+        vec![format!("{} of {} ready", total - failed - stopped, output::count(total, "engine"))];
     counts.extend((failed > 0).then(|| format!("{failed} failed")));
     counts.extend((stopped > 0).then(|| format!("{stopped} not done")));
     let table = output::table(&["RESULT", "ENGINE", "SIZE", "BUILD TIME", "WHY"], &rows);

@@ -16,9 +16,8 @@ pub(super) fn run(settings: &Settings, engine: &str, failure: bool) -> Result<u8
     let project = settings.project()?;
     let name = &project.engine(engine)?.name;
     let sidecar = build::read_sidecar(&build::sidecar_path(&project.manifest.root, name));
-    let key = sidecar
-        .map(|s| s.build_key)
-        .or_else(|| project.lock.engine(&name.to_string()).map(|l| l.build));
+    let key =
+        sidecar.map(|s| s.build_key).or_else(|| project.lock.engine(&name.to_string()).map(|l| l.build));
     let found = match key {
         Some(key) if !failure => of_build(&project.cache, &key)?,
         _ => None,

@@ -38,7 +38,7 @@ pub(super) fn run(settings: &Settings, command: &ToolchainCommand) -> Result<u8,
                 ("not fetched", toolchain.version.clone().unwrap_or_default(), Vec::new(), None)
             }
             ToolchainFact::Bad(error) => {
-                errors.push(error.clone());
+                errors.push((**error).clone());
                 ("error", toolchain.version.clone().unwrap_or_default(), Vec::new(), None)
             }
         };

@@ -48,8 +48,10 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
     if let Some(keyed) = &planned.keyed {
         for (preimage, key) in [(&keyed.prepare, keyed.prepare.key()), (&keyed.build, keyed.build_key)] {
             let _ = writeln!(text, "\n{} key {key}", preimage.action);
-            let rows: Vec<Vec<String>> =
-                plan::fields(preimage).into_iter().map(|(name, value)| vec![format!("  {name}"), value]).collect();
+            let rows: Vec<Vec<String>> = plan::fields(preimage)
+                .into_iter()
+                .map(|(name, value)| vec![format!("  {name}"), value])
+                .collect();
             text += &output::table(&["  FIELD", "VALUE"], &rows);
         }
     }

@@ -325,7 +325,7 @@ fn errors_of_all_files_come_in_one_run() {
         ("c.toml", "[defaults]\ntf32 = 1\n"),
     ]);
     assert!(loaded.manifest.is_none());
-    let codes: Vec<&str> = loaded.diagnostics.iter().map(|d| d.code).collect();
+    let codes: Vec<&str> = loaded.diagnostics.iter().map(|d| d.code.as_ref()).collect();
     // The target `u` may be defined in `b.toml`, so nothing is said about it.
     assert_eq!(codes, ["unknown-gpu", "toml-syntax", "missing-key", "wrong-type"]);
 }

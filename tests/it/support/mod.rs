@@ -30,9 +30,20 @@ pub(crate) fn rtx_libraries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let project = Project::bare();
-        project.write("manifests/m.toml", "schema = 1\n[toolchain.rtx]\nkind = \"tensorrt-rtx\"\nversion = \"1.7.1.116\"\n");
+        project.write(
+            "manifests/m.toml",
+            "schema = 1\n[toolchain.rtx]\nkind = \"tensorrt-rtx\"\nversion = \"1.7.1.116\"\n",
+        );
         let cache = shared_cache();
-        let fetched = project.run(&["--cache-dir", cache.to_str().unwrap(), "--format", "json", "toolchain", "fetch", "rtx"]);
+        let fetched = project.run(&[
+            "--cache-dir",
+            cache.to_str().unwrap(),
+            "--format",
+            "json",
+            "toolchain",
+            "fetch",
+            "rtx",
+        ]);
         fetched.expect(0);
         let path = fetched.json()["toolchains"][0]["libraries"].as_str().expect("a folder").to_owned();
         PathBuf::from(path)
@@ -109,7 +120,9 @@ impl Project {
     pub(crate) fn planned(&self) -> Vec<String> {
         let plan = self.run(&["--format", "json", "plan"]).json();
         let engines = plan["engines"].as_array().expect("engines").iter();
-        engines.map(|e| format!("{}: {}", e["engine"].as_str().unwrap(), e["action"].as_str().unwrap())).collect()
+        engines
+            .map(|e| format!("{}: {}", e["engine"].as_str().unwrap(), e["action"].as_str().unwrap()))
+            .collect()
     }
 
     /// The texts of the reasons that `why` gives.

@@ -77,7 +77,8 @@ pub(crate) fn two_inputs(x: &'static str, y: &'static str) -> Vec<u8> {
 
 /// `x` reshaped by the input `shape`: a shape tensor.
 pub(crate) fn reshape_by_input() -> Vec<u8> {
-    let nodes = vec![node("reshape", "Reshape", &["x", "shape"], &["r"]), node("relu", "Relu", &["r"], &["y"])];
+    let nodes =
+        vec![node("reshape", "Reshape", &["x", "shape"], &["r"]), node("relu", "Relu", &["r"], &["y"])];
     let mut graph = graph(&["batch".into(), 4.into()], nodes, Vec::new());
     graph.input.push(value("shape", DataType::Int64, &[2.into()]));
     graph.output = vec![value("y", DataType::Float, &["".into(), "".into()])];
@@ -143,13 +144,17 @@ pub(crate) fn huge_dimension() -> Vec<u8> {
 
 /// A node that reads a value which nobody makes.
 pub(crate) fn undefined_input() -> Vec<u8> {
-    model(17, graph(&[2.into()], vec![node("add", "Add", &["x", "nowhere"], &["y"])], Vec::new())).encode_to_vec()
+    model(17, graph(&[2.into()], vec![node("add", "Add", &["x", "nowhere"], &["y"])], Vec::new()))
+        .encode_to_vec()
 }
 
 /// Two nodes that wait for each other.
 pub(crate) fn cycle() -> Vec<u8> {
-    let nodes = vec![node("a", "Add", &["x", "v2"], &["v1"]), node("b", "Add", &["v1", "x"], &["v2"]),
-        node("c", "Relu", &["v2"], &["y"])];
+    let nodes = vec![
+        node("a", "Add", &["x", "v2"], &["v1"]),
+        node("b", "Add", &["v1", "x"], &["v2"]),
+        node("c", "Relu", &["v2"], &["y"]),
+    ];
     model(17, graph(&[2.into()], nodes, Vec::new())).encode_to_vec()
 }
 
@@ -158,7 +163,8 @@ pub(crate) fn external_at(location: &str, offset: u64, length: u64) -> Vec<u8> {
     let mut w = weight("w", &[4, 4]);
     let (offset, length) = (offset.to_string(), length.to_string());
     external(&mut w, &[("location", location), ("offset", &offset), ("length", &length)]);
-    model(17, graph(&[2.into(), 4.into()], vec![node("mm", "MatMul", &["x", "w"], &["y"])], vec![w])).encode_to_vec()
+    model(17, graph(&[2.into(), 4.into()], vec![node("mm", "MatMul", &["x", "w"], &["y"])], vec![w]))
+        .encode_to_vec()
 }
 
 /// As exporters of 2019 wrote it: opset 10, IR 4, nodes without names, initializers listed as inputs.
