@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::diagnostic::{Origin, SourceFile};
 use crate::gpu::Sm;
 
@@ -253,7 +255,7 @@ pub struct Rule {
 }
 
 /// Which nodes a rule selects. All parts given must hold.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Selector {
     /// Operators, such as `Softmax`.
     pub op: Vec<String>,

@@ -1,0 +1,186 @@
+//! Rules x graph -> assignment: the type of each node, and who decided.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::float::FloatType;
+use super::gemm;
+use super::problem::Problem;
+use super::select::Finder;
+use super::signature::Role;
+use super::spec::{Select, Spec};
+use super::view::View;
+
+/// The types of all nodes of a model. Stored beside the typed model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The type of nodes that no rule is about.
+    pub base: FloatType,
+    /// Every node in order; those of a subgraph follow their node.
+    pub nodes: Vec<NodeAssignment>,
+    /// What each rule selected, in the order of the rules.
+    pub rules: Vec<RuleMatch>,
+}
+
+/// The type of one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeAssignment {
+    /// Its name; for one without a name, `node_of_` and its first output.
+    pub name: String,
+    /// Its operator, `domain::Op` outside the default domain.
+    pub op: String,
+    /// The nodes whose subgraphs it lies in, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<String>,
+    /// The type that it computes in; none for one without a float result.
+    #[serde(rename = "type")]
+    pub of: Option<FloatType>,
+    /// Who decided.
+    pub by: Decider,
+}
+
+/// Who decided the type of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decider {
+    /// Nobody: it has the model's precision.
+    Default,
+    /// A rule, by its place in the list of rules.
+    Rule(usize),
+    /// Something stronger than rules.
+    Constraint {
+        /// What.
+        why: String,
+        /// The rule that it overrules, if one gave another type.
+        over: Option<usize>,
+    },
+    /// It has no type of its own; why.
+    NoType(String),
+}
+
+/// What a rule selected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleMatch {
+    /// Nodes with a float result.
+    pub nodes: usize,
+    /// Nodes without one, which are skipped.
+    pub skipped: usize,
+    /// Instances of patterns, if it names patterns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<usize>,
+}
+
+/// Types by node of [`View::nodes`].
+pub(super) struct Decided {
+    pub(super) assignment: Assignment,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Lets the rules decide.
+pub(super) fn assign(view: &View<'_>, finder: &Finder<'_, '_>, spec: &Spec) -> Decided {
+    let mut problems = Vec::new();
+    let mut rules = Vec::new();
+    let mut by_rule: BTreeMap<usize, usize> = BTreeMap::new();
+    let typable: Vec<bool> = view.nodes.iter().map(|node| node.is_typable(view)).collect();
+    for (i, rule) in spec.rules.iter().enumerate() {
+        let found = finder.find(&rule.select);
+        let nodes: Vec<usize> = found.nodes.iter().copied().filter(|id| typable[*id]).collect();
+        let matched =
+            RuleMatch { nodes: nodes.len(), skipped: found.nodes.len() - nodes.len(), instances: found.instances };
+        problems.extend(misfit(finder, spec, i, &matched));
+        by_rule.extend(nodes.into_iter().map(|id| (id, i)));
+        rules.push(matched);
+    }
+    let mut nodes: Vec<NodeAssignment> = (0..view.nodes.len())
+        .map(|id| one(view, spec, id, typable[id], by_rule.get(&id).copied()))
+        .collect();
+    if spec.capabilities.demotes_lone_gemm {
+        problems.extend(gemm::widen(view, &mut nodes));
+    }
+    Decided { assignment: Assignment { base: spec.base, nodes, rules }, problems }
+}
+
+fn one(view: &View<'_>, spec: &Spec, id: usize, typable: bool, rule: Option<usize>) -> NodeAssignment {
+    let node = &view.nodes[id];
+    let op = match node.proto.domain() {
+        "" => node.proto.op_type().to_owned(),
+        domain => format!("{domain}::{}", node.proto.op_type()),
+    };
+    let wanted = rule.map_or(spec.base, |rule| spec.rules[rule].precision);
+    let decided = |of, why: String| {
+        let over = rule.filter(|_| Some(wanted) != of);
+        (of, Decider::Constraint { why, over })
+    };
+    let in_file = || node.proto.output.iter().find_map(|output| view.float(node.scope, output));
+    let (of, by) = match &node.signature.role {
+        Role::Constant => (None, Decider::NoType("a constant has the types of its readers".to_owned())),
+        Role::Transparent => {
+            (None, Decider::NoType("a Cast between float types is made where it is needed".to_owned()))
+        }
+        _ if !typable => (None, Decider::NoType("no float result".to_owned())),
+        Role::Opaque(why) => decided(in_file(), why.clone()),
+        _ if !node.owners.is_empty() => {
+            let owner = &view.nodes[node.owners[0]];
+            let why = format!("subgraphs of `{}` ({}) keep their types", owner.name, owner.proto.op_type());
+            decided(in_file(), why)
+        }
+        Role::Typed | Role::Reader => match node.signature.denial(wanted) {
+            Some(why) => decided(Some(FloatType::Fp32), why.to_owned()),
+            None => (Some(wanted), rule.map_or(Decider::Default, Decider::Rule)),
+        },
+    };
+    let inside = node.owners.iter().map(|owner| view.nodes[*owner].name.clone()).collect();
+    NodeAssignment { name: node.name.clone(), op, inside, of, by }
+}
+
+/// Says what is wrong with what a rule selected.
+fn misfit(finder: &Finder<'_, '_>, spec: &Spec, i: usize, matched: &RuleMatch) -> Option<Problem> {
+    let rule = &spec.rules[i];
+    let name = &rule.name;
+    if let Some(expect) = rule.expect {
+        let (have, what) = match matched.instances {
+            Some(instances) => (instances, "instances of its patterns"),
+            None => (matched.nodes, "nodes with a float result"),
+        };
+        if have as u64 != expect {
+            return Some(
+                Problem::error("rule-expect", format!("rule `{name}` expects {expect} {what} and selects {have}"))
+                    .of_rule(i)
+                    .help("mend the selector, or `expect`; `enginewright rules MODEL` lists the nodes"),
+            );
+        }
+    }
+    // A rule of a shared set must match in one of the models that use it, which is not seen from here.
+    if rule.optional || rule.set.is_some() || matched.nodes > 0 {
+        return None;
+    }
+    if matched.skipped > 0 {
+        let what = if matched.skipped == 1 { "1 node, which has" } else { "nodes which all have" };
+        let message = format!("rule `{name}` selects {what} no float result");
+        return Some(
+            Problem::error("rule-no-float", message)
+                .of_rule(i)
+                .note("constants, Casts between float types, shape arithmetic and integers have no type to choose")
+                .help("select the nodes that compute with floats, or write `optional = true`"),
+        );
+    }
+    let mut problem =
+        Problem::error("rule-no-match", format!("rule `{name}` selects nothing in this model")).of_rule(i);
+    if let Select::Written(selector) = &rule.select {
+        let candidates = finder.candidates(selector);
+        if !candidates.is_empty() {
+            let list: Vec<String> = candidates.iter().map(|c| format!("`{c}`")).collect();
+            problem = problem.note(format!("nearest in the model: {}", list.join(", ")));
+        }
+    }
+    Some(problem.help("mend the selector, or write `optional = true`; `enginewright rules MODEL` lists the nodes"))
+}
+
+impl Assignment {
+    /// How many nodes compute in this type.
+    #[must_use]
+    pub fn count(&self, of: FloatType) -> usize {
+        self.nodes.iter().filter(|node| node.of == Some(of)).count()
+    }
+}

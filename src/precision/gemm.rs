@@ -1,0 +1,237 @@
+//! Matrix products that TensorRT would compute with half weights although they are declared FP32.
+//!
+//! `Cast(16->32) -> MatMul | Gemm | Conv -> Cast(32->16)` compiles to a kernel with half weights, shape
+//! operators before the last Cast included. It does not when another operator that computes shares the FP32
+//! region, or when the result stays FP32. So a region without such an operator is widened by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::assign::{Decider, NodeAssignment};
+use super::float::FloatType;
+use super::problem::Problem;
+use super::signature::{Role, Slot};
+use super::view::View;
+
+const GEMMS: [&str; 6] = ["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "FusedMatMul"];
+
+/// Operators that move elements and compute nothing.
+const SHAPES: [&str; 16] = [
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Identity",
+    "Slice",
+    "Expand",
+    "Concat",
+    "Split",
+    "Gather",
+    "Tile",
+    "Pad",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Dropout",
+];
+
+/// What a region is widened by: a bias or an activation.
+const MENDS: [&str; 26] = [
+    "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid",
+    "HardSwish", "Tanh", "Softplus", "Softsign", "Clip", "Gelu", "Mish", "Erf", "Softmax", "Max", "Min",
+    "BatchNormalization", "LayerNormalization", "Sum",
+];
+
+/// The main graph as far as it matters here, by indices of [`View::nodes`].
+struct Edges<'v> {
+    view: &'v View<'v>,
+    producer: BTreeMap<&'v str, usize>,
+    consumers: BTreeMap<&'v str, Vec<usize>>,
+    outputs: BTreeSet<&'v str>,
+}
+
+/// Widens each region of matrix products that would be demoted; says which cannot be.
+pub(super) fn widen(view: &View<'_>, nodes: &mut [NodeAssignment]) -> Vec<Problem> {
+    let mut edges = Edges {
+        view,
+        producer: BTreeMap::new(),
+        consumers: BTreeMap::new(),
+        outputs: view.model.graph().output.iter().map(|o| o.name()).collect(),
+    };
+    for id in &view.top {
+        let proto = view.nodes[*id].proto;
+        proto.output.iter().for_each(|value| drop(edges.producer.insert(value, *id)));
+        for value in crate::onnx::reads(proto) {
+            edges.consumers.entry(value).or_default().push(*id);
+        }
+    }
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    for id in &view.top {
+        if seen.contains(id) || !edges.is_wide(nodes, *id) || !edges.is(*id, &GEMMS) {
+            continue;
+        }
+        let region = edges.region(nodes, *id);
+        seen.extend(region.iter().copied());
+        if !edges.is_demoted(nodes, &region) {
+            continue;
+        }
+        let name = view.nodes[*id].name.clone();
+        match edges.mend(nodes, &region) {
+            Some(mend) => {
+                for id in mend {
+                    let over = match nodes[id].by {
+                        Decider::Rule(rule) => Some(rule),
+                        _ => None,
+                    };
+                    let why = format!(
+                        "keeps `{name}` FP32: TensorRT computes a lone matrix product with half weights"
+                    );
+                    nodes[id].of = Some(FloatType::Fp32);
+                    nodes[id].by = Decider::Constraint { why, over };
+                }
+            }
+            None => problems.push(edges.refusal(nodes, &region, *id)),
+        }
+    }
+    problems
+}
+
+impl Edges<'_> {
+    fn is(&self, id: usize, ops: &[&str]) -> bool {
+        ops.contains(&self.view.nodes[id].proto.op_type())
+    }
+
+    /// Does it compute in FP32, by its assignment?
+    fn is_wide(&self, nodes: &[NodeAssignment], id: usize) -> bool {
+        nodes[id].of == Some(FloatType::Fp32)
+    }
+
+    /// Values of a node that have its type, and their readers or makers.
+    fn neighbours(&self, id: usize, forward: bool) -> Vec<usize> {
+        let node = &self.view.nodes[id];
+        let (names, slots) = if forward {
+            (&node.proto.output, &node.signature.outputs)
+        } else {
+            (&node.proto.input, &node.signature.inputs)
+        };
+        let follows = names.iter().zip(slots).filter(|(_, slot)| **slot == Slot::Follows).map(|(name, _)| name);
+        let mut found = Vec::new();
+        for name in follows {
+            let next: Vec<usize> = if forward {
+                self.consumers.get(name.as_str()).cloned().unwrap_or_default()
+            } else {
+                self.producer.get(name.as_str()).copied().into_iter().collect()
+            };
+            for next in next {
+                // A Cast between float types is as good as nothing.
+                if self.view.nodes[next].signature.role == Role::Transparent {
+                    found.extend(self.through(next, forward));
+                } else {
+                    found.push(next);
+                }
+            }
+        }
+        found
+    }
+
+    fn through(&self, cast: usize, forward: bool) -> Vec<usize> {
+        let proto = self.view.nodes[cast].proto;
+        let (mut open, mut found) = (vec![proto], Vec::new());
+        while let Some(proto) = open.pop() {
+            let name = if forward { proto.output.first() } else { proto.input.first() };
+            let Some(name) = name else { continue };
+            let next: Vec<usize> = if forward {
+                self.consumers.get(name.as_str()).cloned().unwrap_or_default()
+            } else {
+                self.producer.get(name.as_str()).copied().into_iter().collect()
+            };
+            for next in next {
+                if self.view.nodes[next].signature.role == Role::Transparent {
+                    open.push(self.view.nodes[next].proto);
+                } else {
+                    found.push(next);
+                }
+            }
+        }
+        found
+    }
+
+    /// The FP32 nodes that hang together with this one.
+    fn region(&self, nodes: &[NodeAssignment], start: usize) -> BTreeSet<usize> {
+        let (mut region, mut open) = (BTreeSet::from([start]), vec![start]);
+        while let Some(id) = open.pop() {
+            for next in [true, false].into_iter().flat_map(|forward| self.neighbours(id, forward)) {
+                if self.is_wide(nodes, next) && region.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        region
+    }
+
+    /// Nothing but matrix products and shapes, with 16-bit types on both sides.
+    fn is_demoted(&self, nodes: &[NodeAssignment], region: &BTreeSet<usize>) -> bool {
+        let narrow = |id: &usize| nodes[*id].of.is_some_and(|of| of != FloatType::Fp32);
+        let around = |forward| region.iter().flat_map(move |id| self.neighbours(*id, forward));
+        if !region.iter().all(|id| self.is(*id, &GEMMS) || self.is(*id, &SHAPES)) {
+            return false;
+        }
+        let results = region.iter().flat_map(|id| &self.view.nodes[*id].proto.output);
+        if results.into_iter().any(|value| self.outputs.contains(value.as_str())) {
+            return false;
+        }
+        let outside = |id: &usize| !region.contains(id);
+        // Where a reader without a type of its own takes the result, it stays FP32.
+        around(false).any(|id| narrow(&id)) && around(true).filter(outside).all(|id| narrow(&id))
+    }
+
+    /// The bias or activation after the region that can be FP32, and the shape operators on the way to it.
+    fn mend(&self, nodes: &[NodeAssignment], region: &BTreeSet<usize>) -> Option<Vec<usize>> {
+        let able = |id: &usize| {
+            self.view.nodes[*id].signature.role == Role::Typed && nodes[*id].of.is_some() && !region.contains(id)
+        };
+        let after = |ids: &mut dyn Iterator<Item = usize>| -> BTreeSet<usize> {
+            ids.flat_map(|id| self.neighbours(id, true)).filter(able).collect()
+        };
+        let mut ways: Vec<Vec<usize>> =
+            after(&mut region.iter().copied()).into_iter().map(|id| vec![id]).collect();
+        let mut seen = BTreeSet::new();
+        // The nearest first.
+        while !ways.is_empty() {
+            if let Some(way) = ways.iter().find(|way| way.last().is_some_and(|id| self.is(*id, &MENDS))) {
+                return Some(way.clone());
+            }
+            let mut further = Vec::new();
+            for way in &ways {
+                let Some(last) = way.last().copied().filter(|id| self.is(*id, &SHAPES)) else { continue };
+                for next in after(&mut std::iter::once(last)) {
+                    if seen.insert(next) {
+                        further.push([way.as_slice(), &[next]].concat());
+                    }
+                }
+            }
+            ways = further;
+        }
+        None
+    }
+
+    fn refusal(&self, nodes: &[NodeAssignment], region: &BTreeSet<usize>, gemm: usize) -> Problem {
+        let node = &self.view.nodes[gemm];
+        let op = node.proto.op_type();
+        let after: BTreeSet<usize> = region
+            .iter()
+            .flat_map(|id| self.neighbours(*id, true))
+            .filter(|id| !region.contains(id) && nodes[*id].of.is_some())
+            .collect();
+        let message = format!("`{}` cannot stay FP32: TensorRT computes a lone {op} with half weights", node.name);
+        let problem = Problem::error("fp32-gemm-demoted", message)
+            .at_node(&node.name, op)
+            .note("between Casts from and to 16 bits, an FP32 matrix product alone is demoted; a bias or activation in FP32 after it would prevent that, and there is none");
+        let mut names: Vec<&str> = region.iter().map(|id| self.view.nodes[*id].name.as_str()).collect();
+        names.extend(after.iter().map(|id| self.view.nodes[*id].name.as_str()));
+        if after.is_empty() {
+            return problem.help("let it be FP16, or keep the nodes after it FP32 too");
+        }
+        problem.paste(&format!("`{}` and what follows stay FP32", node.name), names)
+    }
+}

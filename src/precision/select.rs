@@ -1,0 +1,238 @@
+//! Selectors: from a condition to a set of nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use globset::{Glob, GlobMatcher};
+use regex::Regex;
+
+use super::pattern::Patterns;
+use super::spec::Select;
+use super::std_fp16::{ELEMENTWISE, EXPONENTIALS};
+use super::view::View;
+use crate::diagnostic::nearest;
+use crate::manifest::Selector;
+use crate::onnx;
+
+/// Finds the nodes of selectors in one model.
+pub(super) struct Finder<'v, 'm> {
+    view: &'v View<'m>,
+    patterns: Patterns,
+    /// Nodes by the values that they make, by scope of the main graph and its subgraphs alike: names are unique
+    /// in what can see them.
+    producers: BTreeMap<&'m str, Vec<usize>>,
+    /// Nodes by the values that they read. What a subgraph reads, its node reads.
+    consumers: BTreeMap<&'m str, Vec<usize>>,
+}
+
+/// What a rule selected.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The nodes, as indices of [`View::nodes`].
+    pub(super) nodes: BTreeSet<usize>,
+    /// How many instances of patterns, if it names patterns.
+    pub(super) instances: Option<usize>,
+}
+
+impl<'v, 'm> Finder<'v, 'm> {
+    pub(super) fn new(view: &'v View<'m>) -> Finder<'v, 'm> {
+        let (mut producers, mut consumers) =
+            (BTreeMap::<&str, Vec<usize>>::new(), BTreeMap::<&str, Vec<usize>>::new());
+        for (id, node) in view.nodes.iter().enumerate() {
+            for output in node.proto.output.iter().filter(|o| !o.is_empty()) {
+                producers.entry(output).or_default().push(id);
+            }
+            for input in onnx::reads(node.proto) {
+                consumers.entry(input).or_default().push(id);
+            }
+        }
+        Finder { view, patterns: Patterns::new(view), producers, consumers }
+    }
+
+    pub(super) fn patterns(&self) -> &Patterns {
+        &self.patterns
+    }
+
+    /// The nodes that a rule is about.
+    pub(super) fn find(&self, select: &Select) -> Found {
+        match select {
+            Select::Written(selector) => {
+                let nodes = self.selected(selector);
+                let named = !selector.pattern.is_empty();
+                let hit = |instance: &BTreeSet<usize>| !instance.is_disjoint(&nodes);
+                let instances = named.then(|| {
+                    let all = selector.pattern.iter().flat_map(|name| self.patterns.instances(name));
+                    all.filter(|instance| hit(instance)).count()
+                });
+                Found { nodes, instances }
+            }
+            Select::ExponentialChains => Found { nodes: self.exponential_chains(), instances: None },
+        }
+    }
+
+    fn selected(&self, selector: &Selector) -> BTreeSet<usize> {
+        let Selector { op, node, regex, pattern, tensor, between, consumers_of, producers_of, subgraph, not } =
+            selector;
+        let mut nodes: BTreeSet<usize> = (0..self.view.nodes.len()).collect();
+        let name = |id: usize| self.view.nodes[id].name.as_str();
+        if !op.is_empty() {
+            nodes.retain(|id| {
+                let proto = self.view.nodes[*id].proto;
+                op.iter().any(|op| match op.split_once("::") {
+                    Some((domain, op)) => proto.domain() == domain && proto.op_type() == op,
+                    None => proto.op_type() == op,
+                })
+            });
+        }
+        if !node.is_empty() {
+            let globs = globs(node);
+            nodes.retain(|id| globs.iter().any(|glob| glob.is_match(name(*id))));
+        }
+        if !regex.is_empty() {
+            // The manifest was checked with the same call.
+            let all: Vec<Regex> = regex.iter().filter_map(|text| Regex::new(text).ok()).collect();
+            nodes.retain(|id| all.iter().any(|regex| regex.is_match(name(*id))));
+        }
+        if !pattern.is_empty() {
+            let all: BTreeSet<usize> =
+                pattern.iter().flat_map(|name| self.patterns.instances(name)).flatten().copied().collect();
+            nodes.retain(|id| all.contains(id));
+        }
+        if !tensor.is_empty() {
+            let globs = globs(tensor);
+            let made = |id: usize| self.view.nodes[id].proto.output.iter().filter(|o| !o.is_empty());
+            nodes.retain(|id| made(*id).any(|value| globs.iter().any(|glob| glob.is_match(value))));
+        }
+        if let Some((from, to)) = between {
+            let (after, before) = (self.reach(from, true), self.reach(to, false));
+            nodes.retain(|id| after.contains(id) && before.contains(id));
+        }
+        if !consumers_of.is_empty() {
+            nodes.retain(|id| {
+                let reads = onnx::reads(self.view.nodes[*id].proto);
+                consumers_of.iter().any(|value| reads.contains(value.as_str()))
+            });
+        }
+        if !producers_of.is_empty() {
+            nodes.retain(|id| {
+                let made = &self.view.nodes[*id].proto.output;
+                producers_of.iter().any(|value| !value.is_empty() && made.contains(value))
+            });
+        }
+        if !subgraph.is_empty() {
+            nodes.retain(|id| {
+                let owners = &self.view.nodes[*id].owners;
+                owners.iter().any(|owner| subgraph.iter().any(|wanted| wanted == name(*owner)))
+            });
+        }
+        if let Some(not) = not {
+            let without = self.selected(not);
+            nodes.retain(|id| !without.contains(id));
+        }
+        nodes
+    }
+
+    /// The nodes of this name and all after (or before) them; or for a value, those that read (or make) it and
+    /// all after (or before) those.
+    fn reach(&self, name: &str, forward: bool) -> BTreeSet<usize> {
+        let mut open: Vec<usize> =
+            (0..self.view.nodes.len()).filter(|id| self.view.nodes[*id].name == name).collect();
+        if open.is_empty() {
+            let of = if forward { &self.consumers } else { &self.producers };
+            open = of.get(name).cloned().unwrap_or_default();
+        }
+        let mut reached: BTreeSet<usize> = open.iter().copied().collect();
+        while let Some(id) = open.pop() {
+            for next in self.neighbours(id, forward) {
+                if reached.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        reached
+    }
+
+    fn neighbours(&self, id: usize, forward: bool) -> Vec<usize> {
+        let proto = self.view.nodes[id].proto;
+        let none = Vec::new();
+        if forward {
+            let made = proto.output.iter().filter(|o| !o.is_empty());
+            made.flat_map(|value| self.consumers.get(value.as_str()).unwrap_or(&none)).copied().collect()
+        } else {
+            let read = onnx::reads(proto).into_iter();
+            read.flat_map(|value| self.producers.get(value).unwrap_or(&none)).copied().collect()
+        }
+    }
+
+    /// See [`super::std_fp16`].
+    fn exponential_chains(&self) -> BTreeSet<usize> {
+        let node = |id: usize| self.view.nodes[id].proto;
+        let is = |id: usize, ops: &[&str]| node(id).domain().is_empty() && ops.contains(&node(id).op_type());
+        let seeds: BTreeSet<usize> =
+            (0..self.view.nodes.len()).filter(|id| is(*id, &EXPONENTIALS)).collect();
+        // Through elementwise operators only.
+        let reach = |forward: bool| {
+            let (mut reached, mut open) = (BTreeSet::new(), seeds.iter().copied().collect::<Vec<_>>());
+            while let Some(id) = open.pop() {
+                for next in self.neighbours(id, forward) {
+                    if is(next, &ELEMENTWISE) && reached.insert(next) {
+                        open.push(next);
+                    }
+                }
+            }
+            reached
+        };
+        let (after, before) = (reach(true), reach(false));
+        let mut chain: BTreeSet<usize> = after.intersection(&before).copied().collect();
+        let feeds = seeds.iter().filter(|id| node(**id).op_type() != "Exp");
+        chain.extend(feeds.flat_map(|id| self.neighbours(*id, false)).filter(|id| is(*id, &ELEMENTWISE)));
+        chain.extend(seeds);
+        chain
+    }
+
+    /// The names nearest to what a selector that found nothing asks for.
+    pub(super) fn candidates(&self, selector: &Selector) -> Vec<String> {
+        let names = || self.view.nodes.iter().map(|n| n.name.as_str());
+        let ops = || self.view.nodes.iter().map(|n| n.proto.op_type());
+        let values = || self.producers.keys().copied().chain(self.consumers.keys().copied());
+        let mut found = Vec::new();
+        let mut add = |wanted: &str, near: Option<&str>| {
+            if let Some(near) = near.filter(|near| *near != wanted && !found.iter().any(|f| f == near)) {
+                found.push(near.to_owned());
+            }
+        };
+        selector.op.iter().for_each(|text| add(text, nearest(text, ops())));
+        let plain = |glob: &str| glob.trim_matches('*').to_owned();
+        for text in &selector.node {
+            let inside = plain(text).to_lowercase();
+            let holds = names().find(|n| !inside.is_empty() && n.to_lowercase().contains(&inside));
+            add(text, nearest(text, names()).or(holds).or_else(|| longest_prefix(&plain(text), names())));
+        }
+        for text in selector.tensor.iter().chain(&selector.consumers_of).chain(&selector.producers_of) {
+            add(text, nearest(text, values()).or_else(|| longest_prefix(&plain(text), values())));
+        }
+        for text in selector.between.iter().flat_map(|(from, to)| [from, to]) {
+            add(text, nearest(text, names().chain(values())));
+        }
+        let owners = || self.view.nodes.iter().flat_map(|n| n.owners.last()).map(|o| names().nth(*o).unwrap_or(""));
+        selector.subgraph.iter().for_each(|text| add(text, nearest(text, owners())));
+        found.truncate(5);
+        found
+    }
+}
+
+/// The name that begins most like `text`, if one begins like it at all.
+fn longest_prefix<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let common = |name: &str| text.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    // The first of equals: in the order of the graph.
+    let near = names.map(|name| (common(name), name)).filter(|(n, _)| *n >= 3);
+    let first_best = |best: Option<(usize, &'a str)>, item: (usize, &'a str)| match best {
+        Some((n, _)) if n >= item.0 => best,
+        _ => Some(item),
+    };
+    near.fold(None, first_best).map(|(_, name)| name)
+}
+
+/// The manifest was checked with the same call.
+fn globs(texts: &[String]) -> Vec<GlobMatcher> {
+    texts.iter().filter_map(|text| Glob::new(text).ok()).map(|glob| glob.compile_matcher()).collect()
+}

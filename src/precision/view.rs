@@ -1,0 +1,88 @@
+//! A model as rules see it: all its nodes, those of subgraphs too, with the types of their values.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::float::FloatType;
+use super::signature::{Role, Signature};
+use super::spec::Capabilities;
+use crate::onnx::infer::{ElementTypes, ScopeId};
+use crate::onnx::proto::{GraphProto, NodeProto};
+use crate::onnx::{self, Model};
+
+/// A node of the graph or of a subgraph.
+pub(super) struct Node<'m> {
+    pub(super) proto: &'m NodeProto,
+    /// Its name; for one without a name, `node_of_` and its first output.
+    pub(super) name: String,
+    pub(super) scope: ScopeId,
+    /// The nodes whose subgraphs it lies in, outermost first, as indices of [`View::nodes`].
+    pub(super) owners: Vec<usize>,
+    /// Which of its inputs and outputs follow its type.
+    pub(super) signature: Signature,
+}
+
+impl Node<'_> {
+    /// Can rules give it a type?
+    pub(super) fn is_typable(&self, view: &View<'_>) -> bool {
+        !matches!(self.signature.role, Role::Transparent | Role::Constant)
+            && self.proto.output.iter().any(|output| view.float(self.scope, output).is_some())
+    }
+}
+
+/// All nodes of a model, in order; those of subgraphs follow their node.
+pub(super) struct View<'m> {
+    pub(super) model: &'m Model,
+    pub(super) types: &'m ElementTypes,
+    pub(super) nodes: Vec<Node<'m>>,
+    /// The nodes of the main graph by their index there, as indices of `nodes`.
+    pub(super) top: Vec<usize>,
+}
+
+impl<'m> View<'m> {
+    pub(super) fn new(model: &'m Model, types: &'m ElementTypes, capabilities: &Capabilities) -> View<'m> {
+        let mut view = View { model, types, nodes: Vec::new(), top: Vec::new() };
+        let functions = model.proto().functions.iter().map(|f| (f.domain(), f.name())).collect();
+        let opsets = model.proto().opset_import.iter().map(|o| (o.domain(), o.version())).collect();
+        let facts = Facts { functions, opsets, capabilities };
+        view.walk(model.graph(), types.graph(), &[], &facts);
+        view
+    }
+
+    fn walk(&mut self, graph: &'m GraphProto, scope: ScopeId, owners: &[usize], facts: &Facts<'_>) {
+        let sparse: BTreeSet<&str> =
+            graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())).collect();
+        for (index, proto) in graph.node.iter().enumerate() {
+            let signature = Signature::of(proto, scope, self.types, facts, &sparse);
+            let id = self.nodes.len();
+            let (name, owners) = (onnx::node_name(proto), owners.to_vec());
+            if owners.is_empty() {
+                self.top.push(id);
+            }
+            let mut inside = owners.clone();
+            inside.push(id);
+            self.nodes.push(Node { proto, name, scope, owners, signature });
+            for (ordinal, inner) in onnx::subgraphs(proto).enumerate() {
+                if let Some(scope) = self.types.subgraph(scope, index, ordinal) {
+                    self.walk(inner, scope, &inside, facts);
+                }
+            }
+        }
+    }
+
+    /// The type of a value, if it is one of the three.
+    pub(super) fn float(&self, scope: ScopeId, name: &str) -> Option<FloatType> {
+        if name.is_empty() { None } else { FloatType::of_type(self.types.get(scope, name)) }
+    }
+
+    /// The type of a value of the main graph, if it is one of the three.
+    pub(super) fn main_float(&self, name: &str) -> Option<FloatType> {
+        self.float(self.types.graph(), name)
+    }
+}
+
+/// What signatures are made from, beside the node.
+pub(super) struct Facts<'m> {
+    pub(super) functions: BTreeSet<(&'m str, &'m str)>,
+    pub(super) opsets: BTreeMap<&'m str, i64>,
+    pub(super) capabilities: &'m Capabilities,
+}
