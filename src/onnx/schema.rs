@@ -114,7 +114,8 @@ fn parse(text: &'static str) -> Result<Table, &'static str> {
             Some("opset") => {}
             Some("set") => {
                 let mut set = TypeSet::default();
-                let good = words.next() == Some(&sets.len().to_string()) && words.all(|word| set.insert(word));
+                let good =
+                    words.next() == Some(&sets.len().to_string()) && words.all(|word| set.insert(word));
                 sets.push(set);
                 good.then_some(()).ok_or(line)?;
             }
@@ -146,7 +147,11 @@ fn row(line: &'static str, sets: &[TypeSet]) -> Option<OpSchema> {
             b'~' => (&of[..of.len() - 1], Arity::Heterogeneous),
             _ => (of, Arity::Single),
         };
-        let of = if constraints.contains_key(of) { ParamType::Parameter(of) } else { ParamType::Fixed(fixed(of)?) };
+        let of = if constraints.contains_key(of) {
+            ParamType::Parameter(of)
+        } else {
+            ParamType::Fixed(fixed(of)?)
+        };
         Some(Param { name, of, arity })
     };
     let inputs = parts.next()?.map(param).collect::<Option<_>>()?;
@@ -210,10 +215,15 @@ mod tests {
         assert!(schema("", "Relu", 14).unwrap().input(1).is_none());
         let construct = schema("", "SequenceConstruct", 11).unwrap();
         let floats = Type::sequence(Type::Tensor(DataType::Float));
-        assert!(construct.constraints["S"].contains(&floats) && !construct.constraints["T"].contains(&floats));
+        assert!(
+            construct.constraints["S"].contains(&floats) && !construct.constraints["T"].contains(&floats)
+        );
         let optional = schema("", "OptionalGetElement", 18).unwrap().constraints["O"];
         assert!(optional.contains(&Type::optional(floats.clone())) && optional.contains(&floats));
-        assert_eq!(schema("", "Shape", 13).unwrap().constraints["T1"].single(), Some(Type::Tensor(DataType::Int64)));
+        assert_eq!(
+            schema("", "Shape", 13).unwrap().constraints["T1"].single(),
+            Some(Type::Tensor(DataType::Int64))
+        );
         assert_eq!(schema("com.microsoft", "FusedMatMul", 1).unwrap().inputs.len(), 2);
     }
 

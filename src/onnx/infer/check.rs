@@ -3,7 +3,8 @@
 //! Only [`output_mismatches`] makes a model unfit. All else is told as a warning: TensorRT takes some types
 //! that ONNX does not.
 
-use std::collections::BTreeSet;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::element::Type;
 use super::super::names::{node_name, subgraphs};
@@ -33,7 +34,9 @@ pub fn type_errors(model: &Model, types: &ElementTypes) -> Vec<Diagnostic> {
         if types.call(at.scope, at.index).is_some() {
             return;
         }
-        let Some(schema) = schema(at.node.domain(), at.node.op_type(), schema_version(proto, at)) else { return };
+        let Some(schema) = schema(at.node.domain(), at.node.op_type(), schema_version(proto, at)) else {
+            return;
+        };
         let inputs: Vec<Type> = at.node.input.iter().map(|name| types.get(at.scope, name).clone()).collect();
         node_problems(at.node, schema, &inputs, &mut |code, message| found.push(problem(code, message)));
     });
@@ -58,6 +61,12 @@ fn schema_version(proto: &ModelProto, at: Visited<'_>) -> i64 {
 #[must_use]
 pub fn output_mismatches(model: &Model, types: &ElementTypes) -> Vec<Diagnostic> {
     let graph = model.graph();
+    // Almost no model needs it.
+    let makers = LazyCell::new(|| {
+        let outputs =
+            graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node)));
+        outputs.collect::<BTreeMap<&str, &NodeProto>>()
+    });
     let mut found = Vec::new();
     for output in &graph.output {
         let name = output.name();
@@ -67,7 +76,7 @@ pub fn output_mismatches(model: &Model, types: &ElementTypes) -> Vec<Diagnostic>
         if declared == *real {
             continue;
         }
-        let maker = graph.node.iter().find(|node| node.output.iter().any(|made| made == name));
+        let maker = makers.get(name);
         let message = match maker {
             Some(node) => {
                 let node = node_name(node);
@@ -133,7 +142,8 @@ fn node_problems(
         };
         if !allowed {
             let since = schema.since_version;
-            let message = format!("`{op}` of version {since} does not take {of} as `{}` (`{}`)", param.name, name(i));
+            let message =
+                format!("`{op}` of version {since} does not take {of} as `{}` (`{}`)", param.name, name(i));
             problem("type-not-allowed", message);
         }
     }

@@ -18,7 +18,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 
-pub use check::{output_mismatches, type_errors};
+pub use check::{double_note, output_mismatches, type_errors};
 
 use super::element::Type;
 use super::names::subgraphs;
@@ -203,7 +203,9 @@ fn lookup<'a>(scopes: &'a [Scope], mut at: ScopeId, name: &str) -> &'a Type {
 fn version(model: &ModelProto, function: Option<usize>, domain: &str) -> i64 {
     let own = function.and_then(|index| model.functions.get(index)).map(|f| f.opset_import.as_slice());
     let plain = |domain: &str| domain.strip_prefix("ai.onnx").filter(|rest| rest.is_empty()).is_some();
-    let same = |other: &str| other == domain || (domain.is_empty() && plain(other)) || (plain(domain) && other.is_empty());
+    let same = |other: &str| {
+        other == domain || (domain.is_empty() && plain(other)) || (plain(domain) && other.is_empty())
+    };
     let imports = own.unwrap_or_default().iter().chain(&model.opset_import);
     imports.into_iter().find(|import| same(import.domain())).map_or(i64::MAX, |import| import.version())
 }

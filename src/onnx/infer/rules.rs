@@ -103,7 +103,13 @@ pub(super) fn by_schema(schema: &OpSchema, inputs: &[Type], outputs: usize) -> V
 
 /// Corrects types of outputs where more than the schema decides. Operators of one name mean the same in
 /// all their versions, as far as types go.
-pub(super) fn by_operator(domain: &str, op: &str, inputs: &[Type], attributes: Attributes<'_, '_>, made: &mut [Type]) {
+pub(super) fn by_operator(
+    domain: &str,
+    op: &str,
+    inputs: &[Type],
+    attributes: Attributes<'_, '_>,
+    made: &mut [Type],
+) {
     let rule = match domain {
         "" => standard(op, inputs, attributes, made),
         "ai.onnx.ml" => classic(op, inputs, attributes),
@@ -140,9 +146,13 @@ fn standard(op: &str, inputs: &[Type], attributes: Attributes<'_, '_>, made: &mu
         "HannWindow" | "HammingWindow" | "BlackmanWindow" | "MelWeightMatrix" => {
             element("output_datatype", float)
         }
-        "EyeLike" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => element("dtype", given(inputs, 0)),
+        "EyeLike" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => {
+            element("dtype", given(inputs, 0))
+        }
         "Multinomial" => element("dtype", Type::Tensor(DataType::Int32)),
-        "QuantizeLinear" if inputs.len() < 3 || given(inputs, 2).is_unknown() => match attributes.element("output_dtype") {
+        "QuantizeLinear" if inputs.len() < 3 || given(inputs, 2).is_unknown() => match attributes
+            .element("output_dtype")
+        {
             Some(of) => Some(of),
             // A zero point that is there, but of an unknown type, decides.
             None if attributes.node.input.get(2).is_some_and(|name| !name.is_empty()) => Some(Type::Unknown),
@@ -158,7 +168,8 @@ fn standard(op: &str, inputs: &[Type], attributes: Attributes<'_, '_>, made: &mu
             None
         }
         "Optional" => {
-            let of = attributes.get("type").map_or_else(|| given(inputs, 0), |a| Type::declared(a.tp.as_ref()));
+            let of =
+                attributes.get("type").map_or_else(|| given(inputs, 0), |a| Type::declared(a.tp.as_ref()));
             Some(Type::optional(of))
         }
         "OptionalGetElement" => Some(match given(inputs, 0) {

@@ -163,7 +163,8 @@ impl<'m> Walk<'m> {
             (domain, op) => {
                 self.subgraphs(index, node, frame, &[]);
                 let schema = schema(domain, op, version);
-                let mut made = schema.map(|s| rules::by_schema(s, &inputs, node.output.len())).unwrap_or_default();
+                let mut made =
+                    schema.map(|s| rules::by_schema(s, &inputs, node.output.len())).unwrap_or_default();
                 made.resize(node.output.len(), Type::Unknown);
                 rules::by_operator(domain, op, &inputs, attributes, &mut made);
                 made
@@ -225,7 +226,8 @@ impl<'m> Walk<'m> {
                     self.define(scope, name, of.clone());
                 }
                 self.active.push(index);
-                let inner = Frame { scope, function: Some(index), attributes: &attributes, depth: frame.depth + 1 };
+                let inner =
+                    Frame { scope, function: Some(index), attributes: &attributes, depth: frame.depth + 1 };
                 self.nodes(&function.node, inner);
                 self.active.pop();
                 self.calls.insert(key, scope);
@@ -237,11 +239,18 @@ impl<'m> Walk<'m> {
     }
 }
 
-/// What goes round has one type, in and out. What a body makes beyond that keeps its own.
+/// What goes round has one type, in and out; only an optional may come out as what it holds. What a body makes
+/// beyond that keeps its own.
 fn unify_carried(carried: &[Type], made: &[Type]) -> Vec<Type> {
     let count = carried.len().max(made.len());
     let at = |types: &[Type], i: usize| types.get(i).cloned().unwrap_or_default();
-    (0..count).map(|i| at(carried, i).unify(&at(made, i)).unwrap_or_default()).collect()
+    let both = |before: Type, after: Type| match (before, after) {
+        (Type::Optional(of), after) if !matches!(after, Type::Optional(_) | Type::Unknown) => {
+            of.unify(&after)
+        }
+        (before, after) => before.unify(&after),
+    };
+    (0..count).map(|i| both(at(carried, i), at(made, i)).unwrap_or_default()).collect()
 }
 
 /// The default domain has two names.
@@ -253,5 +262,5 @@ fn attribute_key<'m>(name: &'m str, attribute: &'m AttributeProto) -> AttributeK
     let element = attribute.t.as_ref().map_or(0, |t| t.data_type());
     let by_address = attribute.g.is_some() || attribute.tp.is_some() || !attribute.graphs.is_empty();
     let address = if by_address { std::ptr::from_ref(attribute).addr() } else { 0 };
-    (name, attribute.r#type(), attribute.i(), attribute.s(), element, address)
+    (name, attribute.r#type.unwrap_or(0), attribute.i(), attribute.s(), element, address)
 }
