@@ -7,6 +7,7 @@
 //! | [`manifest`] | TOML | a valid [`manifest::Manifest`] |
 //! | [`source`] | a source declaration | a model file at hand |
 //! | [`onnx`] | bytes | a graph, and its canonical bytes |
+//! | [`precision`] | rules x graph | the type of each node, and the typed graph |
 //! | [`worker`] | a request | a result from another process, whatever happens in it |
 //! | [`toolchain`] | a declaration | TensorRT's files, identified and probed |
 //! | [`cache`] | bytes and keys | blobs and results that can be trusted |
@@ -26,6 +27,7 @@ pub mod gpu;
 pub mod manifest;
 pub mod onnx;
 pub mod plan;
+pub mod precision;
 pub mod source;
 pub mod toolchain;
 pub mod worker;

@@ -37,6 +37,23 @@ pub enum Event {
         /// The source.
         source: String,
     },
+    /// A model is being given its precision.
+    PrepareStarted {
+        /// The first of the engines that it is for.
+        engine: String,
+    },
+    /// A model was given its precision.
+    PrepareFinished {
+        /// The first of the engines that it is for.
+        engine: String,
+        /// How long it took, in ms.
+        ms: u64,
+    },
+    /// A model cannot be given its precision.
+    PrepareFailed {
+        /// The first of the engines that it is for.
+        engine: String,
+    },
     /// It is decided what to do for an engine.
     Planned {
         /// The engine.

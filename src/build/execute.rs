@@ -150,7 +150,7 @@ fn record(
         // Facts about the result, none of which decides it.
         info: serde_json::json!({
             "engine": engine.name.to_string(),
-            "model": model_of(keyed),
+            "model": keyed.model,
             "prepare_key": prepare_key,
             "toolchain_version": toolchain.version,
             "bindings": built.bindings,
@@ -164,13 +164,11 @@ fn record(
     Ok(BuiltRef { engine: record.outputs["engine"].clone(), duration_ms: record.duration_ms })
 }
 
-/// As-is, the prepared ONNX is the model's canonical form.
-fn model_of(keyed: &Keyed) -> Digest {
-    keyed.prepared.digest
-}
-
 fn record_prepare(ctx: &Context<'_>, keyed: &Keyed) -> Result<Digest, cache::Error> {
     let key = keyed.prepare.key();
+    if keyed.prepared.assignment.is_some() {
+        return Ok(key); // It was recorded when it was prepared.
+    }
     let mut outputs = BTreeMap::from([("graph".to_owned(), keyed.prepared.graph.clone())]);
     if let Some(weights) = &keyed.prepared.weights {
         outputs.insert("weights".to_owned(), weights.clone());

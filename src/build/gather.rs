@@ -6,16 +6,16 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use super::sources::{self, Read};
-use super::{publish, toolchains};
+use super::{prepare, publish, toolchains};
 use crate::cache;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Origin, Place};
 use crate::digest::Digest;
 use crate::fs;
-use crate::manifest::{Engine, Source};
+use crate::manifest::{Engine, Precision, Source};
 use crate::onnx::TensorDigest;
 use crate::plan::{
     self, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, Previous, Published,
-    Reason, SourceFact, ToolchainFact, ToolchainRef,
+    PreparedRef, Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
 
 /// The plan, with the facts that carrying it out needs.
@@ -49,6 +49,9 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     let wanted: BTreeSet<Source> =
         engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| e.source.clone()).collect();
     let read = sources::read_all(ctx, wanted);
+    let sound = engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| *e).collect::<Vec<_>>();
+    let typed = prepare::prepare_all(ctx, &sound, &read);
+    let unused = prepare::unused_set_rules(ctx, &typed);
 
     let mut gathered = Gathered {
         planned: Vec::new(),
@@ -63,7 +66,23 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     for (engine, errors) in engines.iter().zip(checks) {
         let published = publish::published(&ctx.manifest.root, &engine.name, &ctx.cache);
         let planned = if errors.is_empty() {
-            plan_engine(ctx, engine, &read, &toolchains, &published)?
+            let mut found = Vec::new();
+            let prepared = match typed.get(&engine.name.to_string()) {
+                None => None,
+                Some(typed) => {
+                    let (errors, warnings) = prepare::diagnostics(engine, typed, &read);
+                    gathered.warnings.extend(warnings);
+                    found.extend(errors);
+                    typed.prepared.clone()
+                }
+            };
+            let sets = |error: &&Diagnostic| engine.rules.iter().any(|rule| is_at(error, rule.origin.as_ref()));
+            found.extend(unused.iter().filter(sets).cloned());
+            if found.is_empty() {
+                plan_engine(ctx, engine, &read, &toolchains, &published, prepared)?
+            } else {
+                Planned::error(&engine.name, found)
+            }
         } else {
             Planned::error(&engine.name, errors)
         };
@@ -86,6 +105,11 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     Ok(gathered)
 }
 
+/// Is it about this place?
+fn is_at(diagnostic: &Diagnostic, origin: Option<&Origin>) -> bool {
+    matches!((&diagnostic.place, origin), (Some(Place::Text(at)), Some(origin)) if at == origin)
+}
+
 fn check(
     ctx: &Context<'_>,
     engine: &Engine,
@@ -105,6 +129,7 @@ fn plan_engine(
     read: &BTreeMap<Source, Read>,
     toolchains: &BTreeMap<String, ToolchainFact>,
     published: &Published,
+    prepared: Option<PreparedRef>,
 ) -> Result<Planned, cache::Error> {
     let name = &engine.name;
     let model = match read.get(&engine.source).map(|r| &r.fact) {
@@ -118,7 +143,13 @@ fn plan_engine(
     let Some(ToolchainFact::Found(toolchain)) = toolchains.get(&engine.target.toolchain) else {
         return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched]));
     };
-    let keyed = match plan::keyed(engine, model, toolchain) {
+    let prepared = match (prepared, engine.precision) {
+        (Some(prepared), _) => prepared,
+        (None, Precision::AsIs) => PreparedRef::as_is(model),
+        // The run was cancelled before it was prepared.
+        (None, _) => return Ok(Planned::unknown(name, Vec::new())),
+    };
+    let keyed = match plan::keyed(engine, model, toolchain, prepared) {
         Ok(keyed) => keyed,
         Err(errors) => return Ok(Planned::error(name, errors)),
     };

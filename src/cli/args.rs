@@ -71,6 +71,12 @@ pub(super) enum Command {
         /// The engine: MODEL[.VARIANT]@TARGET
         engine: String,
     },
+    /// Show the type of every node of a model, and the rule that decided it
+    #[command(after_help = "Example: enginewright rules encoder")]
+    Rules {
+        /// MODEL, MODEL.VARIANT, MODEL@TARGET or globs of them
+        model: String,
+    },
     /// Show the log of an engine's build, or of its last failure
     #[command(after_help = "Example: enginewright log encoder@rtx-3090")]
     Log {

@@ -90,6 +90,14 @@ impl Progress {
                 self.end(source, Some(format!("read      {source} in {}", output::duration(*ms))));
             }
             Event::SourceFailed { source } => self.end(source, Some(format!("failed    {source}"))),
+            Event::PrepareStarted { engine } if self.mode == Mode::Live => {
+                self.begin(engine, format!("preparing {engine}"));
+            }
+            Event::PrepareStarted { .. } => {}
+            Event::PrepareFinished { engine, ms } => {
+                self.end(engine, Some(format!("prepared  {engine} in {}", output::duration(*ms))));
+            }
+            Event::PrepareFailed { engine } => self.end(engine, Some(format!("failed    {engine}"))),
             Event::BuildStarted { engine, engines } => {
                 let others = match engines.len() {
                     0 | 1 => String::new(),

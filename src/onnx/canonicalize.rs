@@ -54,3 +54,13 @@ fn check_types(model: &Model) -> Result<(), Error> {
     infer::output_mismatches(model, &types).into_iter().for_each(|error| problems.push(error));
     problems.finish()
 }
+
+/// Writes a model that was made from a canonical one into `out_dir`: [`super::MODEL_FILE`], and
+/// [`super::WEIGHTS_FILE`] if there are large initializers, which is what is given.
+///
+/// # Errors
+/// The model is not valid any more, or files cannot be written.
+pub fn write_canonical(mut model: Model, out_dir: &Path) -> Result<bool, Error> {
+    canonical(&mut model)?;
+    write::write(model, out_dir)
+}

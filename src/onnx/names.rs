@@ -25,17 +25,17 @@ pub(super) fn initializer_names(graph: &GraphProto) -> impl Iterator<Item = &str
 }
 
 /// The subgraphs of a node.
-pub(super) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+pub(crate) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
 }
 
 /// The subgraphs of a node, to be changed.
-pub(super) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+pub(crate) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
     node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
 }
 
 /// Every value that a node reads: its inputs and what its subgraphs capture.
-pub(super) fn reads(node: &NodeProto) -> BTreeSet<&str> {
+pub(crate) fn reads(node: &NodeProto) -> BTreeSet<&str> {
     let mut names: BTreeSet<&str> =
         node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
     subgraphs(node).for_each(|graph| names.extend(captures(graph)));

@@ -43,6 +43,44 @@ impl Model {
         self.proto.graph.as_ref().expect("reading checks that there is a graph")
     }
 
+    /// The same model around another graph. The caller keeps the invariants.
+    pub(crate) fn with_graph(&self, graph: GraphProto) -> Model {
+        Model { path: self.path.clone(), proto: ModelProto { graph: Some(graph), ..self.around() } }
+    }
+
+    /// All but the graph.
+    fn around(&self) -> ModelProto {
+        // Written out, since a clone of the whole would hold the graph twice for a moment.
+        let ModelProto {
+            ir_version,
+            opset_import,
+            producer_name,
+            producer_version,
+            domain,
+            model_version,
+            doc_string,
+            graph: _,
+            metadata_props,
+            training_info,
+            functions,
+            configuration,
+        } = &self.proto;
+        ModelProto {
+            ir_version: *ir_version,
+            opset_import: opset_import.clone(),
+            producer_name: producer_name.clone(),
+            producer_version: producer_version.clone(),
+            domain: domain.clone(),
+            model_version: *model_version,
+            doc_string: doc_string.clone(),
+            graph: None,
+            metadata_props: metadata_props.clone(),
+            training_info: training_info.clone(),
+            functions: functions.clone(),
+            configuration: configuration.clone(),
+        }
+    }
+
     /// The file, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {

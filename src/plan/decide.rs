@@ -8,11 +8,15 @@ use super::profiles::{self, ResolvedProfile};
 use super::reason::Reason;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
-use crate::manifest::{Engine, EngineName, Precision};
+use crate::manifest::{Engine, EngineName, Precision, ToolchainKind};
+use crate::precision::{self, Capabilities, FloatType, Spec};
+use crate::toolchain::tensorrt_rtx;
 
 /// An engine whose inputs are all known.
 #[derive(Debug, Clone)]
 pub struct Keyed {
+    /// Digest of the model.
+    pub model: Digest,
     /// The prepare action's inputs.
     pub prepare: Preimage,
     /// What prepare gives.
@@ -108,17 +112,17 @@ pub fn check(engine: &Engine, toolchain_sms: Option<&[crate::gpu::Sm]>) -> Vec<D
                 .help(instead.to_owned()),
         );
     };
-    if engine.precision != Precision::AsIs {
-        not_yet(
-            format!("`precision = \"{}\"`", engine.precision.name()),
-            "use `precision = \"as-is\"`, which builds the types that the ONNX file declares",
-        );
-    }
     if !engine.fuse.is_empty() {
         not_yet("`fuse`".to_owned(), "leave `fuse` out");
     }
-    if !engine.rules.is_empty() {
-        not_yet("a precision rule".to_owned(), "leave the rules out");
+    if engine.precision == Precision::AsIs && !engine.rules.is_empty() {
+        not_yet(
+            "a precision rule under `precision = \"as-is\"`".to_owned(),
+            "say the precision of all other nodes: `precision = \"fp32\"` or `\"fp16\"`",
+        );
+    }
+    if engine.rules.iter().any(|rule| rule.accumulate.is_some()) {
+        not_yet("`accumulate`".to_owned(), "leave `accumulate` out, or give the nodes `precision = \"fp32\"`");
     }
     if !engine.io.is_empty() {
         not_yet("`io`".to_owned(), "leave `io` out: inputs and outputs keep the types of the ONNX file");
@@ -147,11 +151,35 @@ pub fn check(engine: &Engine, toolchain_sms: Option<&[crate::gpu::Sm]>) -> Vec<D
     errors
 }
 
-/// Makes the keys of an engine whose model and toolchain are known.
+/// What decides the typed form of an engine's model; none as-is.
+#[must_use]
+pub fn spec(engine: &Engine, toolchain: Option<ToolchainKind>) -> Option<Spec> {
+    precision::spec(engine, toolchain.map(capabilities).unwrap_or_default())
+}
+
+/// What a kind of toolchain does with typed models.
+fn capabilities(kind: ToolchainKind) -> Capabilities {
+    if kind != ToolchainKind::TensorrtRtx {
+        return Capabilities::default();
+    }
+    let types = [FloatType::Fp32, FloatType::Fp16, FloatType::Bf16];
+    let without = tensorrt_rtx::WITHOUT.iter().filter_map(|(op, name)| {
+        let of = types.into_iter().find(|of| of.name() == *name)?;
+        Some(((*op).to_owned(), of))
+    });
+    Capabilities { demotes_lone_gemm: tensorrt_rtx::DEMOTES_LONE_GEMM, without: without.collect() }
+}
+
+/// Makes the keys of an engine whose model, toolchain and prepared ONNX are known.
 ///
 /// # Errors
 /// Everything in the manifest that does not fit the model: profiles, opset.
-pub fn keyed(engine: &Engine, model: &ModelRef, toolchain: &ToolchainRef) -> Result<Keyed, Vec<Diagnostic>> {
+pub fn keyed(
+    engine: &Engine,
+    model: &ModelRef,
+    toolchain: &ToolchainRef,
+    prepared: PreparedRef,
+) -> Result<Keyed, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     errors.extend(opset_error(engine, model));
     let profiles = profiles::resolve(engine, &model.summary).unwrap_or_else(|e| {
@@ -161,12 +189,9 @@ pub fn keyed(engine: &Engine, model: &ModelRef, toolchain: &ToolchainRef) -> Res
     if !errors.is_empty() {
         return Err(errors);
     }
-    let prepare = keys::prepare(engine, model);
-    // As-is: what is prepared is the canonical form itself.
-    let prepared =
-        PreparedRef { digest: model.digest, graph: model.graph.clone(), weights: model.weights.clone() };
+    let prepare = keys::prepare(engine, model, spec(engine, Some(toolchain.kind)).as_ref());
     let build = keys::build(engine, &prepared, &profiles, toolchain);
-    Ok(Keyed { prepare, prepared, profiles, build_key: build.key(), build })
+    Ok(Keyed { model: model.digest, prepare, prepared, profiles, build_key: build.key(), build })
 }
 
 fn opset_error(engine: &Engine, model: &ModelRef) -> Option<Diagnostic> {

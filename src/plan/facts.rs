@@ -36,6 +36,22 @@ pub struct PreparedRef {
     pub graph: Blob,
     /// The large initializers.
     pub weights: Option<Blob>,
+    /// The types of all nodes, as JSON; none as-is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<Blob>,
+}
+
+impl PreparedRef {
+    /// The model as it is.
+    #[must_use]
+    pub fn as_is(model: &ModelRef) -> PreparedRef {
+        PreparedRef {
+            digest: model.digest,
+            graph: model.graph.clone(),
+            weights: model.weights.clone(),
+            assignment: None,
+        }
+    }
 }
 
 /// What is known of a source.

@@ -6,7 +6,10 @@
 //! | [`BUILD_VERSION`] | build | the worker's recipe |
 //! | raw digests of model file and external data | canonicalize alone | a doc_string edit changes them, and nothing after |
 //! | model digest | prepare | the digest of the canonical form |
-//! | opset rule, fuse, precision, rules, io types | prepare | they decide the prepared ONNX |
+//! | precision | prepare | it decides the prepared ONNX |
+//! | rules, as what they select and give, in order | prepare | likewise; their names and places decide nothing |
+//! | version of `std-fp16` | prepare | its rules are listed too, but two of its selectors are code |
+//! | what the toolchain does with typed models | prepare | it changes what must stay FP32; few toolchains differ |
 //! | digest of the prepared ONNX | build | what is built is what is hashed |
 //! | compute capabilities, sorted | build | what the engine runs on |
 //! | profiles, resolved to inputs, in order | build | their names and spelling mean nothing to TensorRT |
@@ -23,6 +26,7 @@ use super::facts::{ModelRef, PreparedRef, ToolchainRef};
 use super::profiles::ResolvedProfile;
 use crate::digest::{Digest, Preimage, Value};
 use crate::manifest::{BuildOptions, Engine};
+use crate::precision::Spec;
 
 /// Version of the worker's recipe: what it does with a request to build. Raise it with every
 /// change that can change an engine's bytes; a golden test reminds you.
@@ -52,14 +56,18 @@ pub fn model_digest(graph: &Digest, weights: Option<&Digest>) -> Digest {
 
 /// The prepared ONNX of an engine.
 #[must_use]
-pub fn prepare(engine: &Engine, model: &ModelRef) -> Preimage {
-    // Only `as-is` is prepared so far: opset rule, fuse, rules and io types are refused before
-    // this point, and will be fields here as soon as they decide anything.
-    Preimage::new("prepare")
+pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preimage {
+    // `fuse` and io types are refused before this point, and will be fields here as soon as they decide
+    // anything. The opset rule is a requirement, held against the model.
+    let preimage = Preimage::new("prepare")
         .with("version", PREPARE_VERSION)
         .with("model", model.digest)
         .with("precision", engine.precision.name())
-        .with("typing", "typed")
+        .with("typing", "typed");
+    match spec {
+        None => preimage, // As it is: nothing else decides.
+        Some(spec) => preimage.with("rules", spec.rule_fields()).with("toolchain", spec.capability_field()),
+    }
 }
 
 /// The engine.

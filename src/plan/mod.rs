@@ -7,7 +7,7 @@ mod lock;
 mod profiles;
 mod reason;
 
-pub use decide::{Action, Keyed, Planned, check, decide, keyed};
+pub use decide::{Action, Keyed, Planned, check, decide, keyed, spec};
 pub use facts::{
     BuiltRef, ModelRef, PreparedRef, Previous, Published, SourceFact, ToolchainFact, ToolchainRef,
 };

@@ -59,7 +59,7 @@ pub(super) fn widen(view: &View<'_>, nodes: &mut [NodeAssignment]) -> Vec<Proble
     };
     for id in &view.top {
         let proto = view.nodes[*id].proto;
-        proto.output.iter().for_each(|value| drop(edges.producer.insert(value, *id)));
+        edges.producer.extend(proto.output.iter().map(|value| (value.as_str(), *id)));
         for value in crate::onnx::reads(proto) {
             edges.consumers.entry(value).or_default().push(*id);
         }

@@ -13,8 +13,15 @@ pub(super) fn run(source: &Path, folder: &Path) -> Result<Box<Canonicalized>, Bo
         Ok(onnx::Canonical { files, has_weights, summary, notes }) => {
             Ok(Box::new(Canonicalized { files, has_weights, summary, notes }))
         }
-        Err(onnx::Error::Fs(error)) => Err(file_refused(&error)),
-        Err(onnx::Error::Invalid(diagnostics)) => Err(model_refused(&diagnostics)),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// What is wrong with files or the model.
+pub(super) fn refused(error: &onnx::Error) -> Box<Refusal> {
+    match error {
+        onnx::Error::Fs(error) => file_refused(error),
+        onnx::Error::Invalid(diagnostics) => model_refused(diagnostics),
     }
 }
 

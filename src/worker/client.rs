@@ -202,7 +202,7 @@ fn environment(request: &Request, limits: &Limits) -> Vec<(String, String)> {
         Request::Probe { .. } | Request::Build(_) => {
             env.push(("CUDA_VISIBLE_DEVICES".to_owned(), String::new()));
         }
-        Request::Canonicalize { .. } => {}
+        Request::Canonicalize { .. } | Request::Prepare(_) => {}
     }
     env.extend(limits.env.iter().cloned());
     env

@@ -11,6 +11,7 @@ mod canonicalize;
 mod client;
 mod codec;
 mod error;
+mod prepare;
 mod process;
 pub mod protocol;
 mod server;

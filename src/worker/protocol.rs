@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::onnx::Summary;
+use crate::precision::{Problem, Spec};
 
 /// Version of this protocol. Raised with every change of the messages.
 pub const VERSION: u32 = 1;
@@ -43,6 +44,9 @@ pub enum Request {
         /// The model file. External data is found through it.
         source: PathBuf,
     },
+    /// Type the model `model.onnx` (and `weights.bin`) in the job folder: what [`PREPARED_FOLDER`] holds then is
+    /// `model.onnx`, and `weights.bin` if there are large initializers; `assignment.json` lies in the job folder.
+    Prepare(Box<Spec>),
     /// Load a TensorRT-RTX library and report its version.
     Probe {
         /// Folder of the libraries.
@@ -106,6 +110,8 @@ pub struct Answer {
 pub enum Response {
     /// The model was read.
     Canonicalized(Box<Canonicalized>),
+    /// The model was typed, or has problems that forbid it.
+    Prepared(Box<PreparedModel>),
     /// The library was loaded.
     Probed {
         /// Version as `1.7.1.116`, or as many parts as the library tells.
@@ -129,6 +135,25 @@ pub struct Canonicalized {
     pub summary: Summary,
     /// What is worth knowing about the model.
     pub notes: Vec<String>,
+}
+
+/// Where a worker puts a typed model, in the job folder.
+pub const PREPARED_FOLDER: &str = "prepared";
+
+/// Where a worker puts the types of all nodes, in the job folder.
+pub const ASSIGNMENT_FILE: &str = "assignment.json";
+
+/// A model that was typed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreparedModel {
+    /// Was it written? Not if one of the problems is an error.
+    pub is_written: bool,
+    /// Was `weights.bin` written?
+    pub has_weights: bool,
+    /// Was the assignment written? Not if the model cannot be typed at all.
+    pub has_assignment: bool,
+    /// What is wrong, or worth knowing.
+    pub problems: Vec<Problem>,
 }
 
 /// An engine that was built.

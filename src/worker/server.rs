@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use super::codec::{self, FrameError};
 use super::process::Memory;
 use super::protocol::{Answer, Hello, MAGIC, Refusal, Request, Response, VERSION};
-use super::{canonicalize, tensorrt};
+use super::{canonicalize, prepare, tensorrt};
 
 /// The one argument that makes the program a worker.
 pub(super) const ARGUMENT: &str = "__worker";
@@ -75,6 +75,7 @@ fn respond(request: &Request) -> Response {
         Request::Canonicalize { source } => {
             canonicalize::run(source, Path::new(".")).map(Response::Canonicalized)
         }
+        Request::Prepare(spec) => prepare::run(spec, Path::new(".")).map(Response::Prepared),
         Request::Probe { libraries } => {
             tensorrt::probe(libraries).map(|version| Response::Probed { version: version.to_string() })
         }

@@ -10,7 +10,7 @@ const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
 /// Each stage, and the stages that it may use beside the ground floor. The same table is in
 /// ARCHITECTURE.md.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("digest", &[]),
     ("diagnostic", &[]),
     ("fs", &[]),
@@ -18,12 +18,13 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("manifest", &[]),
     ("onnx", &[]),
     ("cache", &[]),
-    ("worker", &["onnx"]),
+    ("precision", &["onnx", "manifest"]),
+    ("worker", &["onnx", "precision"]),
     ("source", &["manifest", "cache", "worker"]),
     ("toolchain", &["manifest", "worker", "cache"]),
-    ("plan", &["manifest", "onnx", "toolchain"]),
-    ("build", &["manifest", "source", "onnx", "worker", "toolchain", "cache", "plan"]),
-    ("cli", &["manifest", "source", "onnx", "worker", "toolchain", "cache", "plan", "build"]),
+    ("plan", &["manifest", "onnx", "precision", "toolchain"]),
+    ("build", &["manifest", "source", "onnx", "precision", "worker", "toolchain", "cache", "plan"]),
+    ("cli", &["manifest", "source", "onnx", "precision", "worker", "toolchain", "cache", "plan", "build"]),
 ];
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {

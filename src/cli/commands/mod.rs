@@ -4,6 +4,7 @@ mod apply;
 mod log;
 mod plan;
 mod replay;
+mod rules;
 mod status;
 mod toolchain;
 mod why;
@@ -21,6 +22,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Apply(args) => apply::run(settings, &args),
         Command::Status(args) => status::run(settings, &args),
         Command::Why { engine } => why::run(settings, &engine),
+        Command::Rules { model } => rules::run(settings, &model),
         Command::Log { engine, failure } => log::run(settings, &engine, failure),
         Command::Toolchain(command) => toolchain::run(settings, &command),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),

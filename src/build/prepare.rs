@@ -1,0 +1,367 @@
+//! Models given their precision: looked up, or typed by a worker. As-is there is nothing to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::context::{Context, READ_TIMEOUT, TOOL};
+use super::events::Event;
+use super::failure::Failure;
+use super::scheduler::{self, Job};
+use super::sources::{self, Read, cache_error, millis};
+use crate::cache::{self, Record};
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Digest, Preimage};
+use crate::fs;
+use crate::manifest::{Engine, Source};
+use crate::plan::{self, ModelRef, PreparedRef, SourceFact, keys};
+use crate::precision::{self, Assignment, MODEL_MARK, Problem, RuleMatch, Spec, std_fp16};
+use crate::worker::protocol::{ASSIGNMENT_FILE, PREPARED_FOLDER, Request, Response};
+use crate::worker::Limits;
+
+/// What came of a model under the precision of an engine.
+#[derive(Debug, Clone)]
+pub(super) struct Typed {
+    /// The key of the action.
+    key: Digest,
+    /// The prepared ONNX; none if it has problems that forbid it.
+    pub(super) prepared: Option<PreparedRef>,
+    /// The types of all nodes, if they were read or have just been made.
+    assignment: Option<Assignment>,
+    problems: Vec<Problem>,
+    rules: Vec<RuleMatch>,
+    /// The worker failed.
+    failure: Option<Box<Diagnostic>>,
+}
+
+/// What the record of a `prepare` action tells.
+#[derive(Serialize, Deserialize)]
+struct Info {
+    prepared: Digest,
+    problems: Vec<Problem>,
+    rules: Vec<RuleMatch>,
+}
+
+/// One action, and the engines that it is for.
+struct Work<'a> {
+    preimage: Preimage,
+    spec: Spec,
+    model: &'a ModelRef,
+    engine: String,
+}
+
+/// Types the models of all engines that are not as-is and whose sources are at hand, several at a time.
+pub(super) fn prepare_all(
+    ctx: &Context<'_>,
+    engines: &[&Engine],
+    read: &BTreeMap<Source, Read>,
+) -> BTreeMap<String, Typed> {
+    let mut works: BTreeMap<Digest, Work<'_>> = BTreeMap::new();
+    let mut keys_of: BTreeMap<String, Digest> = BTreeMap::new();
+    for engine in engines {
+        let Some(SourceFact::AtHand { model, .. }) = read.get(&engine.source).map(|r| &r.fact) else { continue };
+        let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|t| t.kind);
+        let Some(spec) = plan::spec(engine, kind) else { continue };
+        let preimage = keys::prepare(engine, model, Some(&spec));
+        let (key, name) = (preimage.key(), engine.name.to_string());
+        keys_of.insert(name.clone(), key);
+        works.entry(key).or_insert(Work { preimage, spec, model, engine: name });
+    }
+    let results = Mutex::new(BTreeMap::new());
+    let memory = |work: &Work<'_>| (64 << 20) + work.model.weights.as_ref().map_or(0, |w| w.size);
+    let jobs = works.into_values().map(|work| Job { memory: memory(&work), work }).collect();
+    scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |work| {
+        let key = work.preimage.key();
+        let typed = one(ctx, &work).unwrap_or_else(|failure| Typed {
+            key,
+            prepared: None,
+            assignment: None,
+            problems: Vec::new(),
+            rules: Vec::new(),
+            failure: Some(Box::new(failure)),
+        });
+        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, typed);
+    });
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    keys_of.into_iter().filter_map(|(name, key)| Some((name, results.get(&key)?.clone()))).collect()
+}
+
+fn one(ctx: &Context<'_>, work: &Work<'_>) -> Result<Typed, Diagnostic> {
+    let key = work.preimage.key();
+    let failed = |e: cache::Error| cache_error(&e);
+    if let Some(typed) = known(ctx, &key).map_err(failed)? {
+        return Ok(typed);
+    }
+    let _lock = ctx.cache.lock_action("prepare", &key, &mut |_| {}).map_err(failed)?;
+    // Another process may have done it while we waited.
+    if let Some(typed) = known(ctx, &key).map_err(failed)? {
+        return Ok(typed);
+    }
+    ctx.events.event(&Event::PrepareStarted { engine: work.engine.clone() });
+    let started = Instant::now();
+    let result = run_worker(ctx, work, &key, started);
+    let engine = work.engine.clone();
+    ctx.events.event(&match &result {
+        Ok(Typed { prepared: Some(_), .. }) => Event::PrepareFinished { engine, ms: millis(started.elapsed()) },
+        _ => Event::PrepareFailed { engine },
+    });
+    result
+}
+
+/// The result of the action, if the cache holds it.
+fn known(ctx: &Context<'_>, key: &Digest) -> Result<Option<Typed>, cache::Error> {
+    let Some(record) = ctx.cache.result("prepare", key)? else { return Ok(None) };
+    Ok(of_record(record))
+}
+
+fn of_record(record: Record) -> Option<Typed> {
+    let Info { prepared, problems, rules } = serde_json::from_value(record.info).ok()?;
+    let mut outputs = record.outputs;
+    let assignment = Some(outputs.remove("assignment")?);
+    let prepared = PreparedRef {
+        digest: prepared,
+        graph: outputs.remove("graph")?,
+        weights: outputs.remove("weights"),
+        assignment,
+    };
+    Some(Typed {
+        key: record.key,
+        prepared: Some(prepared),
+        assignment: None,
+        problems,
+        rules,
+        failure: None,
+    })
+}
+
+fn run_worker(ctx: &Context<'_>, work: &Work<'_>, key: &Digest, started: Instant) -> Result<Typed, Diagnostic> {
+    let what = format!("giving `{}` its precision", work.engine);
+    let failed = |e: cache::Error| cache_error(&e);
+    let job = ctx.cache.job_dir().map_err(failed)?;
+    let inputs = [("model.onnx", Some(&work.model.graph)), ("weights.bin", work.model.weights.as_ref())];
+    for (file, blob) in inputs {
+        let Some(blob) = blob else { continue };
+        let Some(path) = ctx.cache.find(blob).map_err(failed)? else {
+            let message = format!("the cache lost the model of `{}`", work.engine);
+            return Err(Diagnostic::error("model-lost", message).help("run again: it is read anew"));
+        };
+        fs::symlink(&path, &job.path().join(file)).map_err(|e| Diagnostic::error("cache", e.to_string()))?;
+    }
+    let request = Request::Prepare(Box::new(work.spec.clone()));
+    let limits = Limits { timeout: READ_TIMEOUT, memory: None, env: Vec::new() };
+    let done = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
+        Ok(outcome) => match outcome.response {
+            Response::Prepared(done) => done,
+            Response::Refused(refusal) => return Err(Failure::of_refusal(*refusal).diagnostic(&what)),
+            other => {
+                let message = format!("the worker's answer makes no sense: {other:?}");
+                return Err(Diagnostic::error("worker-garbage", message));
+            }
+        },
+        Err(error) => return Err(Failure::of_worker(&error).diagnostic(&what)),
+    };
+    let assignment_file = job.path().join(ASSIGNMENT_FILE);
+    let assignment = if done.has_assignment { read_assignment(&assignment_file) } else { None };
+    if !done.is_written {
+        let rules = assignment.as_ref().map(|a| a.rules.clone()).unwrap_or_default();
+        let (key, problems) = (*key, done.problems);
+        return Ok(Typed { key, prepared: None, assignment, problems, rules, failure: None });
+    }
+    let Some(assignment) = assignment else {
+        return Err(Diagnostic::error("worker-garbage", format!("{what}: the worker wrote no assignment")));
+    };
+    let folder = job.path().join(PREPARED_FOLDER);
+    record(ctx, work, *key, &folder, &assignment_file, done.has_weights, done.problems, &assignment, started)
+        .map_err(failed)
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that a record is made of")]
+fn record(
+    ctx: &Context<'_>,
+    work: &Work<'_>,
+    key: Digest,
+    folder: &Path,
+    assignment_file: &Path,
+    has_weights: bool,
+    problems: Vec<Problem>,
+    assignment: &Assignment,
+    started: Instant,
+) -> Result<Typed, cache::Error> {
+    let graph = ctx.cache.adopt(&folder.join("model.onnx"), false)?;
+    let weights = if has_weights { Some(ctx.cache.adopt(&folder.join("weights.bin"), false)?) } else { None };
+    let digest = keys::model_digest(&graph.b3, weights.as_ref().map(|w| &w.b3));
+    let mut outputs = BTreeMap::from([("graph".to_owned(), graph)]);
+    outputs.extend(weights.map(|weights| ("weights".to_owned(), weights)));
+    outputs.insert("assignment".to_owned(), ctx.cache.adopt(assignment_file, false)?);
+    let info = Info { prepared: digest, problems, rules: assignment.rules.clone() };
+    let record = Record {
+        preimage: work.preimage.clone(),
+        key,
+        outputs,
+        info: serde_json::json!(info),
+        duration_ms: millis(started.elapsed()),
+        tool: TOOL.to_owned(),
+        created: None,
+    };
+    let recorded = ctx.cache.put_result("prepare", &record)?;
+    // The first result stays; ours is the same in all that matters.
+    let typed = of_record(recorded).or_else(|| of_record(record));
+    Ok(typed.unwrap_or(Typed {
+        key,
+        prepared: None,
+        assignment: None,
+        problems: Vec::new(),
+        rules: Vec::new(),
+        failure: Some(Box::new(Diagnostic::error("cache", "the cache holds a record that makes no sense"))),
+    }))
+}
+
+fn read_assignment(path: &Path) -> Option<Assignment> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Errors, and what is worth knowing, of one engine; as an error wins, so it is first.
+pub(super) fn diagnostics(
+    engine: &Engine,
+    typed: &Typed,
+    read: &BTreeMap<Source, Read>,
+) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    if let Some(failure) = &typed.failure {
+        return (vec![(**failure).clone()], Vec::new());
+    }
+    let file = match read.get(&engine.source).map(|r| &r.fact) {
+        Some(SourceFact::AtHand { path, .. }) => path.clone(),
+        _ => Path::new("model.onnx").to_owned(),
+    };
+    let rules = precision::resolve(engine);
+    let all: Vec<(bool, Diagnostic)> =
+        typed.problems.iter().map(|problem| (problem.is_error, diagnostic(engine, &rules, &file, problem))).collect();
+    let (errors, warnings): (Vec<_>, Vec<_>) = all.into_iter().partition(|(is_error, _)| *is_error);
+    let plain = |list: Vec<(bool, Diagnostic)>| list.into_iter().map(|(_, d)| d).collect();
+    (plain(errors), plain(warnings))
+}
+
+fn diagnostic(
+    engine: &Engine,
+    rules: &[precision::ResolvedRule],
+    file: &Path,
+    problem: &Problem,
+) -> Diagnostic {
+    let Problem { code, is_error, message, rule, node, notes, help } = problem;
+    let mut diagnostic = if *is_error {
+        Diagnostic::error(code.clone(), message.clone())
+    } else {
+        Diagnostic::warning(code.clone(), message.clone())
+    };
+    let table = match &engine.name.variant {
+        Some(variant) => format!("model.{}.variant.{}", key(&engine.name.model), key(variant)),
+        None => format!("model.{}", key(&engine.name.model)),
+    };
+    diagnostic.notes.clone_from(notes);
+    diagnostic.help = help.iter().map(|help| help.replace(MODEL_MARK, &table)).collect();
+    match (rule.and_then(|i| rules.get(i)?.origin.as_ref()), node) {
+        (Some(origin), _) => diagnostic.at(origin, ""),
+        (None, Some((node, op))) => diagnostic.at_node(file, node, op),
+        (None, None) => diagnostic.in_file(file),
+    }
+}
+
+/// A name as a TOML key. Names are of lower-case letters, digits, `.`, `_` and `-`.
+fn key(name: &str) -> String {
+    if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() }
+}
+
+/// Rules of shared sets that select nothing in any model that uses them, if all these were looked at.
+pub(super) fn unused_set_rules(ctx: &Context<'_>, typed: &BTreeMap<String, Typed>) -> Vec<Diagnostic> {
+    let mut selected: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+    let mut unknown: BTreeSet<&str> = BTreeSet::new();
+    let mut origins = BTreeMap::new();
+    for engine in &ctx.manifest.engines {
+        let rules = precision::resolve(engine);
+        let found = typed.get(&engine.name.to_string()).filter(|t| t.rules.len() == rules.len());
+        for rule in engine.rules.iter().filter(|rule| !rule.optional) {
+            let Some(set) = rule.set.as_deref().filter(|set| *set != std_fp16::NAME) else { continue };
+            let index = rules.iter().position(|r| r.spec.set.as_deref() == Some(set) && r.spec.name == rule.name);
+            match found.zip(index) {
+                Some((typed, i)) => {
+                    *selected.entry((set, &rule.name)).or_default() |= typed.rules[i].nodes > 0;
+                    origins.insert((set, rule.name.as_str()), rule.origin.clone());
+                }
+                None => {
+                    unknown.insert(set);
+                }
+            }
+        }
+    }
+    let unused = selected.into_iter().filter(|((set, _), any)| !any && !unknown.contains(set));
+    unused
+        .map(|((set, name), _)| {
+            let message = format!("rule `{name}` of the set `{set}` selects nothing in any model that uses it");
+            let error = Diagnostic::error("rule-no-match", message)
+                .help("mend the selector, or write `optional = true`");
+            match origins.get(&(set, name)) {
+                Some(Some(origin)) => error.at(origin, ""),
+                _ => error,
+            }
+        })
+        .collect()
+}
+
+/// The types of a model's nodes under the precision of some engines.
+#[derive(Debug)]
+pub struct ModelRules {
+    /// The engines.
+    pub engines: Vec<String>,
+    /// The types; none as-is, or if it cannot be told: then the diagnostics say why.
+    pub assignment: Option<Assignment>,
+    /// The rules that it was made from.
+    pub rules: Vec<precision::ResolvedRule>,
+    /// What is wrong, or worth knowing.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Finds out who decides each node, for each precision in which these engines want their models.
+///
+/// # Errors
+/// The cache cannot be used at all.
+pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRules>, cache::Error> {
+    let wanted = engines.iter().map(|e| e.source.clone()).collect();
+    let read = sources::read_all(ctx, wanted);
+    let typed = prepare_all(ctx, engines, &read);
+    let mut found: Vec<(Option<Digest>, ModelRules)> = Vec::new();
+    for engine in engines {
+        let name = engine.name.to_string();
+        let typed = typed.get(&name);
+        let key = typed.map(|t| t.key);
+        // Equal keys give equal types; but names of rules are those of each engine.
+        let rules = precision::resolve(engine);
+        if let Some((_, same)) = found.iter_mut().find(|(k, same)| *k == key && k.is_some() && same.rules == rules) {
+            same.engines.push(name);
+            continue;
+        }
+        let mut diagnostics = match read.get(&engine.source).map(|r| &r.fact) {
+            Some(SourceFact::Bad(errors)) => errors.clone(),
+            Some(SourceFact::NotFetched) | None => {
+                let id = plan::source_id(&engine.source, &ctx.manifest.root);
+                let error = Diagnostic::error("not-fetched", format!("`{name}` needs `{id}`, which is not fetched yet"));
+                vec![error.help("run `enginewright plan --fetch`")]
+            }
+            Some(SourceFact::AtHand { .. }) => Vec::new(),
+        };
+        let mut assignment = None;
+        if let Some(typed) = typed {
+            let (errors, warnings) = self::diagnostics(engine, typed, &read);
+            diagnostics.extend(errors.into_iter().chain(warnings));
+            assignment.clone_from(&typed.assignment);
+            if let Some(blob) = typed.prepared.as_ref().and_then(|p| p.assignment.as_ref()) {
+                let bytes = ctx.cache.read(blob)?;
+                assignment = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            }
+        }
+        found.push((key, ModelRules { engines: vec![name], assignment, rules, diagnostics }));
+    }
+    Ok(found.into_iter().map(|(_, rules)| rules).collect())
+}

@@ -1,0 +1,169 @@
+//! `enginewright rules`
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::exit::{self, Failed};
+use super::super::progress::Progress;
+use super::super::settings::{Format, Settings};
+use super::super::{output, render};
+use crate::build::{self, ModelRules};
+use crate::diagnostic::Level;
+use crate::precision::{Assignment, Decider, FloatType, NodeAssignment, ResolvedRule};
+use crate::source::Network;
+
+pub(super) fn run(settings: &Settings, model: &str) -> Result<u8, Failed> {
+    let project = settings.project()?;
+    let engines = project.select(&[model.to_owned()])?;
+    let progress = Progress::new(settings, None);
+    let ctx = settings.context(&project, Network::Deny, None, &progress)?;
+    let found = build::model_rules(&ctx, &engines)?;
+    ctx.cache.flush()?;
+    let root = &project.manifest.root;
+    match settings.format {
+        Format::Json => {
+            let models: Vec<_> = found.iter().map(|rules| as_json(rules, root)).collect();
+            output::json(&json!({ "format": output::JSON_FORMAT, "models": models }));
+        }
+        Format::Text => {
+            for (i, rules) in found.iter().enumerate() {
+                let gap = if i == 0 { "" } else { "\n" };
+                output::stdout(&format!("{gap}{}", text(rules, root)));
+                render::print(settings, &rules.diagnostics);
+            }
+        }
+    }
+    let failed = found.iter().any(|rules| rules.diagnostics.iter().any(|d| d.level == Level::Error));
+    Ok(if failed { exit::INVALID } else { exit::DONE })
+}
+
+fn text(rules: &ModelRules, root: &Path) -> String {
+    let mut text = format!("{}\n", rules.engines.join(", "));
+    let Some(assignment) = &rules.assignment else {
+        if rules.diagnostics.is_empty() {
+            text += "as-is: every node has the types of the file\n";
+        }
+        return text;
+    };
+    let rows: Vec<Vec<String>> = assignment
+        .nodes
+        .iter()
+        .map(|node| vec![path(node), node.op.clone(), type_name(node).to_owned(), decided(node, rules, root)])
+        .collect();
+    text += &output::table(&["NODE", "OPERATOR", "TYPE", "DECIDED BY"], &rows);
+    let _ = writeln!(text, "{}", counts(assignment));
+    for (rule, matched) in rules.rules.iter().zip(&assignment.rules) {
+        let instances = match matched.instances {
+            Some(n) => format!(", {}", output::count(n, "instance")),
+            None => String::new(),
+        };
+        let skipped = match matched.skipped {
+            0 => String::new(),
+            n => format!(", {n} without a float result"),
+        };
+        let nodes = output::count(matched.nodes, "node");
+        let _ = writeln!(text, "  {}: {nodes}{instances}{skipped}", rule_name(rule, root));
+    }
+    text
+}
+
+/// `12 nodes: 3 fp16, 4 fp32, 5 without a type`
+fn counts(assignment: &Assignment) -> String {
+    let mut parts: Vec<String> = [FloatType::Fp16, FloatType::Bf16, FloatType::Fp32]
+        .into_iter()
+        .map(|of| (assignment.count(of), of))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, of)| format!("{n} {}", of.name()))
+        .collect();
+    let without = assignment.nodes.iter().filter(|node| node.of.is_none()).count();
+    if without > 0 {
+        parts.push(format!("{without} without a type"));
+    }
+    format!("{}: {}", output::count(assignment.nodes.len(), "node"), parts.join(", "))
+}
+
+/// The name, after those of the nodes whose subgraphs it lies in.
+fn path(node: &NodeAssignment) -> String {
+    node.inside.iter().chain([&node.name]).map(String::as_str).collect::<Vec<_>>().join(" > ")
+}
+
+fn type_name(node: &NodeAssignment) -> &'static str {
+    node.of.map_or("-", FloatType::name)
+}
+
+fn decided(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
+    let name = |i: usize| rules.rules.get(i).map_or_else(String::new, |rule| rule_name(rule, root));
+    match &node.by {
+        Decider::Default => "the model's precision".to_owned(),
+        Decider::Rule(i) => name(*i),
+        Decider::Constraint { why, over: Some(i) } => format!("{why} (over {})", name(*i)),
+        Decider::Constraint { why, over: None } | Decider::NoType(why) => why.clone(),
+    }
+}
+
+/// "norms stay fp32" ours manifests/m.toml:12
+fn rule_name(rule: &ResolvedRule, root: &Path) -> String {
+    let mut text = format!("\"{}\"", rule.spec.name);
+    if let Some(set) = &rule.spec.set {
+        let _ = write!(text, " of {set}");
+    }
+    if let Some((file, line)) = place(rule, root) {
+        let _ = write!(text, " {file}:{line}");
+    }
+    text
+}
+
+fn place(rule: &ResolvedRule, root: &Path) -> Option<(String, usize)> {
+    let origin = rule.origin.as_ref()?;
+    let file = origin.file.path.strip_prefix(root).unwrap_or(&origin.file.path);
+    Some((file.display().to_string(), origin.line_column().0))
+}
+
+fn as_json(rules: &ModelRules, root: &Path) -> serde_json::Value {
+    let rule = |i: usize| {
+        let rule = rules.rules.get(i)?;
+        let place = place(rule, root);
+        Some(json!({
+            "name": rule.spec.name,
+            "set": rule.spec.set,
+            "file": place.as_ref().map(|(file, _)| file),
+            "line": place.as_ref().map(|(_, line)| line),
+        }))
+    };
+    let nodes = rules.assignment.as_ref().map(|assignment| {
+        let nodes = assignment.nodes.iter().map(|node| {
+            let (by, rule, why) = match &node.by {
+                Decider::Default => ("default", None, None),
+                Decider::Rule(i) => ("rule", rule(*i), None),
+                Decider::Constraint { why, over } => ("constraint", over.and_then(rule), Some(why)),
+                Decider::NoType(why) => ("no-type", None, Some(why)),
+            };
+            json!({
+                "node": node.name,
+                "inside": node.inside,
+                "operator": node.op,
+                "type": node.of,
+                "by": by,
+                "rule": rule,
+                "why": why,
+            })
+        });
+        nodes.collect::<Vec<_>>()
+    });
+    let matched = rules.assignment.iter().flat_map(|a| &a.rules).enumerate().map(|(i, matched)| {
+        json!({
+            "rule": rule(i),
+            "nodes": matched.nodes,
+            "skipped": matched.skipped,
+            "instances": matched.instances,
+        })
+    });
+    json!({
+        "engines": rules.engines,
+        "nodes": nodes,
+        "rules": matched.collect::<Vec<_>>(),
+        "diagnostics": rules.diagnostics.iter().map(render::json).collect::<Vec<_>>(),
+    })
+}

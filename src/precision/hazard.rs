@@ -1,0 +1,195 @@
+//! What 16 bits cannot hold: weights, masks and epsilons, and norms that should not be computed in them.
+
+use std::collections::BTreeSet;
+
+use super::assign::NodeAssignment;
+use super::float::FloatType;
+use super::pattern::Patterns;
+use super::problem::Problem;
+use super::view::View;
+use super::weights::Loss;
+
+/// Who reads a constant in a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// A node, by its place in [`View::nodes`], at this input.
+    Node {
+        /// The node.
+        id: usize,
+        /// Which of its inputs; the largest number for what its subgraphs read.
+        input: usize,
+    },
+    /// It is an output of the model.
+    Output,
+}
+
+/// How many readers a message names.
+const SHOWN: usize = 8;
+
+/// From here on a negative number is nothing but minus infinity to whoever wrote it.
+const MASK: f32 = -1e8;
+
+/// Constants that lost something.
+pub(super) struct Constants<'v> {
+    view: &'v View<'v>,
+    problems: Vec<Problem>,
+    /// By type: values that vanish among others that do not, in how many tensors, the first of these.
+    vanished: Vec<(FloatType, u64, u64, String)>,
+}
+
+impl<'v> Constants<'v> {
+    pub(super) fn new(view: &'v View<'v>) -> Constants<'v> {
+        Constants { view, problems: Vec::new(), vanished: Vec::new() }
+    }
+
+    /// A constant was stored in another type than it has in the file.
+    pub(super) fn lost(&mut self, name: &str, of: FloatType, loss: &Loss, readings: &[Reading]) {
+        let harmful: Vec<Reading> = readings.iter().copied().filter(|r| !self.is_bound(*r, loss)).collect();
+        if let Some(value) = loss.first_overflow.filter(|_| !harmful.is_empty()) {
+            self.overflow(name, of, value, loss, &harmful);
+        }
+        if let Some(value) = loss.first_vanished {
+            if loss.vanish == loss.of {
+                self.epsilon(name, of, value, readings);
+            } else {
+                match self.vanished.iter_mut().find(|(t, ..)| *t == of) {
+                    Some((_, values, tensors, _)) => {
+                        *values += loss.vanish;
+                        *tensors += 1;
+                    }
+                    None => self.vanished.push((of, loss.vanish, 1, name.to_owned())),
+                }
+            }
+        }
+    }
+
+    /// A limit that no value of the type reaches is as good as an infinite one, which it becomes.
+    fn is_bound(&self, reading: Reading, loss: &Loss) -> bool {
+        let Reading::Node { id, input } = reading else { return false };
+        match (self.view.nodes[id].proto.op_type(), input) {
+            ("Clip", 1) | ("Max", _) => !loss.positive,
+            ("Clip", 2) | ("Min", _) => !loss.negative,
+            _ => false,
+        }
+    }
+
+    /// Names and operators of the nodes that read it.
+    fn readers(&self, readings: &[Reading]) -> Vec<(&'v str, &'v str)> {
+        let mut seen = BTreeSet::new();
+        let ids = readings.iter().filter_map(|reading| match reading {
+            Reading::Node { id, .. } => Some(*id),
+            Reading::Output => None,
+        });
+        ids.filter(|id| seen.insert(*id))
+            .map(|id| (self.view.nodes[id].name.as_str(), self.view.nodes[id].proto.op_type()))
+            .collect()
+    }
+
+    fn overflow(&mut self, name: &str, of: FloatType, value: f32, loss: &Loss, readings: &[Reading]) {
+        let readers = self.readers(readings);
+        let masks = |op: &str| matches!(op, "Add" | "Sub" | "Mul" | "Where" | "ConstantOfShape" | "Expand");
+        let is_mask = !loss.positive
+            && (loss.of == 1 || value <= MASK)
+            && readers.first().is_some_and(|(_, op)| masks(op));
+        let what = if is_mask { "mask" } else { "weight" };
+        let mut message = format!("`{name}` holds {value}, beyond the largest number of {}", of.name());
+        if loss.overflows > 1 {
+            message += &format!(", and {} more such values", loss.overflows - 1);
+        }
+        let problem = Problem::error(&format!("{what}-overflow-{}", of.name()), message);
+        let problem = if is_mask {
+            problem.note("it would become minus infinity, and a row of these NaN in a Softmax")
+        } else {
+            problem.note("it would become infinite; nothing is clamped in silence")
+        };
+        let rule = format!("`{name}` does not fit into {}", of.name());
+        self.problems.push(read_by(problem, &readers, &rule));
+    }
+
+    fn epsilon(&mut self, name: &str, of: FloatType, value: f32, readings: &[Reading]) {
+        let readers = self.readers(readings);
+        if readers.is_empty() {
+            return;
+        }
+        let code = format!("epsilon-underflow-{}", of.name());
+        let message = format!("`{name}` is {value:e}, which becomes 0 in {}", of.name());
+        let problem = Problem::error(&code, message).note("a division or logarithm that it guards is not guarded any more");
+        self.problems.push(read_by(problem, &readers, &format!("`{name}` vanishes in {}", of.name())));
+    }
+
+    /// All that was told.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        for (of, values, tensors, first) in self.vanished {
+            let message = format!(
+                "{values} weights in {tensors} {} become 0 in {}, the first in `{first}`",
+                if tensors == 1 { "tensor" } else { "tensors" },
+                of.name()
+            );
+            self.problems.push(Problem::warning(&format!("weight-underflow-{}", of.name()), message));
+        }
+        self.problems
+    }
+}
+
+/// Adds who reads it, and a rule that keeps them FP32.
+fn read_by(problem: Problem, readers: &[(&str, &str)], rule: &str) -> Problem {
+    let Some((name, op)) = readers.first() else { return problem };
+    let problem = problem.at_node(name, op);
+    let problem = match readers.len() {
+        0..=1 => problem,
+        n => {
+            let shown: Vec<String> = readers.iter().take(SHOWN).map(|(n, op)| format!("`{n}` ({op})")).collect();
+            let more = if n > SHOWN { format!(" and {} more", n - SHOWN) } else { String::new() };
+            problem.note(format!("read by {}{more}", shown.join(", ")))
+        }
+    };
+    problem.paste(rule, readers.iter().map(|(name, _)| *name))
+}
+
+/// Norms of which a part is computed in FP16.
+pub(super) fn norms(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignment]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for pattern in ["layer-norm", "rms-norm", "l2-norm"] {
+        for instance in patterns.instances(pattern) {
+            let in_half = instance.iter().filter(|id| nodes[**id].of == Some(FloatType::Fp16)).count();
+            let Some(first) = instance.first().filter(|_| in_half > 0) else { continue };
+            let (name, op) = (norm_name(view, instance), view.nodes[*first].proto.op_type());
+            let fused = instance.len() == 1;
+            let (code, message) = if fused {
+                ("fp16-norm", format!("`{name}` ({op}) gives its result in fp16"))
+            } else {
+                let what = format!("the {pattern} `{name}`, written as {} nodes, is computed in fp16", instance.len());
+                ("fp16-decomposed-norm", what)
+            };
+            let why = if fused {
+                "scale and bias are applied in fp16, after statistics in FP32"
+            } else {
+                "the square of a value beyond 255 is infinite in fp16; TensorRT warns of some spellings only"
+            };
+            let rule = format!(
+                "add this rule:\n[[{}.rule]]\nname = \"norms stay fp32\"\nselect = {{ pattern = \"{pattern}\" }}\nprecision = \"fp32\"",
+                super::problem::MODEL_MARK
+            );
+            let problem = Problem::warning(code, message).at_node(&view.nodes[*first].name, op);
+            problems.push(problem.note(why).help(rule).help("or use the rule set `std-fp16`"));
+        }
+    }
+    problems
+}
+
+/// What the names of its nodes have in common, or the name of its first node.
+fn norm_name(view: &View<'_>, instance: &BTreeSet<usize>) -> String {
+    let names: Vec<&str> = instance.iter().map(|id| view.nodes[*id].name.as_str()).collect();
+    let Some(first) = names.first() else { return String::new() };
+    let common = first
+        .char_indices()
+        .map(|(i, c)| i + c.len_utf8())
+        .take_while(|end| names.iter().all(|name| name.get(..*end) == Some(&first[..*end])))
+        .last()
+        .unwrap_or(0);
+    match first[..common].rfind('/') {
+        _ if common == first.len() => (*first).to_owned(),
+        Some(slash) if slash > 0 => first[..slash].to_owned(),
+        _ => (*first).to_owned(),
+    }
+}

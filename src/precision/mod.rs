@@ -1,0 +1,36 @@
+//! Precision: which node computes in which type, and the model rewritten so that it does.
+//!
+//! The way: rules of an engine become data ([`spec`]); selectors find nodes (`select`, `pattern`) in the model
+//! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain
+//! or a matrix product that would be demoted (`gemm`) does; then the graph is rewritten (`rewrite`, `names`,
+//! `weights`), what does not fit into 16 bits is told (`hazard`), and the result is inferred anew and held
+//! against the assignment (`check`).
+//!
+//! Knows no TensorRT: what a toolchain does is given as [`Capabilities`].
+//!
+//! Invariant: the same model and the same [`Spec`], names of rules aside, give the same bytes.
+
+mod assign;
+mod check;
+mod float;
+mod gemm;
+mod hazard;
+mod names;
+mod pattern;
+mod prepare;
+mod problem;
+mod rewrite;
+mod select;
+mod signature;
+mod spec;
+pub mod std_fp16;
+#[cfg(test)]
+mod tests;
+mod view;
+mod weights;
+
+pub use assign::{Assignment, Decider, NodeAssignment, RuleMatch};
+pub use float::FloatType;
+pub use prepare::{Prepared, prepare, prepare_files};
+pub use problem::{MODEL_MARK, Problem};
+pub use spec::{Capabilities, ResolvedRule, RuleSpec, Select, Spec, resolve, spec};

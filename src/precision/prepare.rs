@@ -1,0 +1,110 @@
+//! From the canonical form of a model and what is asked to its typed form.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::assign::{Assignment, assign};
+use super::problem::Problem;
+use super::select::Finder;
+use super::spec::Spec;
+use super::view::View;
+use super::{check, hazard, rewrite};
+use crate::onnx::{self, Model};
+
+/// What came of a model.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The typed model; none if there are errors among the problems.
+    pub model: Option<Model>,
+    /// The types of all nodes.
+    pub assignment: Assignment,
+    /// What is wrong, or worth knowing.
+    pub problems: Vec<Problem>,
+}
+
+/// The oldest opset whose types are known.
+const MIN_OPSET: i64 = 6;
+
+/// Operators that quantize, whose surroundings must not be touched.
+const QUANTIZED: [&str; 6] = [
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "ConvInteger",
+    "MatMulInteger",
+    "QLinearConv",
+];
+
+/// Types a model.
+///
+/// # Errors
+/// The model is of a kind that cannot be typed at all.
+pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
+    refuse(model)?;
+    let types = onnx::element_types(model);
+    let view = View::new(model, &types, &spec.capabilities);
+    let finder = Finder::new(&view);
+    let decided = assign(&view, &finder, spec);
+    let (assignment, mut problems) = (decided.assignment, decided.problems);
+    problems.extend(hazard::norms(&view, finder.patterns(), &assignment.nodes));
+    let rewritten = rewrite::rewrite(&view, &assignment.nodes);
+    problems.extend(rewritten.problems);
+    let typed = model.with_graph(rewritten.graph);
+    problems.extend(check::check(&view, &assignment.nodes, &typed));
+    let model = (!problems.iter().any(|p| p.is_error)).then_some(typed);
+    Ok(Prepared { model, assignment, problems })
+}
+
+/// Types the canonical model in these bytes and writes it into `folder`, as [`onnx::canonicalize`] does. Gives
+/// also if there is a weights file; nothing is written if there are errors.
+///
+/// # Errors
+/// The files cannot be written, or the model cannot be typed.
+pub fn prepare_files(
+    graph: Bytes,
+    weights: Option<Bytes>,
+    spec: &Spec,
+    folder: &Path,
+) -> Result<Result<(Prepared, bool), Vec<Problem>>, onnx::Error> {
+    let model = onnx::read_canonical(graph, weights)?;
+    let mut prepared = match prepare(&model, spec) {
+        Ok(prepared) => prepared,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let has_weights = match prepared.model.take() {
+        Some(typed) => onnx::write_canonical(typed, folder)?,
+        None => false,
+    };
+    Ok(Ok((prepared, has_weights)))
+}
+
+/// What is not done yet, rather than done half.
+fn refuse(model: &Model) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let opset = model.proto().opset_import.iter().find(|o| o.domain().is_empty()).map(|o| o.version());
+    if opset.is_some_and(|opset| opset < MIN_OPSET) {
+        let message = format!("a model of opset {} cannot be given a precision", opset.unwrap_or(0));
+        problems.push(
+            Problem::error("not-yet", message).help("export it with opset 7 or later, or use `precision = \"as-is\"`"),
+        );
+    }
+    let mut quantized: BTreeSet<&str> = BTreeSet::new();
+    let mut open = vec![model.graph()];
+    while let Some(graph) = open.pop() {
+        for node in &graph.node {
+            let op = node.op_type();
+            if QUANTIZED.contains(&op) || op.starts_with("QLinear") || op.starts_with("DynamicQuantize") {
+                quantized.insert(op);
+            }
+            open.extend(onnx::subgraphs(node));
+        }
+    }
+    if !quantized.is_empty() {
+        let ops: Vec<&str> = quantized.into_iter().collect();
+        let message = format!("a quantized model cannot be given a precision yet: it has {}", ops.join(", "));
+        problems.push(Problem::error("not-yet", message).help("use `precision = \"as-is\"`"));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
