@@ -13,9 +13,11 @@ mod canonicalize;
 mod element;
 mod error;
 mod external;
+pub mod graph;
 pub mod infer;
 mod interface;
 mod names;
+pub mod pattern;
 #[rustfmt::skip]
 #[expect(missing_docs, clippy::all, reason = "generated; the names are those of the ONNX specification")]
 pub mod proto;

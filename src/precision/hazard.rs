@@ -151,14 +151,14 @@ pub(super) fn norms(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignmen
     let mut problems = Vec::new();
     for pattern in ["layer-norm", "rms-norm", "l2-norm"] {
         for instance in patterns.instances(pattern) {
-            let in_half = instance.iter().filter(|id| nodes[**id].of == Some(FloatType::Fp16)).count();
-            let Some(first) = instance.first().filter(|_| in_half > 0) else { continue };
-            let (name, op) = (norm_name(view, instance), view.nodes[*first].proto.op_type());
-            let fused = instance.len() == 1;
+            let in_half = instance.nodes.iter().any(|id| nodes[*id].of == Some(FloatType::Fp16));
+            let Some(first) = instance.nodes.first().filter(|_| in_half) else { continue };
+            let (name, op) = (&instance.name, view.nodes[*first].proto.op_type());
+            let fused = instance.nodes.len() == 1;
             let (code, message) = if fused {
                 ("fp16-norm", format!("`{name}` ({op}) gives its result in fp16"))
             } else {
-                let what = format!("the {pattern} `{name}`, written as {} nodes, is computed in fp16", instance.len());
+                let what = format!("the {pattern} `{name}`, written as {} nodes, is computed in fp16", instance.nodes.len());
                 ("fp16-decomposed-norm", what)
             };
             let why = if fused {
@@ -175,21 +175,4 @@ pub(super) fn norms(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignmen
         }
     }
     problems
-}
-
-/// What the names of its nodes have in common, or the name of its first node.
-fn norm_name(view: &View<'_>, instance: &BTreeSet<usize>) -> String {
-    let names: Vec<&str> = instance.iter().map(|id| view.nodes[*id].name.as_str()).collect();
-    let Some(first) = names.first() else { return String::new() };
-    let common = first
-        .char_indices()
-        .map(|(i, c)| i + c.len_utf8())
-        .take_while(|end| names.iter().all(|name| name.get(..*end) == Some(&first[..*end])))
-        .last()
-        .unwrap_or(0);
-    match first[..common].rfind('/') {
-        _ if common == first.len() => (*first).to_owned(),
-        Some(slash) if slash > 0 => first[..slash].to_owned(),
-        _ => (*first).to_owned(),
-    }
 }

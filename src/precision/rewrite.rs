@@ -210,6 +210,8 @@ impl<'v> Plan<'v> {
 struct Writer<'p> {
     plan: &'p Plan<'p>,
     names: Names,
+    /// Casts that an output of the model is called by, by what they cast, until they are made.
+    kept: BTreeMap<(&'p str, FloatType), &'p NodeProto>,
     /// What a value is called in a type.
     made: BTreeMap<(String, FloatType), String>,
     graph: GraphProto,
@@ -220,11 +222,19 @@ impl<'p> Writer<'p> {
     fn new(plan: &'p Plan<'p>) -> Writer<'p> {
         let old = plan.view.model.graph();
         let mut names = Names::of(old);
+        let mut kept = BTreeMap::new();
         for id in &plan.view.top {
             let node = &plan.view.nodes[*id];
             let Some(output) = node.proto.output.first() else { continue };
-            if node.signature.role == Role::Transparent && !plan.outputs.contains_key(output.as_str()) {
-                names.free(output);
+            if node.signature.role != Role::Transparent {
+                continue;
+            }
+            match (plan.outputs.get(output.as_str()), plan.source(output)) {
+                (Some(declared), Some((source, value))) if *declared != value.made => {
+                    kept.entry((source, *declared)).or_insert(node.proto);
+                }
+                (Some(_), _) => {}
+                (None, _) => names.free(output),
             }
         }
         let graph = GraphProto { node: Vec::with_capacity(old.node.len()), initializer: Vec::new(), ..old.clone() };
@@ -233,7 +243,7 @@ impl<'p> Writer<'p> {
         let given = given.chain(old.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())));
         let made =
             given.filter(is_value).map(|name| ((name.to_owned(), plan.values[name].made), name.to_owned()));
-        Writer { plan, names, made: made.collect(), graph, constants: Constants::new(plan.view) }
+        Writer { plan, names, kept, made: made.collect(), graph, constants: Constants::new(plan.view) }
     }
 
     /// Initializers, in the types that they are read in.
@@ -274,8 +284,22 @@ impl<'p> Writer<'p> {
         let Some(from) = self.made.get(&(source.to_owned(), value.made)).cloned() else {
             return name.to_owned(); // Not reached: values are made before they are read.
         };
-        let cast = self.names.fresh(&format!("{source}/cast_{}", of.name()));
-        self.graph.node.push(cast_node(&cast, &from, &cast, of));
+        let cast = match self.kept.remove(&(source, of)) {
+            // The Cast that an output is called by serves all.
+            Some(kept) => {
+                let mut kept = kept.clone();
+                kept.input = vec![from];
+                set_type(&mut kept, of);
+                let called = kept.output[0].clone();
+                self.graph.node.push(kept);
+                called
+            }
+            None => {
+                let cast = self.names.fresh(&format!("{source}/cast_{}", of.name()));
+                self.graph.node.push(cast_node(&cast, &from, &cast, of));
+                cast
+            }
+        };
         self.made.insert(key, cast.clone());
         cast
     }
@@ -330,6 +354,12 @@ impl<'p> Writer<'p> {
         let Some((output, input)) = proto.output.first().zip(proto.input.first()) else { return };
         let Some(declared) = self.plan.outputs.get(output.as_str()) else { return };
         let Some((source, value)) = self.plan.source(input) else { return };
+        if self.kept.contains_key(&(source, *declared)) {
+            self.value(source, *declared);
+        }
+        if self.made.get(&(source.to_owned(), *declared)) == Some(output) {
+            return; // It was made before, for an earlier reader.
+        }
         let mut cast = proto.clone();
         cast.input[0] = self.value(source, value.made);
         set_type(&mut cast, *declared);

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
 
-use super::pattern::Patterns;
+use super::float::FloatType;
+use super::pattern::{Instance, Patterns};
+use super::rewrite::constant_tensor;
 use super::spec::Select;
 use super::std_fp16::{ELEMENTWISE, EXPONENTIALS};
 use super::view::View;
+use super::weights;
 use crate::diagnostic::nearest;
 use crate::manifest::Selector;
 use crate::onnx;
@@ -58,13 +61,14 @@ impl<'v, 'm> Finder<'v, 'm> {
             Select::Written(selector) => {
                 let nodes = self.selected(selector);
                 let named = !selector.pattern.is_empty();
-                let hit = |instance: &BTreeSet<usize>| !instance.is_disjoint(&nodes);
+                let hit = |instance: &&Instance| !instance.nodes.is_disjoint(&nodes);
                 let instances = named.then(|| {
                     let all = selector.pattern.iter().flat_map(|name| self.patterns.instances(name));
-                    all.filter(|instance| hit(instance)).count()
+                    all.filter(hit).count()
                 });
                 Found { nodes, instances }
             }
+            Select::LargeStatistics => Found { nodes: self.large_statistics(), instances: None },
             Select::ExponentialChains => Found { nodes: self.exponential_chains(), instances: None },
         }
     }
@@ -94,7 +98,7 @@ impl<'v, 'm> Finder<'v, 'm> {
         }
         if !pattern.is_empty() {
             let all: BTreeSet<usize> =
-                pattern.iter().flat_map(|name| self.patterns.instances(name)).flatten().copied().collect();
+                pattern.iter().flat_map(|name| self.patterns.instances(name)).flat_map(|i| &i.nodes).copied().collect();
             nodes.retain(|id| all.contains(id));
         }
         if !tensor.is_empty() {
@@ -187,6 +191,23 @@ impl<'v, 'm> Finder<'v, 'm> {
         chain.extend(feeds.flat_map(|id| self.neighbours(*id, false)).filter(|id| is(*id, &ELEMENTWISE)));
         chain.extend(seeds);
         chain
+    }
+
+    /// See [`super::std_fp16`].
+    fn large_statistics(&self) -> BTreeSet<usize> {
+        let graph = self.view.model.graph();
+        let initializer = |name: &str| graph.initializer.iter().find(|t| t.name() == name).cloned();
+        let constant = |name: &str| {
+            let made = self.producers.get(name).and_then(|ids| ids.first());
+            initializer(name).or_else(|| constant_tensor(self.view.nodes[*made?].proto))
+        };
+        let is_large = |name: &String| {
+            constant(name).is_some_and(|tensor| weights::convert(&tensor, FloatType::Fp16).1.overflows > 0)
+        };
+        let norms = self.view.nodes.iter().enumerate().filter(|(_, node)| {
+            node.proto.domain().is_empty() && node.proto.op_type() == "BatchNormalization"
+        });
+        norms.filter(|(_, node)| node.proto.input.iter().skip(3).any(is_large)).map(|(id, _)| id).collect()
     }
 
     /// The names nearest to what a selector that found nothing asks for.

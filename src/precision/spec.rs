@@ -55,6 +55,8 @@ pub enum Select {
     Written(Selector),
     /// Chains of Exp, Log and Pow: see [`std_fp16`].
     ExponentialChains,
+    /// BatchNormalization with statistics that FP16 cannot hold.
+    LargeStatistics,
 }
 
 /// A rule of an engine, with its place.
@@ -163,6 +165,7 @@ impl std::fmt::Display for Select {
         match self {
             Select::Written(selector) => f.write_str(&written(selector)),
             Select::ExponentialChains => f.write_str("chains of Exp, Log and Pow"),
+            Select::LargeStatistics => f.write_str("BatchNormalization with statistics beyond fp16"),
         }
     }
 }

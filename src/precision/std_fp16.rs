@@ -6,6 +6,7 @@
 //! | `rms-norm` | likewise: squares of activations overflow from 256 on |
 //! | `l2-norm` | likewise |
 //! | `softmax`, `log-softmax` | Softmax and LogSoftmax, and the pattern when it is decomposed |
+//! | `batch-norm-statistics` | BatchNormalization with a constant mean or variance beyond FP16's range |
 //! | `recurrent` | LSTM, GRU, RNN: errors add up over the steps |
 //! | `exponentials` | Exp, Log and Pow; elementwise operators on a way from one of these to another; and the elementwise operator that feeds one directly (the epsilon under a logarithm) |
 //! | `large-reductions` | sums and products of many elements, whose result leaves FP16's range: ReduceSum, ReduceSumSquare, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceProd, CumSum, LpNormalization, MeanVarianceNormalization |
@@ -35,6 +36,7 @@ pub(super) fn rules() -> Vec<RuleSpec> {
     let rules = [
         ("large-reductions", Select::Written(ops(&LARGE_REDUCTIONS))),
         ("exponentials", Select::ExponentialChains),
+        ("batch-norm-statistics", Select::LargeStatistics),
         ("recurrent", Select::Written(ops(&["LSTM", "GRU", "RNN"]))),
         ("softmax", Select::Written(pattern("softmax"))),
         ("log-softmax", Select::Written(ops(&["Softmax", "LogSoftmax"]))),
