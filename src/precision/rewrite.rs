@@ -295,7 +295,7 @@ impl<'p> Writer<'p> {
                 called
             }
             None => {
-                let cast = self.names.fresh(&format!("{source}/cast_{}", of.name()));
+                let cast = self.names.fresh(&format!("{from}/cast_{}", of.name()));
                 self.graph.node.push(cast_node(&cast, &from, &cast, of));
                 cast
             }

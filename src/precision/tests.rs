@@ -541,7 +541,6 @@ fn any_type() -> impl Strategy<Value = FloatType> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     /// `prepare` itself checks that every node has its type, that nothing is lost and no Casts stand back to back.
     #[test]
