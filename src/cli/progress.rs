@@ -85,6 +85,7 @@ impl Progress {
             Event::SourceStarted { source } if self.mode == Mode::Live => {
                 self.begin(source, format!("reading   {source}"));
             }
+            Event::SourceKnown { source } => self.end(source, None),
             Event::SourceStarted { .. } | Event::Planned { .. } | Event::Published { .. } => {}
             Event::SourceRead { source, ms } => {
                 self.end(source, Some(format!("read      {source} in {}", output::duration(*ms))));
