@@ -20,6 +20,11 @@ pub enum Event {
         /// How long it took, in ms.
         ms: u64,
     },
+    /// A toolchain could not be fetched.
+    ToolchainFailed {
+        /// Kind and version.
+        toolchain: String,
+    },
     /// A source is being looked for, fetched if need be, and read.
     SourceStarted {
         /// The source.

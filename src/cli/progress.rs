@@ -82,6 +82,9 @@ impl Progress {
             Event::ToolchainFetched { toolchain, ms } => {
                 self.end(toolchain, Some(format!("fetched   {toolchain} in {}", output::duration(*ms))));
             }
+            Event::ToolchainFailed { toolchain } => {
+                self.end(toolchain, Some(format!("failed    {toolchain}")))
+            }
             Event::SourceStarted { source } if self.mode == Mode::Live => {
                 self.begin(source, format!("reading   {source}"));
             }

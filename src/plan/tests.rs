@@ -117,7 +117,10 @@ fn the_key_of_a_fixed_build_never_changes() {
     let mut preimage = key(&engine()).build;
     // The prepared ONNX follows the model, whose digest is fixed here.
     preimage.fields.insert("prepared".into(), "model".into());
-    assert_eq!(preimage.key().to_string(), "5b448a70da6f3ac6be822ef0b18cbd4d741f8ddacfb731049fc01090ca10fa70");
+    assert_eq!(
+        preimage.key().to_string(),
+        "5b448a70da6f3ac6be822ef0b18cbd4d741f8ddacfb731049fc01090ca10fa70"
+    );
 }
 
 type Edit = (&'static str, fn(&mut Engine));
