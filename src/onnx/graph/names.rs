@@ -1,0 +1,59 @@
+//! One name for each node, whatever the exporter did.
+//!
+//! The rule: a node is called as in the file, one without a name `node_of_` and its first output (see
+//! [`node_name`]). If several nodes of the model have one name, the first keeps it, and the others get
+//! `#2`, `#3`, … behind it, in the order of the walk (main graph, then subgraphs, then functions).
+//! A name that the file itself gives to another node is never taken: the number is skipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::names::node_name;
+use super::super::proto::NodeProto;
+
+/// A unique name for each node, in order.
+pub(super) fn unique<'a>(nodes: impl Iterator<Item = &'a NodeProto>) -> Vec<String> {
+    let given: Vec<String> = nodes.map(node_name).collect();
+    let in_file: BTreeSet<&str> = given.iter().map(String::as_str).collect();
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut made: BTreeSet<String> = BTreeSet::new();
+    given
+        .iter()
+        .map(|name| {
+            // The last number that was used for this name.
+            let Some(last) = seen.get_mut(name.as_str()) else {
+                seen.insert(name, 1);
+                return name.clone();
+            };
+            loop {
+                *last += 1;
+                let numbered = format!("{name}#{last}");
+                if !in_file.contains(numbered.as_str()) && made.insert(numbered.clone()) {
+                    return numbered;
+                }
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::node;
+    use super::*;
+
+    fn named(names: &[&str]) -> Vec<String> {
+        let nodes: Vec<NodeProto> = names.iter().map(|name| node(name, "Relu", &["x"], &["y"])).collect();
+        unique(nodes.iter())
+    }
+
+    #[test]
+    fn duplicates_are_numbered_in_order() {
+        assert_eq!(named(&["a", "b", "a", "a"]), ["a", "b", "a#2", "a#3"]);
+        assert_eq!(named(&["", ""]), ["node_of_y", "node_of_y#2"]);
+    }
+
+    #[test]
+    fn names_of_the_file_are_never_taken() {
+        assert_eq!(named(&["a", "a", "a#2", "a"]), ["a", "a#3", "a#2", "a#4"]);
+        assert_eq!(named(&["a#2", "a", "a#2", "a"]), ["a#2", "a", "a#2#2", "a#3"]);
+    }
+}

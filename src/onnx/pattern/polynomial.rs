@@ -1,0 +1,114 @@
+//! Arithmetic of one variable, as its coefficients: `x * (c * x + 1)` and `x + c * x²` are the same.
+//!
+//! So a GELU is recognized by what it computes, not by the order in which an exporter multiplied.
+
+use super::super::graph::{NodeId, ValueId};
+use super::trail::{MAX_CHAIN, Trail};
+
+/// Coefficients of 1, x, x², x³.
+pub(super) type Coefficients = [f64; 4];
+
+/// How deep an expression is followed.
+const MAX_DEPTH: usize = 10;
+
+/// How many values may be looked at: a value that is used twice is read twice.
+const MAX_TERMS: usize = 48;
+
+/// Are these the coefficients, within what FP16 constants need?
+pub(super) fn equals(have: Coefficients, want: Coefficients) -> bool {
+    have.iter().zip(want).all(|(have, want)| (have - want).abs() <= want.abs() * 2e-3 + 1e-6)
+}
+
+impl Trail<'_, '_, '_> {
+    /// A value as a polynomial of degree 3 in `x`, which is given behind Casts. Reads of `x` are recorded.
+    pub(super) fn polynomial(&mut self, v: ValueId, x: ValueId) -> Option<Coefficients> {
+        let mut left = MAX_TERMS;
+        self.attempt(|t| t.term(v, x, MAX_DEPTH, &mut left))
+    }
+
+    fn term(&mut self, v: ValueId, x: ValueId, depth: usize, left: &mut usize) -> Option<Coefficients> {
+        let depth = depth.checked_sub(1)?;
+        *left = left.checked_sub(1)?;
+        if self.root(v) == x {
+            self.read(v);
+            return Some([0.0, 1.0, 0.0, 0.0]);
+        }
+        if let Some(c) = self.graph.scalar(v) {
+            return Some([c, 0.0, 0.0, 0.0]);
+        }
+        let view = self.view();
+        let node = self.producer(v)?;
+        self.nodes.push(node);
+        let op = view.op(node);
+        let mut input = |t: &mut Self, i: usize| t.term(view.input(node, i)?, x, depth, left);
+        match op {
+            "Cast" | "Identity" => input(self, 0),
+            "Neg" => Some(input(self, 0)?.map(|c| -c)),
+            "Add" | "Sub" | "Mul" => {
+                let (a, b) = (input(self, 0)?, input(self, 1)?);
+                match op {
+                    "Add" => Some(std::array::from_fn(|i| a[i] + b[i])),
+                    "Sub" => Some(std::array::from_fn(|i| a[i] - b[i])),
+                    _ => multiply(a, b),
+                }
+            }
+            "Div" => {
+                let by = self.graph.scalar(view.input(node, 1)?).filter(|by| *by != 0.0)?;
+                Some(input(self, 0)?.map(|c| c / by))
+            }
+            "Pow" => {
+                let exponent = self.graph.scalar(view.input(node, 1)?)?;
+                let a = input(self, 0)?;
+                match exponent {
+                    2.0 => multiply(a, a),
+                    3.0 => multiply(a, multiply(a, a)?),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The values that could be the variable of an expression, the nearest first.
+    pub(super) fn variables(&self, v: ValueId) -> Vec<ValueId> {
+        let view = self.view();
+        let mut found = vec![self.root(v)];
+        let mut next = 0;
+        while next < found.len() && found.len() < MAX_CHAIN {
+            let arithmetic =
+                |node: &NodeId| matches!(view.op(*node), "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Neg");
+            let node = self.producer(found[next]).filter(arithmetic);
+            for input in node.iter().flat_map(|node| &view.node(*node).inputs).flatten() {
+                let root = self.root(*input);
+                if !view.is_constant(root) && !found.contains(&root) {
+                    found.push(root);
+                }
+            }
+            next += 1;
+        }
+        found
+    }
+}
+
+/// The product, unless its degree exceeds 3.
+fn multiply(a: Coefficients, b: Coefficients) -> Option<Coefficients> {
+    let mut product = [0.0; 7];
+    for (i, a) in a.iter().enumerate() {
+        for (j, b) in b.iter().enumerate() {
+            product[i + j] += a * b;
+        }
+    }
+    let [low @ .., _, _, _] = product;
+    product[4..].iter().all(|c| *c == 0.0).then_some(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_stay_within_the_third_degree() {
+        assert_eq!(multiply([1.0, 2.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]), Some([0.0, 1.0, 2.0, 0.0]));
+        assert_eq!(multiply([0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0]), None);
+    }
+}

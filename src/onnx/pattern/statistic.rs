@@ -1,0 +1,205 @@
+//! Means, squares, variances: what norms are made of.
+//!
+//! - mean: ReduceMean; ReduceSum times `1/N` or over `N` (tf2onnx, JAX). Axes as attribute or input.
+//! - square: Pow 2 (PyTorch, Paddle), `x * x` (tf2onnx, JAX), ReduceSumSquare.
+//! - variance: mean of the square of `x - mean(x)`, whose subtraction may be written twice (TensorFlow's
+//!   SquaredDifference); or `mean(x²) - mean(x)²`, mostly with `max(0, …)` around it (Flax).
+
+use super::super::graph::{NodeId, ValueId};
+use super::trail::{Look, Trail, near};
+
+/// What was averaged or summed, over what.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Mean {
+    /// The operand as the Reduce operator reads it.
+    pub(super) of: ValueId,
+    pub(super) axes: Vec<i64>,
+    /// Was the sum divided by one less than its size?
+    pub(super) unbiased: bool,
+}
+
+/// What is under the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// Of the distance to the mean.
+    Variance,
+    /// Of the value itself.
+    MeanSquare,
+    /// The same without a division.
+    SumSquare,
+}
+
+/// A statistic of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Statistic {
+    pub(super) spread: Spread,
+    /// The value, behind Casts.
+    pub(super) x: ValueId,
+    pub(super) axes: Vec<i64>,
+    pub(super) unbiased: bool,
+}
+
+impl Trail<'_, '_, '_> {
+    /// A mean, by any of its spellings.
+    pub(super) fn mean(&mut self, v: ValueId) -> Option<Mean> {
+        self.attempt(|t| {
+            if let Some(node) = t.op(v, Look::Shapes, &["ReduceMean"]) {
+                let (of, axes) = (t.view().input(node, 0)?, t.graph.reduced(node)?);
+                return Some(Mean { of, axes, unbiased: false });
+            }
+            t.share(v, "ReduceSum")
+        })
+    }
+
+    /// A Reduce operator whose result is divided by the number of its operands.
+    fn share(&mut self, v: ValueId, op: &str) -> Option<Mean> {
+        let node = self.op(v, Look::Shapes, &["Mul", "Div"])?;
+        let divides = self.view().op(node) == "Div";
+        let orders = self.orders(node);
+        orders[..if divides { 1 } else { 2 }].iter().find_map(|(sum, factor)| {
+            let factor = self.graph.scalar(*factor)?;
+            let count = if divides { factor } else { 1.0 / factor };
+            self.attempt(|t| {
+                let node = t.op(*sum, Look::Shapes, &[op])?;
+                let (of, axes) = (t.view().input(node, 0)?, t.graph.reduced(node)?);
+                let unbiased = t.divides_by(count, of, &axes)?;
+                Some(Mean { of, axes, unbiased })
+            })
+        })
+    }
+
+    /// Is this the number of elements along axes, or (true) one less?
+    fn divides_by(&self, count: f64, of: ValueId, axes: &[i64]) -> Option<bool> {
+        match self.graph.size(of, axes) {
+            #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
+            Some(size) if near(count, size as f64) => Some(false),
+            #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
+            Some(size) => near(count, size as f64 - 1.0).then_some(true),
+            // Any number of elements is possible, but it is a number.
+            None => (count >= 1.0 && near(count, count.round())).then_some(false),
+        }
+    }
+
+    /// The operand of a square.
+    fn square(&mut self, v: ValueId) -> Option<[ValueId; 2]> {
+        let node = self.op(v, Look::Casts, &["Pow", "Mul"])?;
+        let (a, b) = (self.view().input(node, 0)?, self.view().input(node, 1)?);
+        match self.view().op(node) {
+            "Pow" => self.graph.is(b, 2.0).then_some([a, a]),
+            _ => (self.root(a) == self.root(b)).then_some([a, b]),
+        }
+    }
+
+    /// `x - mean(x)`: x behind Casts, and the axes.
+    pub(super) fn centered(&mut self, v: ValueId) -> Option<Mean> {
+        self.attempt(|t| {
+            let node = t.op(v, Look::Casts, &["Sub"])?;
+            let (a, m) = (t.view().input(node, 0)?, t.view().input(node, 1)?);
+            let mean = t.mean(m)?;
+            let x = t.read(a);
+            let fits = !mean.unbiased && t.read(mean.of) == x && t.lines_up(m, a, &mean.axes);
+            fits.then_some(Mean { of: x, ..mean })
+        })
+    }
+
+    /// Does a statistic meet the values it was made of? False where `keepdims` is missing, so that it
+    /// would stand beside another axis.
+    pub(super) fn lines_up(&self, statistic: ValueId, x: ValueId, axes: &[i64]) -> bool {
+        let shapes = &self.graph.shapes;
+        let (Some(have), Some(want)) = (shapes.rank(statistic), shapes.rank(x)) else { return true };
+        have == want
+            && axes.iter().all(|axis| match (shapes.dim(statistic, *axis), shapes.dim(x, *axis)) {
+                (Some(have), Some(want)) => have == 1 || have == want,
+                _ => true,
+            })
+    }
+
+    /// A spread, with what keeps it from being negative looked through.
+    pub(super) fn statistic(&mut self, v: ValueId) -> Option<Statistic> {
+        let v = self.clamped(v);
+        self.attempt(|t| t.difference_of_squares(v)).or_else(|| self.mean_of_squares(v))
+    }
+
+    /// Below `max(x, 0)`, `relu(x)`, `clip(x, 0)`, `abs(x)`.
+    fn clamped(&mut self, v: ValueId) -> ValueId {
+        let below = self.attempt(|t| {
+            let node = t.op(v, Look::Shapes, &["Max", "Relu", "Clip", "Abs"])?;
+            let view = t.view();
+            match view.op(node) {
+                "Max" => {
+                    let zero = |c: ValueId| t.graph.scalar(c) == Some(0.0);
+                    t.orders(node).iter().find(|(_, c)| zero(*c)).map(|(x, _)| *x)
+                }
+                "Clip" => (t.lower_bound(node) == Some(0.0)).then(|| view.input(node, 0))?,
+                _ => view.input(node, 0),
+            }
+        });
+        below.unwrap_or(v)
+    }
+
+    /// What a Clip keeps its operand above.
+    pub(super) fn lower_bound(&self, clip: NodeId) -> Option<f64> {
+        let view = self.view();
+        match view.attribute(clip, "min") {
+            Some(a) => Some(f64::from(a.f())),
+            None => self.graph.scalar(view.input(clip, 1)?),
+        }
+    }
+
+    /// `mean(x²) - mean(x)²`
+    fn difference_of_squares(&mut self, v: ValueId) -> Option<Statistic> {
+        let node = self.op(v, Look::Shapes, &["Sub"])?;
+        let (a, b) = (self.view().input(node, 0)?, self.view().input(node, 1)?);
+        let squares = self.mean_of_squares(a).filter(|s| s.spread == Spread::MeanSquare)?;
+        let b = self.strip(b, Look::Shapes);
+        let [m, n] = self.square(b)?;
+        let (mean, other) = (self.mean(m)?, self.mean(n)?);
+        let same = self.read(mean.of) == squares.x && self.read(other.of) == squares.x;
+        let fits = same && !mean.unbiased && !other.unbiased && !squares.unbiased;
+        (fits && mean.axes == squares.axes && other.axes == squares.axes)
+            .then_some(Statistic { spread: Spread::Variance, ..squares })
+    }
+
+    fn mean_of_squares(&mut self, v: ValueId) -> Option<Statistic> {
+        let mean = |t: &mut Self| {
+            let mean = t.mean(v)?;
+            let operands = t.square(mean.of)?;
+            t.spread(operands, mean.axes, mean.unbiased, true)
+        };
+        let share = |t: &mut Self| {
+            let mean = t.share(v, "ReduceSumSquare")?;
+            t.spread([mean.of; 2], mean.axes, mean.unbiased, true)
+        };
+        let sum = |t: &mut Self| {
+            let node = t.op(v, Look::Shapes, &["ReduceSum"])?;
+            let operands = t.square(t.view().input(node, 0)?)?;
+            t.spread(operands, t.graph.reduced(node)?, false, false)
+        };
+        let sum_square = |t: &mut Self| {
+            let node = t.op(v, Look::Shapes, &["ReduceSumSquare"])?;
+            t.spread([t.view().input(node, 0)?; 2], t.graph.reduced(node)?, false, false)
+        };
+        self.attempt(mean)
+            .or_else(|| self.attempt(share))
+            .or_else(|| self.attempt(sum))
+            .or_else(|| self.attempt(sum_square))
+    }
+
+    /// What the squares of these operands, averaged or summed, say.
+    fn spread(&mut self, of: [ValueId; 2], axes: Vec<i64>, unbiased: bool, mean: bool) -> Option<Statistic> {
+        if mean {
+            let centered = self.attempt(|t| {
+                let (a, b) = (t.centered(of[0])?, t.centered(of[1])?);
+                (a.of == b.of && a.axes == axes && b.axes == axes).then_some(a.of)
+            });
+            if let Some(x) = centered {
+                return Some(Statistic { spread: Spread::Variance, x, axes, unbiased });
+            }
+        }
+        // Only a variance is ever divided by one less.
+        let x = (!unbiased).then(|| self.read(of[0]))?;
+        self.read(of[1]);
+        let spread = if mean { Spread::MeanSquare } else { Spread::SumSquare };
+        Some(Statistic { spread, x, axes, unbiased })
+    }
+}
