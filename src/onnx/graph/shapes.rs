@@ -134,7 +134,7 @@ impl<'s> Rule<'s, '_> {
                 let constant = self.view.constant(self.view.output(self.id, 0)?)?;
                 constant.dims().into_iter().map(Some).collect()
             }
-            "Shape" => vec![self.input(0).and_then(|dims| i64::try_from(dims.len()).ok())],
+            "Shape" => vec![self.shape_of().and_then(|dims| i64::try_from(dims.len()).ok())],
             "Size" => Vec::new(),
             "Reshape" => self.reshape()?,
             "Expand" => {
@@ -200,6 +200,16 @@ impl<'s> Rule<'s, '_> {
             _ => return None,
         };
         Some(out)
+    }
+
+    /// What a Shape gives: from opset 15 on it may be asked for some axes only.
+    fn shape_of(&self) -> Option<Dims> {
+        let dims = self.input(0)?;
+        let len = i64::try_from(dims.len()).ok()?;
+        let clamp =
+            |at: i64| usize::try_from(if at < 0 { at.saturating_add(len) } else { at }.clamp(0, len)).ok();
+        let (start, end) = (clamp(self.int("start", 0)?)?, clamp(self.int("end", len)?)?);
+        Some(dims.get(start..end).unwrap_or_default().to_vec())
     }
 
     /// The dimensions that a shape input asks for; only their number, if its elements are not known.
@@ -316,7 +326,7 @@ impl<'s> Rule<'s, '_> {
                 let ints = constant.ints()?;
                 (constant.dims().len() <= 1 && ints.len() <= 16).then(|| ints.into_iter().map(Some).collect())
             }
-            "Shape" if self.view.node(self.id).proto.attribute.is_empty() => self.input(0).cloned(),
+            "Shape" => self.shape_of(),
             "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.values(0).cloned(),
             "Reshape" => self.values(0).filter(|values| values.len() == 1).cloned(),
             "Gather" => {

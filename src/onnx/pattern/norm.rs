@@ -328,11 +328,12 @@ impl Trail<'_, '_, '_> {
                 core.scale = Some(scale);
             }
         }
-        if kind == Kind::LayerNorm && core.bias.is_none() {
-            if let (Some((reader, bias)), _) = self.parameter(core.out, "Add", of) {
-                core.out = self.follow(&reader)?;
-                core.bias = Some(bias);
-            }
+        if kind == Kind::LayerNorm
+            && core.bias.is_none()
+            && let (Some((reader, bias)), _) = self.parameter(core.out, "Add", of)
+        {
+            core.out = self.follow(&reader)?;
+            core.bias = Some(bias);
         }
         let shapes = &self.graph.shapes;
         let parameters = [core.scale, core.bias];

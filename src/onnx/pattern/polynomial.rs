@@ -2,7 +2,7 @@
 //!
 //! So a GELU is recognized by what it computes, not by the order in which an exporter multiplied.
 
-use super::super::graph::ValueId;
+use super::super::graph::{NodeId, ValueId};
 use super::trail::{MAX_CHAIN, Trail};
 
 /// Coefficients of 1, x, x², x³.
@@ -75,14 +75,13 @@ impl Trail<'_, '_, '_> {
         let mut found = vec![self.root(v)];
         let mut next = 0;
         while next < found.len() && found.len() < MAX_CHAIN {
-            if let Some(node) = self.producer(found[next]) {
-                if matches!(view.op(node), "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Neg") {
-                    for input in view.node(node).inputs.iter().flatten() {
-                        let root = self.root(*input);
-                        if !view.is_constant(root) && !found.contains(&root) {
-                            found.push(root);
-                        }
-                    }
+            let arithmetic =
+                |node: &NodeId| matches!(view.op(*node), "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Neg");
+            let node = self.producer(found[next]).filter(arithmetic);
+            for input in node.iter().flat_map(|node| &view.node(*node).inputs).flatten() {
+                let root = self.root(*input);
+                if !view.is_constant(root) && !found.contains(&root) {
+                    found.push(root);
                 }
             }
             next += 1;

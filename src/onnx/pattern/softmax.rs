@@ -159,10 +159,11 @@ impl Trail<'_, '_, '_> {
         let exps: Vec<Reader> =
             self.readers(out, Look::Casts).into_iter().filter(|r| view.op(r.node) == "Exp").collect();
         // A logarithm that others read too stays one.
-        if let [exp] = &exps[..] {
-            if view.value(out).consumers.len() == 1 && !view.value(out).is_output {
-                out = self.follow(exp)?;
-            }
+        if let [exp] = &exps[..]
+            && view.value(out).consumers.len() == 1
+            && !view.value(out).is_output
+        {
+            out = self.follow(exp)?;
         }
         self.describe_softmax(out, axes)
     }
