@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 #include <string>
 
@@ -48,8 +47,9 @@ int main(int argc, char** argv) {
     builder->setMaxThreads(1);
     INetworkDefinition* network = builder->createNetworkV2(1);
     nvonnxparser::IParser* parser = make_parser(network, &logger, NV_ONNX_PARSER_VERSION);
-    std::ifstream file(argv[2], std::ios::binary);
-    std::string const model((std::istreambuf_iterator<char>(file)), {});
+    std::ifstream file(argv[2], std::ios::binary | std::ios::ate);
+    std::string model(static_cast<std::size_t>(file.tellg()), '\0');
+    file.seekg(0).read(model.data(), static_cast<std::streamsize>(model.size()));
     if (!parser->parse(model.data(), model.size(), argv[2])) return 3;
     IBuilderConfig* config = builder->createBuilderConfig();
     config->setNbComputeCapabilities(1);

@@ -9,7 +9,15 @@ use enginewright::onnx::testing::{model, node, save, value, weight};
 
 /// Elementwise nodes in a row: small, and slow to build.
 fn chain(length: usize, first: &str) -> GraphProto {
-    let name = |i: usize| if i == 0 { "x".to_owned() } else if i == length { "y".to_owned() } else { format!("v{i}") };
+    let name = |i: usize| {
+        if i == 0 {
+            "x".to_owned()
+        } else if i == length {
+            "y".to_owned()
+        } else {
+            format!("v{i}")
+        }
+    };
     let nodes = (0..length).map(|i| match i {
         0 => node("first", first, &["x"], &[&name(1)]),
         i if i % 2 == 0 => node(&format!("n{i}"), "Sigmoid", &[&name(i)], &[&name(i + 1)]),
@@ -24,7 +32,11 @@ fn wide(layers: usize) -> GraphProto {
     let mut weights = Vec::new();
     let mut from = "x".to_owned();
     for i in 0..layers {
-        let (w, h, to) = (format!("w{i}"), format!("h{i}"), if i + 1 == layers { "y".to_owned() } else { format!("r{i}") });
+        let (w, h, to) = (
+            format!("w{i}"),
+            format!("h{i}"),
+            if i + 1 == layers { "y".to_owned() } else { format!("r{i}") },
+        );
         weights.push(weight(&w, &[2048, 2048]));
         nodes.push(node(&format!("mm{i}"), "MatMul", &[&from, &w], &[&h]));
         nodes.push(node(&format!("relu{i}"), "Relu", &[&h], &[&to]));
@@ -47,7 +59,7 @@ fn graph(dims: &[i64], node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> G
 fn main() {
     let folder = std::env::args().nth(1).unwrap();
     let write = |name: &str, graph| save(&model(17, graph), &Path::new(&folder).join(name)).unwrap();
-    write("chain-a.onnx", chain(2600, "Sigmoid"));
-    write("chain-b.onnx", chain(2600, "Tanh"));
+    write("chain-a.onnx", chain(3600, "Sigmoid"));
+    write("chain-b.onnx", chain(3600, "Tanh"));
     write("wide.onnx", wide(20));
 }

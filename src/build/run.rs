@@ -92,7 +92,7 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
 }
 
 /// What became of an engine that there was work for, and that was begun.
-type Results = BTreeMap<String, Result<(Option<Sidecar>, BuiltRef), Vec<Diagnostic>>>;
+type Results = BTreeMap<String, Result<(Sidecar, BuiltRef), Vec<Diagnostic>>>;
 
 /// All that one key is for: engines with equal inputs are built once.
 struct Group<'a> {
@@ -174,7 +174,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
                 path,
                 how: how.to_owned(),
             });
-            Ok((Some(sidecar), built))
+            Ok((sidecar, built))
         });
         results.insert(engine.name.to_string(), result);
     }
@@ -260,20 +260,18 @@ fn finish(
 fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
     gathered.locked_sources.iter().cloned().for_each(|block| lock.set_source(block));
     gathered.locked_toolchains.iter().cloned().for_each(|block| lock.set_toolchain(block));
-    for (name, result) in results {
-        if let Ok((Some(sidecar), built)) = result {
-            lock.set_engine(LockedEngine {
-                name: name.clone(),
-                model: sidecar.model,
-                prepare: sidecar.prepare_key,
-                prepared: sidecar.prepared,
-                build: sidecar.build_key,
-                b3: built.engine.b3,
-                sha256: built.engine.sha256.clone().unwrap_or_default(),
-                size: built.engine.size,
-                class: sidecar.class.clone(),
-                verdict: sidecar.verdict.clone(),
-            });
+    for planned in &gathered.planned {
+        let name = planned.name.to_string();
+        let key = planned.keyed.as_ref().map(|k| k.build_key);
+        match (results.get(&name), planned.action) {
+            (Some(Ok((sidecar, _))), _) => lock.set_engine(engine_block(sidecar)),
+            // Published by a run whose lock file is lost.
+            (None, Action::UpToDate) if lock.engine(&name).map(|l| l.build) != key => {
+                let sidecar =
+                    publish::read_sidecar(&publish::sidecar_path(&ctx.manifest.root, &planned.name));
+                sidecar.iter().for_each(|sidecar| lock.set_engine(engine_block(sidecar)));
+            }
+            _ => {}
         }
     }
     let declared: std::collections::BTreeSet<String> =
@@ -281,4 +279,19 @@ fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut 
     let sources: std::collections::BTreeSet<String> =
         ctx.manifest.engines.iter().map(|e| source_id(&e.source, &ctx.manifest.root)).collect();
     lock.keep(|source| sources.contains(source), |engine| declared.contains(engine));
+}
+
+fn engine_block(sidecar: &Sidecar) -> LockedEngine {
+    LockedEngine {
+        name: sidecar.engine.clone(),
+        model: sidecar.model,
+        prepare: sidecar.prepare_key,
+        prepared: sidecar.prepared,
+        build: sidecar.build_key,
+        b3: sidecar.file.b3,
+        sha256: sidecar.file.sha256.clone().unwrap_or_default(),
+        size: sidecar.file.size,
+        class: sidecar.class.clone(),
+        verdict: sidecar.verdict.clone(),
+    }
 }

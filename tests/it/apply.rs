@@ -130,6 +130,12 @@ fn published_engines_are_restored_from_the_cache() {
     project.run(&["apply"]).expect(0).says(&["not the one that its sidecar names"]);
     assert_eq!(project.read("engines/m/a.engine"), engine);
 
+    // The lock file is lost: it is written anew, from what is published.
+    let lock = project.read("enginewright.lock");
+    std::fs::remove_file(project.path("enginewright.lock")).unwrap();
+    project.run(&["apply"]).expect(0).says(&["nothing to do"]);
+    assert_eq!(project.read("enginewright.lock"), lock);
+
     // The cache is lost, the engines are not: nothing is to do.
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     assert_eq!(project.planned(), ["m@a: up-to-date"]);
