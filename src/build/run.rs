@@ -227,7 +227,7 @@ fn finish(
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
         return Ok(()); // A run without work writes nothing.
     }
-    let _held = publish::lock(ctx)?;
+    let _held = publish::lock(root)?;
     publish::sweep(root);
     // Another run may have written its blocks meanwhile.
     let mut lock = match fs::read_to_string(&path).ok().map(|text| Lock::parse(&text)) {
