@@ -19,7 +19,8 @@ fn problems(proto: &ModelProto) -> Vec<(String, String)> {
 fn declares(proto: &ModelProto, element: DataType) -> ModelProto {
     let mut proto = proto.clone();
     let output = &mut proto.graph.as_mut().unwrap().output[0];
-    *output = value(&output.name().to_owned(), element, &["n".into()]);
+    let name = output.name().to_owned();
+    *output = value(&name, element, &["n".into()]);
     proto
 }
 
