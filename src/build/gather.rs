@@ -14,8 +14,8 @@ use crate::fs;
 use crate::manifest::{Engine, Precision, Source};
 use crate::onnx::TensorDigest;
 use crate::plan::{
-    self, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, Previous, Published,
-    PreparedRef, Reason, SourceFact, ToolchainFact, ToolchainRef,
+    self, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef, Previous,
+    Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
 
 /// The plan, with the facts that carrying it out needs.
@@ -49,7 +49,8 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     let wanted: BTreeSet<Source> =
         engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| e.source.clone()).collect();
     let read = sources::read_all(ctx, wanted);
-    let sound = engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| *e).collect::<Vec<_>>();
+    let sound =
+        engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| *e).collect::<Vec<_>>();
     let typed = prepare::prepare_all(ctx, &sound, &read);
     let unused = prepare::unused_set_rules(ctx, &typed);
 
@@ -76,7 +77,8 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
                     typed.prepared.clone()
                 }
             };
-            let sets = |error: &&Diagnostic| engine.rules.iter().any(|rule| is_at(error, rule.origin.as_ref()));
+            let sets =
+                |error: &&Diagnostic| engine.rules.iter().any(|rule| is_at(error, rule.origin.as_ref()));
             found.extend(unused.iter().filter(sets).cloned());
             if found.is_empty() {
                 plan_engine(ctx, engine, &read, &toolchains, &published, prepared)?

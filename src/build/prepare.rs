@@ -19,8 +19,8 @@ use crate::fs;
 use crate::manifest::{Engine, Source};
 use crate::plan::{self, ModelRef, PreparedRef, SourceFact, keys};
 use crate::precision::{self, Assignment, MODEL_MARK, Problem, RuleMatch, Spec, std_fp16};
-use crate::worker::protocol::{ASSIGNMENT_FILE, PREPARED_FOLDER, Request, Response};
 use crate::worker::Limits;
+use crate::worker::protocol::{ASSIGNMENT_FILE, PREPARED_FOLDER, Request, Response};
 
 /// What came of a model under the precision of an engine.
 #[derive(Debug, Clone)]
@@ -62,7 +62,9 @@ pub(super) fn prepare_all(
     let mut works: BTreeMap<Digest, Work<'_>> = BTreeMap::new();
     let mut keys_of: BTreeMap<String, Digest> = BTreeMap::new();
     for engine in engines {
-        let Some(SourceFact::AtHand { model, .. }) = read.get(&engine.source).map(|r| &r.fact) else { continue };
+        let Some(SourceFact::AtHand { model, .. }) = read.get(&engine.source).map(|r| &r.fact) else {
+            continue;
+        };
         let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|t| t.kind);
         let Some(spec) = plan::spec(engine, kind) else { continue };
         let preimage = keys::prepare(engine, model, Some(&spec));
@@ -105,7 +107,9 @@ fn one(ctx: &Context<'_>, work: &Work<'_>) -> Result<Typed, Diagnostic> {
     let result = run_worker(ctx, work, &key, started);
     let engine = work.engine.clone();
     ctx.events.event(&match &result {
-        Ok(Typed { prepared: Some(_), .. }) => Event::PrepareFinished { engine, ms: millis(started.elapsed()) },
+        Ok(Typed { prepared: Some(_), .. }) => {
+            Event::PrepareFinished { engine, ms: millis(started.elapsed()) }
+        }
         _ => Event::PrepareFailed { engine },
     });
     result
@@ -137,7 +141,12 @@ fn of_record(record: Record) -> Option<Typed> {
     })
 }
 
-fn run_worker(ctx: &Context<'_>, work: &Work<'_>, key: &Digest, started: Instant) -> Result<Typed, Diagnostic> {
+fn run_worker(
+    ctx: &Context<'_>,
+    work: &Work<'_>,
+    key: &Digest,
+    started: Instant,
+) -> Result<Typed, Diagnostic> {
     let what = format!("giving `{}` its precision", work.engine);
     let failed = |e: cache::Error| cache_error(&e);
     let job = ctx.cache.job_dir().map_err(failed)?;
@@ -237,8 +246,11 @@ pub(super) fn diagnostics(
         _ => Path::new("model.onnx").to_owned(),
     };
     let rules = precision::resolve(engine);
-    let all: Vec<(bool, Diagnostic)> =
-        typed.problems.iter().map(|problem| (problem.is_error, diagnostic(engine, &rules, &file, problem))).collect();
+    let all: Vec<(bool, Diagnostic)> = typed
+        .problems
+        .iter()
+        .map(|problem| (problem.is_error, diagnostic(engine, &rules, &file, problem)))
+        .collect();
     let (errors, warnings): (Vec<_>, Vec<_>) = all.into_iter().partition(|(is_error, _)| *is_error);
     let plain = |list: Vec<(bool, Diagnostic)>| list.into_iter().map(|(_, d)| d).collect();
     (plain(errors), plain(warnings))
@@ -284,7 +296,8 @@ pub(super) fn unused_set_rules(ctx: &Context<'_>, typed: &BTreeMap<String, Typed
         let found = typed.get(&engine.name.to_string()).filter(|t| t.rules.len() == rules.len());
         for rule in engine.rules.iter().filter(|rule| !rule.optional) {
             let Some(set) = rule.set.as_deref().filter(|set| *set != std_fp16::NAME) else { continue };
-            let index = rules.iter().position(|r| r.spec.set.as_deref() == Some(set) && r.spec.name == rule.name);
+            let index =
+                rules.iter().position(|r| r.spec.set.as_deref() == Some(set) && r.spec.name == rule.name);
             match found.zip(index) {
                 Some((typed, i)) => {
                     *selected.entry((set, &rule.name)).or_default() |= typed.rules[i].nodes > 0;
@@ -299,7 +312,8 @@ pub(super) fn unused_set_rules(ctx: &Context<'_>, typed: &BTreeMap<String, Typed
     let unused = selected.into_iter().filter(|((set, _), any)| !any && !unknown.contains(set));
     unused
         .map(|((set, name), _)| {
-            let message = format!("rule `{name}` of the set `{set}` selects nothing in any model that uses it");
+            let message =
+                format!("rule `{name}` of the set `{set}` selects nothing in any model that uses it");
             let error = Diagnostic::error("rule-no-match", message)
                 .help("mend the selector, or write `optional = true`");
             match origins.get(&(set, name)) {
@@ -338,7 +352,9 @@ pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRu
         let key = typed.map(|t| t.key);
         // Equal keys give equal types; but names of rules are those of each engine.
         let rules = precision::resolve(engine);
-        if let Some((_, same)) = found.iter_mut().find(|(k, same)| *k == key && k.is_some() && same.rules == rules) {
+        if let Some((_, same)) =
+            found.iter_mut().find(|(k, same)| *k == key && k.is_some() && same.rules == rules)
+        {
             same.engines.push(name);
             continue;
         }
@@ -346,7 +362,10 @@ pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRu
             Some(SourceFact::Bad(errors)) => errors.clone(),
             Some(SourceFact::NotFetched) | None => {
                 let id = plan::source_id(&engine.source, &ctx.manifest.root);
-                let error = Diagnostic::error("not-fetched", format!("`{name}` needs `{id}`, which is not fetched yet"));
+                let error = Diagnostic::error(
+                    "not-fetched",
+                    format!("`{name}` needs `{id}`, which is not fetched yet"),
+                );
                 vec![error.help("run `enginewright plan --fetch`")]
             }
             Some(SourceFact::AtHand { .. }) => Vec::new(),

@@ -2,8 +2,9 @@
 //!
 //! The way of a model: a file is sniffed (`sniff`), its bytes are walked without trust (`wire`), decoded
 //! ([`proto`]) and checked (`read`, `interface`, `tensor`, `external`, `structure`); then it is brought into its
-//! canonical form (`canonical`) and written (`write`). A model is looked at as a [`graph`], in which a
-//! [`pattern`] is found whatever way it was spelled.
+//! canonical form (`canonical`), its types are inferred ([`infer`], by the operators' `schema`), and it is
+//! written (`write`). A model is looked at as a [`graph`], in which a [`pattern`] is found whatever way it was
+//! spelled.
 //!
 //! Invariant: weights are never copied while reading. They are slices of the mapped files until the
 //! writer streams them. (Data in typed fields, `float_data` and the like, is the exception.)
@@ -14,6 +15,7 @@ mod element;
 mod error;
 mod external;
 pub mod graph;
+pub mod infer;
 mod interface;
 mod names;
 pub mod pattern;

@@ -122,7 +122,10 @@ pub fn check(engine: &Engine, toolchain_sms: Option<&[crate::gpu::Sm]>) -> Vec<D
         );
     }
     if engine.rules.iter().any(|rule| rule.accumulate.is_some()) {
-        not_yet("`accumulate`".to_owned(), "leave `accumulate` out, or give the nodes `precision = \"fp32\"`");
+        not_yet(
+            "`accumulate`".to_owned(),
+            "leave `accumulate` out, or give the nodes `precision = \"fp32\"`",
+        );
     }
     if !engine.io.is_empty() {
         not_yet("`io`".to_owned(), "leave `io` out: inputs and outputs keep the types of the ONNX file");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::facts::{BuiltRef, ModelRef, PreparedRef, Previous, Published, ToolchainRef};
-use super::{Action, Keyed, Now, Reason, causes, check, decide, keyed, keys};
+use super::{Action, Keyed, Now, Reason, causes, check, decide, keys};
 use crate::diagnostic::{Diagnostic, Origin, SourceFile};
 use crate::digest::{Blob, Digest};
 use crate::gpu::Sm;
@@ -100,6 +100,11 @@ fn profile(dims: &[(&str, [i64; 3])]) -> Profile {
         origin: origin(),
         key_origins: BTreeMap::new(),
     }
+}
+
+/// The keys of an engine whose model is prepared as it is.
+fn keyed(engine: &Engine, model: &ModelRef, toolchain: &ToolchainRef) -> Result<Keyed, Vec<Diagnostic>> {
+    super::keyed(engine, model, toolchain, PreparedRef::as_is(model))
 }
 
 fn key(engine: &Engine) -> Keyed {
@@ -228,7 +233,9 @@ fn opset_requirements_name_the_way_out() {
 #[test]
 fn what_cannot_be_done_is_told_before_anything_is_read() {
     let fp16 = Engine { precision: Precision::Fp16, ..engine() };
-    assert_eq!(codes(&check(&fp16, None)), ["not-yet"]);
+    assert_eq!(check(&fp16, None), []);
+    let fused = Engine { fuse: std::collections::BTreeSet::from([crate::manifest::Fuse::LayerNorm]), ..fp16 };
+    assert_eq!(codes(&check(&fused, None)), ["not-yet"]);
     let mut hopper = engine();
     hopper.target.sms = vec![Sm(86), Sm(90)];
     assert_eq!(codes(&check(&hopper, Some(&[Sm(86)]))), ["sm-unsupported"]);
@@ -315,7 +322,10 @@ fn changes_of_a_model_are_told_by_what_changed() {
 fn prepared_is_the_canonical_form() {
     let model = static_model();
     let prepared = key(&engine()).prepared;
-    assert_eq!(prepared, PreparedRef { digest: model.digest, graph: model.graph, weights: None });
+    assert_eq!(
+        prepared,
+        PreparedRef { digest: model.digest, graph: model.graph, weights: None, assignment: None }
+    );
 }
 
 fn any_options() -> impl Strategy<Value = BuildOptions> {

@@ -86,15 +86,17 @@ pub(super) fn assign(view: &View<'_>, finder: &Finder<'_, '_>, spec: &Spec) -> D
     for (i, rule) in spec.rules.iter().enumerate() {
         let found = finder.find(&rule.select);
         let nodes: Vec<usize> = found.nodes.iter().copied().filter(|id| typable[*id]).collect();
-        let matched =
-            RuleMatch { nodes: nodes.len(), skipped: found.nodes.len() - nodes.len(), instances: found.instances };
+        let matched = RuleMatch {
+            nodes: nodes.len(),
+            skipped: found.nodes.len() - nodes.len(),
+            instances: found.instances,
+        };
         problems.extend(misfit(finder, spec, i, &matched));
         by_rule.extend(nodes.into_iter().map(|id| (id, i)));
         rules.push(matched);
     }
-    let mut nodes: Vec<NodeAssignment> = (0..view.nodes.len())
-        .map(|id| one(view, spec, id, typable[id], by_rule.get(&id).copied()))
-        .collect();
+    let mut nodes: Vec<NodeAssignment> =
+        (0..view.nodes.len()).map(|id| one(view, spec, id, typable[id], by_rule.get(&id).copied())).collect();
     if spec.capabilities.demotes_lone_gemm {
         problems.extend(gemm::widen(view, &mut nodes));
     }
@@ -145,9 +147,12 @@ fn misfit(finder: &Finder<'_, '_>, spec: &Spec, i: usize, matched: &RuleMatch) -
         };
         if have as u64 != expect {
             return Some(
-                Problem::error("rule-expect", format!("rule `{name}` expects {expect} {what} and selects {have}"))
-                    .of_rule(i)
-                    .help("mend the selector, or `expect`; `enginewright rules MODEL` lists the nodes"),
+                Problem::error(
+                    "rule-expect",
+                    format!("rule `{name}` expects {expect} {what} and selects {have}"),
+                )
+                .of_rule(i)
+                .help("mend the selector, or `expect`; `enginewright rules MODEL` lists the nodes"),
             );
         }
     }
@@ -174,7 +179,11 @@ fn misfit(finder: &Finder<'_, '_>, spec: &Spec, i: usize, matched: &RuleMatch) -
             problem = problem.note(format!("nearest in the model: {}", list.join(", ")));
         }
     }
-    Some(problem.help("mend the selector, or write `optional = true`; `enginewright rules MODEL` lists the nodes"))
+    Some(
+        problem.help(
+            "mend the selector, or write `optional = true`; `enginewright rules MODEL` lists the nodes",
+        ),
+    )
 }
 
 impl Assignment {

@@ -24,7 +24,9 @@ pub(super) fn check(view: &View<'_>, nodes: &[NodeAssignment], typed: &Model) ->
         .map(|d| (d.code.to_string(), node_of(&d.place)))
         .collect();
     for problem in onnx::type_errors(typed, &types) {
-        if problem.code == "double-narrowed" || before.contains(&(problem.code.to_string(), node_of(&problem.place))) {
+        if problem.code == "double-narrowed"
+            || before.contains(&(problem.code.to_string(), node_of(&problem.place)))
+        {
             continue;
         }
         wrong.push(problem.message);
@@ -52,7 +54,8 @@ pub(super) fn check(view: &View<'_>, nodes: &[NodeAssignment], typed: &Model) ->
     // No two Casts between float types stand back to back.
     let float = |name: &str| FloatType::of_type(types.get(types.graph(), name));
     let is_cast = |node: &onnx::proto::NodeProto| {
-        let (from, to) = (node.input.first().and_then(|n| float(n)), node.output.first().and_then(|n| float(n)));
+        let (from, to) =
+            (node.input.first().and_then(|n| float(n)), node.output.first().and_then(|n| float(n)));
         node.domain().is_empty() && node.op_type() == "Cast" && from.is_some() && to.is_some()
     };
     for node in graph.node.iter().filter(|node| is_cast(node)) {
@@ -68,7 +71,8 @@ pub(super) fn check(view: &View<'_>, nodes: &[NodeAssignment], typed: &Model) ->
             continue;
         }
         let same = |node: &&onnx::proto::NodeProto| {
-            node.name() == old.proto.name() && node.op_type() == old.proto.op_type()
+            node.name() == old.proto.name()
+                && node.op_type() == old.proto.op_type()
                 && node.output.len() == old.proto.output.len()
         };
         let Some(new) = rest.find(same) else {

@@ -41,7 +41,9 @@ impl FloatType {
     /// The type of ONNX's element type; none for all that is not one of the three, DOUBLE included.
     #[must_use]
     pub fn of_element(element: i32) -> Option<FloatType> {
-        [FloatType::Fp32, FloatType::Fp16, FloatType::Bf16].into_iter().find(|f| f.element() as i32 == element)
+        [FloatType::Fp32, FloatType::Fp16, FloatType::Bf16]
+            .into_iter()
+            .find(|f| f.element() as i32 == element)
     }
 
     /// The type of a value, if it is a tensor of one of the three.

@@ -36,9 +36,32 @@ const SHAPES: [&str; 16] = [
 
 /// What a region is widened by: a bias or an activation.
 const MENDS: [&str; 26] = [
-    "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid",
-    "HardSwish", "Tanh", "Softplus", "Softsign", "Clip", "Gelu", "Mish", "Erf", "Softmax", "Max", "Min",
-    "BatchNormalization", "LayerNormalization", "Sum",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Relu",
+    "LeakyRelu",
+    "PRelu",
+    "Elu",
+    "Selu",
+    "Celu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Softplus",
+    "Softsign",
+    "Clip",
+    "Gelu",
+    "Mish",
+    "Erf",
+    "Softmax",
+    "Max",
+    "Min",
+    "BatchNormalization",
+    "LayerNormalization",
+    "Sum",
 ];
 
 /// The main graph as far as it matters here, by indices of [`View::nodes`].
@@ -114,7 +137,8 @@ impl Edges<'_> {
         } else {
             (&node.proto.input, &node.signature.inputs)
         };
-        let follows = names.iter().zip(slots).filter(|(_, slot)| **slot == Slot::Follows).map(|(name, _)| name);
+        let follows =
+            names.iter().zip(slots).filter(|(_, slot)| **slot == Slot::Follows).map(|(name, _)| name);
         let mut found = Vec::new();
         for name in follows {
             let next: Vec<usize> = if forward {
@@ -188,7 +212,9 @@ impl Edges<'_> {
     /// The bias or activation after the region that can be FP32, and the shape operators on the way to it.
     fn mend(&self, nodes: &[NodeAssignment], region: &BTreeSet<usize>) -> Option<Vec<usize>> {
         let able = |id: &usize| {
-            self.view.nodes[*id].signature.role == Role::Typed && nodes[*id].of.is_some() && !region.contains(id)
+            self.view.nodes[*id].signature.role == Role::Typed
+                && nodes[*id].of.is_some()
+                && !region.contains(id)
         };
         let after = |ids: &mut dyn Iterator<Item = usize>| -> BTreeSet<usize> {
             ids.flat_map(|id| self.neighbours(id, true)).filter(able).collect()
@@ -223,7 +249,8 @@ impl Edges<'_> {
             .flat_map(|id| self.neighbours(*id, true))
             .filter(|id| !region.contains(id) && nodes[*id].of.is_some())
             .collect();
-        let message = format!("`{}` cannot stay FP32: TensorRT computes a lone {op} with half weights", node.name);
+        let message =
+            format!("`{}` cannot stay FP32: TensorRT computes a lone {op} with half weights", node.name);
         let problem = Problem::error("fp32-gemm-demoted", message)
             .at_node(&node.name, op)
             .note("between Casts from and to 16 bits, an FP32 matrix product alone is demoted; a bias or activation in FP32 after it would prevent that, and there is none");

@@ -113,7 +113,8 @@ impl<'v> Constants<'v> {
         }
         let code = format!("epsilon-underflow-{}", of.name());
         let message = format!("`{name}` is {value:e}, which becomes 0 in {}", of.name());
-        let problem = Problem::error(&code, message).note("a division or logarithm that it guards is not guarded any more");
+        let problem = Problem::error(&code, message)
+            .note("a division or logarithm that it guards is not guarded any more");
         self.problems.push(read_by(problem, &readers, &format!("`{name}` vanishes in {}", of.name())));
     }
 
@@ -138,7 +139,8 @@ fn read_by(problem: Problem, readers: &[(&str, &str)], rule: &str) -> Problem {
     let problem = match readers.len() {
         0..=1 => problem,
         n => {
-            let shown: Vec<String> = readers.iter().take(SHOWN).map(|(n, op)| format!("`{n}` ({op})")).collect();
+            let shown: Vec<String> =
+                readers.iter().take(SHOWN).map(|(n, op)| format!("`{n}` ({op})")).collect();
             let more = if n > SHOWN { format!(" and {} more", n - SHOWN) } else { String::new() };
             problem.note(format!("read by {}{more}", shown.join(", ")))
         }
@@ -158,7 +160,10 @@ pub(super) fn norms(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignmen
             let (code, message) = if fused {
                 ("fp16-norm", format!("`{name}` ({op}) gives its result in fp16"))
             } else {
-                let what = format!("the {pattern} `{name}`, written as {} nodes, is computed in fp16", instance.nodes.len());
+                let what = format!(
+                    "the {pattern} `{name}`, written as {} nodes, is computed in fp16",
+                    instance.nodes.len()
+                );
                 ("fp16-decomposed-norm", what)
             };
             let why = if fused {

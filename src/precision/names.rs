@@ -22,7 +22,9 @@ impl Names {
             self.0.insert(value.name().to_owned());
         }
         self.0.extend(graph.initializer.iter().map(|t| t.name().to_owned()));
-        self.0.extend(graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name().to_owned())));
+        self.0.extend(
+            graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name().to_owned())),
+        );
         for node in &graph.node {
             self.0.insert(node.name().to_owned());
             self.0.extend(node.input.iter().chain(&node.output).cloned());

@@ -87,7 +87,8 @@ fn refuse(model: &Model) -> Result<(), Vec<Problem>> {
     if opset.is_some_and(|opset| opset < MIN_OPSET) {
         let message = format!("a model of opset {} cannot be given a precision", opset.unwrap_or(0));
         problems.push(
-            Problem::error("not-yet", message).help("export it with opset 7 or later, or use `precision = \"as-is\"`"),
+            Problem::error("not-yet", message)
+                .help("export it with opset 7 or later, or use `precision = \"as-is\"`"),
         );
     }
     let mut quantized: BTreeSet<&str> = BTreeSet::new();

@@ -196,7 +196,8 @@ impl<'v> Plan<'v> {
     /// The type in which a constant keeps its name, and all types that it is needed in.
     fn types_of_constant(&self, name: &str) -> (FloatType, Vec<FloatType>) {
         let file = self.values.get(name).map_or(FloatType::Fp32, |value| value.file);
-        let needed: Vec<FloatType> = self.needs.get(name).into_iter().flat_map(|n| n.keys()).copied().collect();
+        let needed: Vec<FloatType> =
+            self.needs.get(name).into_iter().flat_map(|n| n.keys()).copied().collect();
         let own = match self.outputs.get(name) {
             Some(declared) => *declared,
             None if needed.contains(&file) => file,
@@ -237,10 +238,12 @@ impl<'p> Writer<'p> {
                 (None, _) => names.free(output),
             }
         }
-        let graph = GraphProto { node: Vec::with_capacity(old.node.len()), initializer: Vec::new(), ..old.clone() };
+        let graph =
+            GraphProto { node: Vec::with_capacity(old.node.len()), initializer: Vec::new(), ..old.clone() };
         let is_value = |name: &&str| plan.values.get(name).is_some_and(|v| !v.is_constant);
         let given = old.input.iter().map(|v| v.name());
-        let given = given.chain(old.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())));
+        let given =
+            given.chain(old.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())));
         let made =
             given.filter(is_value).map(|name| ((name.to_owned(), plan.values[name].made), name.to_owned()));
         Writer { plan, names, kept, made: made.collect(), graph, constants: Constants::new(plan.view) }

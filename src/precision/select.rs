@@ -97,8 +97,12 @@ impl<'v, 'm> Finder<'v, 'm> {
             nodes.retain(|id| all.iter().any(|regex| regex.is_match(name(*id))));
         }
         if !pattern.is_empty() {
-            let all: BTreeSet<usize> =
-                pattern.iter().flat_map(|name| self.patterns.instances(name)).flat_map(|i| &i.nodes).copied().collect();
+            let all: BTreeSet<usize> = pattern
+                .iter()
+                .flat_map(|name| self.patterns.instances(name))
+                .flat_map(|i| &i.nodes)
+                .copied()
+                .collect();
             nodes.retain(|id| all.contains(id));
         }
         if !tensor.is_empty() {
@@ -171,8 +175,7 @@ impl<'v, 'm> Finder<'v, 'm> {
     fn exponential_chains(&self) -> BTreeSet<usize> {
         let node = |id: usize| self.view.nodes[id].proto;
         let is = |id: usize, ops: &[&str]| node(id).domain().is_empty() && ops.contains(&node(id).op_type());
-        let seeds: BTreeSet<usize> =
-            (0..self.view.nodes.len()).filter(|id| is(*id, &EXPONENTIALS)).collect();
+        let seeds: BTreeSet<usize> = (0..self.view.nodes.len()).filter(|id| is(*id, &EXPONENTIALS)).collect();
         // Through elementwise operators only.
         let reach = |forward: bool| {
             let (mut reached, mut open) = (BTreeSet::new(), seeds.iter().copied().collect::<Vec<_>>());
@@ -234,7 +237,8 @@ impl<'v, 'm> Finder<'v, 'm> {
         for text in selector.between.iter().flat_map(|(from, to)| [from, to]) {
             add(text, nearest(text, names().chain(values())));
         }
-        let owners = || self.view.nodes.iter().flat_map(|n| n.owners.last()).map(|o| names().nth(*o).unwrap_or(""));
+        let owners =
+            || self.view.nodes.iter().flat_map(|n| n.owners.last()).map(|o| names().nth(*o).unwrap_or(""));
         selector.subgraph.iter().for_each(|text| add(text, nearest(text, owners())));
         found.truncate(5);
         found

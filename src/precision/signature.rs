@@ -105,7 +105,9 @@ impl Signature {
             ("", "Constant") => {
                 let is_dense = node.attribute.iter().all(|a| a.sparse_tensor.is_none());
                 return match node.output.first().and_then(float) {
-                    Some(_) if !is_dense => opaque("it is a sparse constant, which keeps its type".to_owned()),
+                    Some(_) if !is_dense => {
+                        opaque("it is a sparse constant, which keeps its type".to_owned())
+                    }
                     Some(_) => Signature { role: Role::Constant, ..opaque(String::new()) },
                     None => Signature { role: Role::Reader, ..opaque(String::new()) },
                 };
@@ -183,7 +185,10 @@ impl Signature {
             return signature;
         }
         // What takes every type there is, such as Shape, takes what arrives.
-        if signature.role == Role::Reader && parameters.iter().all(|p| takes_all(schema, p)) && node.input.len() == 1 {
+        if signature.role == Role::Reader
+            && parameters.iter().all(|p| takes_all(schema, p))
+            && node.input.len() == 1
+        {
             signature.inputs.fill(Slot::Free);
         }
         for of in [FloatType::Fp16, FloatType::Bf16] {
@@ -215,4 +220,3 @@ fn denial(node: &NodeProto, schema: &OpSchema, of: FloatType, later: Option<i64>
         _ => format!("ONNX has no `{op}` in {name}"),
     }
 }
-

@@ -52,7 +52,7 @@ pub struct RuleSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Select {
     /// As manifests say it.
-    Written(Selector),
+    Written(Box<Selector>),
     /// Chains of Exp, Log and Pow: see [`std_fp16`].
     ExponentialChains,
     /// BatchNormalization with statistics that FP16 cannot hold.
@@ -87,7 +87,7 @@ fn of_rule(rule: &Rule) -> ResolvedRule {
     let spec = RuleSpec {
         name: rule.name.clone(),
         set: rule.set.clone(),
-        select: Select::Written(rule.select.clone()),
+        select: Select::Written(Box::new(rule.select.clone())),
         // The manifest has no rule with `as-is`.
         precision: FloatType::of(rule.precision).unwrap_or(FloatType::Fp32),
         expect: rule.expect,
@@ -217,7 +217,7 @@ mod tests {
         let rule = RuleSpec {
             name: "a name".into(),
             set: None,
-            select: Select::Written(select),
+            select: Select::Written(Box::new(select)),
             precision: FloatType::Fp32,
             expect: Some(3),
             optional: false,

@@ -33,16 +33,17 @@ pub(super) fn rules() -> Vec<RuleSpec> {
         op: ops.iter().map(|op| (*op).to_owned()).collect(),
         ..Selector::default()
     };
+    let written = |selector: Selector| Select::Written(Box::new(selector));
     let rules = [
-        ("large-reductions", Select::Written(ops(&LARGE_REDUCTIONS))),
+        ("large-reductions", written(ops(&LARGE_REDUCTIONS))),
         ("exponentials", Select::ExponentialChains),
         ("batch-norm-statistics", Select::LargeStatistics),
-        ("recurrent", Select::Written(ops(&["LSTM", "GRU", "RNN"]))),
-        ("softmax", Select::Written(pattern("softmax"))),
-        ("log-softmax", Select::Written(ops(&["Softmax", "LogSoftmax"]))),
-        ("l2-norm", Select::Written(pattern("l2-norm"))),
-        ("rms-norm", Select::Written(pattern("rms-norm"))),
-        ("layer-norm", Select::Written(pattern("layer-norm"))),
+        ("recurrent", written(ops(&["LSTM", "GRU", "RNN"]))),
+        ("softmax", written(pattern("softmax"))),
+        ("log-softmax", written(ops(&["Softmax", "LogSoftmax"]))),
+        ("l2-norm", written(pattern("l2-norm"))),
+        ("rms-norm", written(pattern("rms-norm"))),
+        ("layer-norm", written(pattern("layer-norm"))),
     ];
     let rule = |(name, select): (&str, Select)| RuleSpec {
         name: name.to_owned(),
@@ -73,6 +74,18 @@ pub(super) const EXPONENTIALS: [&str; 3] = ["Exp", "Log", "Pow"];
 
 /// What goes on a chain: every element of the result comes from one element of each input.
 pub(super) const ELEMENTWISE: [&str; 14] = [
-    "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Sqrt", "Neg", "Abs", "Reciprocal", "Identity", "Sum",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Max",
+    "Min",
+    "Clip",
+    "Sqrt",
+    "Neg",
+    "Abs",
+    "Reciprocal",
+    "Identity",
+    "Sum",
     "Where",
 ];

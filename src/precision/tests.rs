@@ -7,9 +7,7 @@ use crate::fs;
 use crate::manifest::Selector;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
-use crate::onnx::testing::{
-    WithAttribute, branches, floats, ints, mlp, model, node, save, value, weight,
-};
+use crate::onnx::testing::{WithAttribute, branches, floats, ints, mlp, model, node, save, value, weight};
 use crate::onnx::{self, Model};
 use FloatType::{Bf16, Fp16, Fp32};
 
@@ -45,7 +43,7 @@ fn asked(base: FloatType, rules: &[(Selector, FloatType)]) -> Spec {
     let rule = |(select, precision): &(Selector, FloatType)| RuleSpec {
         name: "a rule".into(),
         set: None,
-        select: Select::Written(select.clone()),
+        select: Select::Written(Box::new(select.clone())),
         precision: *precision,
         expect: None,
         optional: false,
@@ -237,7 +235,9 @@ fn a_custom_operator_keeps_the_types_at_its_borders() {
         node("sigmoid", "Sigmoid", &["b"], &["y"]),
     ];
     let mut model = graph(nodes, vec![]);
-    model.opset_import.push(onnx::proto::OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) });
+    model
+        .opset_import
+        .push(onnx::proto::OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) });
     let prepared = typed(&model, &asked(Fp16, &[]));
     let lines = lines(&prepared);
     assert!(lines[2..4].iter().any(|l| l == "Cast(a:float16) -> a/cast_fp32:float"), "{lines:#?}");
@@ -251,7 +251,13 @@ fn the_last_rule_that_matches_wins() {
     let got: Vec<_> = prepared.assignment.nodes.iter().map(|n| (n.name.as_str(), n.of.unwrap())).collect();
     assert_eq!(
         got,
-        [("/fc1/MatMul", Fp16), ("/fc1/Add", Fp16), ("/act/Relu", Bf16), ("/fc2/MatMul", Fp32), ("/fc2/Add", Fp32)]
+        [
+            ("/fc1/MatMul", Fp16),
+            ("/fc1/Add", Fp16),
+            ("/act/Relu", Bf16),
+            ("/fc2/MatMul", Fp32),
+            ("/fc2/Add", Fp32)
+        ]
     );
     assert_eq!(prepared.assignment.nodes[0].by, Decider::Rule(1));
     assert_eq!(prepared.assignment.nodes[2].by, Decider::Default);
@@ -270,10 +276,7 @@ fn every_condition_of_a_selector_selects() {
     assert_eq!(select(Selector { consumers_of: text("h3"), ..Selector::default() }), "/fc2/MatMul");
     assert_eq!(select(Selector { producers_of: text("y"), ..Selector::default() }), "/fc2/Add");
     let between = Some(("/fc1/Add".to_owned(), "h4".to_owned()));
-    assert_eq!(
-        select(Selector { between, ..Selector::default() }),
-        "/fc1/Add /act/Relu /fc2/MatMul"
-    );
+    assert_eq!(select(Selector { between, ..Selector::default() }), "/fc1/Add /act/Relu /fc2/MatMul");
     let not = Some(Box::new(named(&["/fc1/*"])));
     assert_eq!(select(Selector { not, ..ops(&["Add"]) }), "/fc2/Add");
     let inside = Selector { subgraph: text("/If"), ..Selector::default() };
@@ -287,16 +290,16 @@ fn a_rule_that_selects_nothing_is_an_error_with_what_is_near() {
     assert_eq!(codes(&prepared.problems), ["rule-no-match", "rule-no-match"]);
     assert!(prepared.problems[0].notes[0].contains("`/fc1/MatMul`"));
     assert!(prepared.model.is_none());
-    let prepared = typed(&branches(), &asked(Fp16, &[(Selector { producers_of: vec!["y".into()], ..Selector::default() }, Fp32)]));
+    let prepared = typed(
+        &branches(),
+        &asked(Fp16, &[(Selector { producers_of: vec!["y".into()], ..Selector::default() }, Fp32)]),
+    );
     assert_eq!(codes(&prepared.problems), [""; 0]);
 }
 
 #[test]
 fn a_rule_for_nodes_without_floats_is_an_error() {
-    let nodes = vec![
-        node("shape", "Shape", &["x"], &["s"]),
-        node("reshape", "Reshape", &["x", "s"], &["y"]),
-    ];
+    let nodes = vec![node("shape", "Shape", &["x"], &["s"]), node("reshape", "Reshape", &["x", "s"], &["y"])];
     let model = graph(nodes, vec![]);
     assert_eq!(codes(&typed(&model, &asked(Fp16, &[(ops(&["Shape"]), Fp32)])).problems), ["rule-no-float"]);
 }
@@ -415,7 +418,11 @@ fn a_lone_matrix_product_that_nothing_mends_is_refused() {
     let model = graph(nodes, vec![weight("w", &[4, 4])]);
     let prepared = typed(&model, &asked(Fp16, &[(named(&["mm"]), Fp32)]));
     assert_eq!(codes(&prepared.problems), ["fp32-gemm-demoted"]);
-    assert!(prepared.problems[0].help[0].contains("node = [\"mm\", \"next\"]"), "{:?}", prepared.problems[0].help);
+    assert!(
+        prepared.problems[0].help[0].contains("node = [\"mm\", \"next\"]"),
+        "{:?}",
+        prepared.problems[0].help
+    );
     // Another toolchain may have no such habit.
     let mut spec = asked(Fp16, &[(named(&["mm"]), Fp32)]);
     spec.capabilities.demotes_lone_gemm = false;
@@ -513,7 +520,8 @@ fn generated(steps: &[Step]) -> ModelProto {
             15 => {
                 let constant = floats("", &[1], &[0.5]);
                 nodes.push(
-                    node(&format!("{name}k"), "Constant", &[], &[&format!("{out}k")]).tensor("value", constant),
+                    node(&format!("{name}k"), "Constant", &[], &[&format!("{out}k")])
+                        .tensor("value", constant),
                 );
                 nodes.push(node(&name, "Sub", &[&a, &format!("{out}k")], &[&out]));
             }

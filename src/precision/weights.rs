@@ -57,11 +57,7 @@ pub(super) fn convert(tensor: &TensorProto, to: FloatType) -> (TensorProto, Loss
     let raw = tensor.raw_data.clone().unwrap_or_default();
     let from = FloatType::of_element(tensor.data_type()).unwrap_or(FloatType::Fp32);
     let (data, loss) = convert_bytes(&raw, from, to);
-    let tensor = TensorProto {
-        data_type: Some(to.element() as i32),
-        raw_data: Some(data),
-        ..tensor.clone()
-    };
+    let tensor = TensorProto { data_type: Some(to.element() as i32), raw_data: Some(data), ..tensor.clone() };
     (tensor, loss)
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::canonicalize::refused;
 use super::protocol::{ASSIGNMENT_FILE, PREPARED_FOLDER, PreparedModel, Refusal};
+use crate::fs;
 use crate::onnx::{self, MODEL_FILE, WEIGHTS_FILE};
 use crate::precision::{self, Spec};
-use crate::fs;
 
 /// Types the model in `folder`.
 pub(super) fn run(spec: &Spec, folder: &Path) -> Result<Box<PreparedModel>, Box<Refusal>> {
@@ -23,7 +23,8 @@ fn files(spec: &Spec, folder: &Path) -> Result<Box<PreparedModel>, onnx::Error> 
     let done = match precision::prepare_files(graph, weights, spec, &out)? {
         Ok((prepared, has_weights)) => {
             let path = folder.join(ASSIGNMENT_FILE);
-            let json = serde_json::to_vec(&prepared.assignment).map_err(|e| fs::error("write", &path, e.into()))?;
+            let json =
+                serde_json::to_vec(&prepared.assignment).map_err(|e| fs::error("write", &path, e.into()))?;
             fs::write_atomic(&path, &json)?;
             let is_written = !prepared.problems.iter().any(|p| p.is_error);
             PreparedModel { is_written, has_weights, has_assignment: true, problems: prepared.problems }

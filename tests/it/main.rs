@@ -9,5 +9,6 @@ mod examples;
 mod kill;
 mod models;
 mod onnx_cases;
+mod precision;
 mod rebuild;
 mod support;

@@ -1,0 +1,209 @@
+//! Models typed by rules, and built by the real TensorRT-RTX.
+
+use serde_json::Value;
+
+use crate::support::{Output, Project, models, shared_cache};
+
+/// Real models, with the precision that [`REAL`] is put after.
+const REAL: &str = r#"
+[model.magika]
+source = { package = "magika==1.0.3", file = "magika/models/standard_v3_3/model.onnx" }
+profile = [{ name = "default", dims = { unk__214 = [1, 8, 32] } }]
+
+[model.nmp]
+source = { package = "basic-pitch==0.4.0", file = "basic_pitch/saved_models/icassp_2022/nmp.onnx" }
+profile = [{ name = "default", dims = { unk__749 = [1, 1, 4] } }]
+
+[model.ocr-det]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx" }
+[[model.ocr-det.profile]]
+name = "default"
+dims = { "p2o.DynamicDimension.0" = 1, "p2o.DynamicDimension.1" = [320, 736, 960], "p2o.DynamicDimension.2" = [320, 736, 960] }
+
+[model.ocr-rec]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx" }
+[[model.ocr-rec.profile]]
+name = "short"
+shapes = { x = { min = [1, 3, 48, 40], opt = [6, 3, 48, 320], max = [8, 3, 48, 320] } }
+
+[model.ocr-cls]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx" }
+[[model.ocr-cls.profile]]
+name = "default"
+shapes = { x = { min = [1, 3, 48, 192], opt = [6, 3, 48, 192], max = [8, 3, 48, 192] } }
+"#;
+
+/// A project with the shared packages and a cache of its own.
+fn project(manifest: &str) -> Project {
+    let project = Project::new(manifest);
+    let cache = shared_cache();
+    std::fs::create_dir_all(cache.join("v1/packages")).unwrap();
+    std::fs::create_dir_all(project.path("cache/v1")).unwrap();
+    std::os::unix::fs::symlink(cache.join("v1/packages"), project.path("cache/v1/packages")).unwrap();
+    project
+}
+
+/// A project with one model from a file.
+fn with_model(bytes: Vec<u8>, model: &str) -> Project {
+    let project =
+        project(&format!("[model.m]\nsource = {{ path = \"../m.onnx\" }}\ntargets = [\"a\"]\n{model}"));
+    project.write("m.onnx", bytes);
+    project
+}
+
+/// The codes of all diagnostics of a command's JSON.
+fn codes(json: &Value) -> Vec<&str> {
+    json["diagnostics"].as_array().unwrap().iter().map(|d| d["code"].as_str().unwrap()).collect()
+}
+
+/// Nodes of this type, by name, with the rule that decided.
+fn typed<'j>(rules: &'j Value, of: &str) -> Vec<(&'j str, &'j str)> {
+    let nodes = rules["models"][0]["nodes"].as_array().unwrap().iter();
+    let of = nodes.filter(|node| node["type"] == of);
+    of.map(|n| (n["node"].as_str().unwrap(), n["rule"]["name"].as_str().unwrap_or_default())).collect()
+}
+
+fn rules(project: &Project, model: &str) -> Output {
+    project.run(&["--format", "json", "rules", model])
+}
+
+#[test]
+fn real_models_build_in_fp16_with_the_default_rules() {
+    let project = project(&format!("[defaults]\ntargets = [\"a\"]\nprecision = \"fp16\"\n{REAL}"));
+    project.run(&["apply"]).expect(0).says(&["5 of 5 engines ready"]);
+    project.run(&["plan", "--detailed-exitcode"]).expect(0);
+
+    // The two norms of magika are found in their unusual spelling, and its decomposed Softmax.
+    let found = rules(&project, "magika");
+    let json = found.expect(0).json();
+    let wide = typed(&json, "fp32");
+    let norms: Vec<_> = wide.iter().filter(|(_, rule)| *rule == "layer-norm").collect();
+    assert_eq!(norms.len(), 38);
+    assert!(norms.iter().all(|(node, _)| node.contains("/LayerNorm_0/") || node.contains("/LayerNorm_1/")));
+    assert!(wide.iter().all(|(_, rule)| ["layer-norm", "softmax"].contains(rule)), "{wide:#?}");
+    let counts = &json["models"][0]["rules"];
+    let norm = counts.as_array().unwrap().iter().find(|r| r["rule"]["name"] == "layer-norm").unwrap();
+    assert_eq!((&norm["instances"], &norm["rule"]["set"]), (&2.into(), &"std-fp16".into()));
+
+    let json = rules(&project, "ocr-rec").json();
+    let norm =
+        json["models"][0]["rules"].as_array().unwrap().iter().find(|r| r["rule"]["name"] == "layer-norm");
+    assert_eq!(norm.unwrap()["instances"], 5);
+    project.run(&["rules", "ocr-rec"]).expect(0).says(&["\"layer-norm\" of std-fp16", "860 nodes: "]);
+}
+
+#[test]
+fn norms_in_fp16_are_warned_of_until_a_rule_pins_exactly_them() {
+    let magika = &REAL[..REAL.find("[model.nmp]").unwrap()];
+    let head = "[defaults]\ntargets = [\"a\"]\nprecision = \"fp16\"\nrules = []\n";
+    let project = project(&format!("{head}{magika}"));
+    let plan = project.run(&["--format", "json", "plan", "--fetch"]);
+    let json = plan.expect(0).json();
+    assert_eq!(codes(&json).iter().filter(|c| **c == "fp16-decomposed-norm").count(), 2, "{json:#}");
+    plan.says(&["[[model.magika.rule]]", "LayerNorm_0"]);
+    assert_eq!(typed(&rules(&project, "magika").json(), "fp32"), []);
+
+    let own = "[[model.magika.rule]]\nname = \"norms stay fp32\"\nselect = { pattern = \"layer-norm\" }\n\
+               precision = \"fp32\"\nexpect = 2\n";
+    project.manifest(&format!("{head}{magika}{own}"));
+    let plan = project.run(&["--format", "json", "plan"]);
+    assert_eq!(codes(&plan.expect(0).json()), [""; 0]);
+    let found = rules(&project, "magika").json();
+    let wide = typed(&found, "fp32");
+    assert_eq!(wide.len(), 38);
+    assert!(wide.iter().all(|(node, rule)| node.contains("/LayerNorm_") && *rule == "norms stay fp32"));
+    let first = found["models"][0]["nodes"].as_array().unwrap().iter().find(|n| n["type"] == "fp32").unwrap();
+    assert_eq!(first["rule"]["file"], "manifests/m.toml");
+    assert!(first["rule"]["line"].as_u64().unwrap() > 5);
+
+    project.manifest(&format!("{head}{magika}{}", own.replace("expect = 2", "expect = 3")));
+    project.run(&["plan"]).expect(3).says(&["error[rule-expect]", "expects 3 instances", "selects 2"]);
+}
+
+#[test]
+fn a_weight_that_fp16_cannot_hold_is_refused_with_the_rule_that_mends_it() {
+    let project = with_model(models::mlp(2e5), "precision = \"fp16\"\n");
+    let apply = project.run(&["apply"]);
+    apply.expect(1).says(&["error[weight-overflow-fp16]", "`w1` holds -100000", "node `mm1` (MatMul)"]);
+    let rule = "[[model.m.rule]]\nname = \"`w1` does not fit into fp16\"\nselect = { node = \"mm1\" }\nprecision = \"fp32\"\n";
+    apply.says(&rule.lines().collect::<Vec<_>>());
+    assert!(!project.exists("engines/m"));
+
+    project.manifest(&format!(
+        "[model.m]\nsource = {{ path = \"../m.onnx\" }}\ntargets = [\"a\"]\nprecision = \"fp16\"\n{rule}"
+    ));
+    project.run(&["apply"]).expect(0);
+    let sidecar: Value = serde_json::from_slice(&project.read("engines/m/a.json")).unwrap();
+    // Inputs and outputs keep their types.
+    assert!(sidecar["bindings"].as_array().unwrap().iter().all(|b| b["element"] == "float"), "{sidecar:#}");
+}
+
+#[test]
+fn only_what_a_rule_decides_is_in_the_key() {
+    let rule = |name: &str, node: &str| {
+        format!(
+            "precision = \"fp16\"\n[[model.m.rule]]\nname = \"{name}\"\nselect = {{ node = \"{node}\" }}\nprecision = \"fp32\"\n"
+        )
+    };
+    let head = "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n";
+    let project = with_model(models::mlp(1.0), &rule("first", "relu"));
+    project.run(&["apply"]).expect(0);
+    // Another name, another place in the file.
+    project.manifest(&format!("\n\n{head}{}", rule("second", "relu")));
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+    project.run(&["rules", "m"]).expect(0).says(&["\"second\" manifests/m.toml:"]);
+    // Another selector for the same node: typed anew, and not built, since the model is the same.
+    project.manifest(&format!("{head}{}", rule("first", "rel*")));
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+    // Another node.
+    project.manifest(&format!("{head}{}", rule("first", "add2")));
+    assert_eq!(project.planned(), ["m@a: rebuild"]);
+    let why = project.why("m@a");
+    let told = |reason: &String| reason.contains("node = \"relu\" -> fp32 is now node = \"add2\" -> fp32");
+    assert!(why.iter().any(told), "{why:#?}");
+    // As it is.
+    project.manifest(head);
+    let why = project.why("m@a");
+    assert!(why.iter().any(|r| r == "precision: fp16 is now as-is"), "{why:#?}");
+    project.run(&["rules", "m"]).expect(0).says(&["as-is: every node has the types of the file"]);
+}
+
+#[test]
+fn a_rule_that_selects_nothing_says_what_is_near() {
+    let rule = |select: &str| {
+        format!(
+            "precision = \"fp16\"\n[[model.m.rule]]\nname = \"r\"\nselect = {{ {select} }}\nprecision = \"fp32\"\n"
+        )
+    };
+    let project = with_model(models::mlp(1.0), &rule("node = \"relo\""));
+    let plan = project.run(&["plan"]);
+    plan.expect(3).says(&[
+        "error[rule-no-match]",
+        "selects nothing",
+        "nearest in the model: `relu`",
+        "m.toml:",
+    ]);
+    project.run(&["rules", "m"]).expect(3).says(&["relu", "error[rule-no-match]"]);
+
+    // A rule of a shared set need not match in every model, but in one.
+    let set = "[rules.ours]\nrule = [ { name = \"shared\", select = { op = \"Softmax\" }, precision = \"fp32\" } ]\n";
+    let model = "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\nprecision = \"fp16\"\nrules = [\"ours\"]\n";
+    project.manifest(&format!("{set}{model}"));
+    project.run(&["plan"]).expect(3).says(&["rule `shared` of the set `ours` selects nothing in any model"]);
+    project.manifest(&format!("{}{model}", set.replace("Softmax", "Relu")));
+    project.run(&["plan"]).expect(0);
+}
+
+#[test]
+fn what_is_not_done_yet_is_said() {
+    let refused = |model: &str, says: &str| {
+        let project = with_model(models::mlp(1.0), model);
+        project.run(&["plan"]).expect(3).says(&["error[not-yet]", says]);
+    };
+    refused("precision = \"fp16\"\nfuse = [\"layer-norm\"]\n", "`fuse` is not supported yet");
+    let accumulate = "precision = \"fp16\"\n[[model.m.rule]]\nname = \"r\"\nselect = { op = \"MatMul\" }\n\
+                      precision = \"fp16\"\naccumulate = \"fp32\"\n";
+    refused(accumulate, "`accumulate` is not supported yet");
+    let as_is = "[[model.m.rule]]\nname = \"r\"\nselect = { op = \"MatMul\" }\nprecision = \"fp16\"\n";
+    refused(as_is, "`precision = \"as-is\"`");
+}
