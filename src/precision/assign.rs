@@ -8,6 +8,7 @@ use super::float::FloatType;
 use super::gemm;
 use super::problem::Problem;
 use super::select::Finder;
+use super::shape_math;
 use super::signature::Role;
 use super::spec::{Select, Spec};
 use super::view::View;
@@ -95,15 +96,25 @@ pub(super) fn assign(view: &View<'_>, finder: &Finder<'_, '_>, spec: &Spec) -> D
         by_rule.extend(nodes.into_iter().map(|id| (id, i)));
         rules.push(matched);
     }
-    let mut nodes: Vec<NodeAssignment> =
-        (0..view.nodes.len()).map(|id| one(view, spec, id, typable[id], by_rule.get(&id).copied())).collect();
+    let shapes = shape_math::find(view);
+    let mut nodes: Vec<NodeAssignment> = (0..view.nodes.len())
+        .map(|id| one(view, spec, id, typable[id], shapes.contains(&id), by_rule.get(&id).copied()))
+        .collect();
+    problems.extend(not_in_opset(view, spec, &nodes));
     if spec.capabilities.demotes_lone_gemm {
         problems.extend(gemm::widen(view, &mut nodes));
     }
     Decided { assignment: Assignment { base: spec.base, nodes, rules }, problems }
 }
 
-fn one(view: &View<'_>, spec: &Spec, id: usize, typable: bool, rule: Option<usize>) -> NodeAssignment {
+fn one(
+    view: &View<'_>,
+    spec: &Spec,
+    id: usize,
+    typable: bool,
+    is_shape: bool,
+    rule: Option<usize>,
+) -> NodeAssignment {
     let node = &view.nodes[id];
     let op = match node.proto.domain() {
         "" => node.proto.op_type().to_owned(),
@@ -127,6 +138,9 @@ fn one(view: &View<'_>, spec: &Spec, id: usize, typable: bool, rule: Option<usiz
             let why = format!("subgraphs of `{}` ({}) keep their types", owner.name, owner.proto.op_type());
             decided(in_file(), why)
         }
+        _ if is_shape => {
+            decided(Some(FloatType::Fp32), "it computes shapes, which 16 bits are too few for".to_owned())
+        }
         Role::Typed | Role::Reader => match node.signature.denial(wanted) {
             Some(why) => decided(Some(FloatType::Fp32), why.to_owned()),
             None => (Some(wanted), rule.map_or(Decider::Default, Decider::Rule)),
@@ -134,6 +148,27 @@ fn one(view: &View<'_>, spec: &Spec, id: usize, typable: bool, rule: Option<usiz
     };
     let inside = node.owners.iter().map(|owner| view.nodes[*owner].name.clone()).collect();
     NodeAssignment { name: node.name.clone(), op, inside, of, by }
+}
+
+/// Says which operators stay FP32 because the model's opset is too old.
+fn not_in_opset(view: &View<'_>, spec: &Spec, nodes: &[NodeAssignment]) -> Vec<Problem> {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (node, assigned) in view.nodes.iter().zip(nodes) {
+        if let Decider::Constraint { why, .. } = &assigned.by
+            && node.signature.is_too_old(why)
+        {
+            by_reason.entry(why).or_default().push(&assigned.name);
+        }
+    }
+    let problem = |(why, nodes): (&str, Vec<&str>)| {
+        let count =
+            if nodes.len() == 1 { "1 node stays".to_owned() } else { format!("{} nodes stay", nodes.len()) };
+        Problem::warning("type-not-in-opset", format!("{count} fp32: {why}"))
+            .note(format!("the first is `{}`", nodes[0]))
+            .help("export the model with a newer opset")
+    };
+    // In a model that is FP32 for the most part nobody waits for it.
+    if spec.base == FloatType::Fp32 { Vec::new() } else { by_reason.into_iter().map(problem).collect() }
 }
 
 /// Says what is wrong with what a rule selected.

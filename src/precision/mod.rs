@@ -1,8 +1,8 @@
 //! Precision: which node computes in which type, and the model rewritten so that it does.
 //!
 //! The way: rules of an engine become data ([`spec`]); selectors find nodes (`select`, `pattern`) in the model
-//! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain
-//! or a matrix product that would be demoted (`gemm`) does; then the graph is rewritten (`rewrite`, `names`,
+//! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
+//! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then the graph is rewritten (`rewrite`, `names`,
 //! `weights`), what does not fit into 16 bits is told (`hazard`), and the result is inferred anew and held
 //! against the assignment (`check`).
 //!
@@ -21,6 +21,7 @@ mod prepare;
 mod problem;
 mod rewrite;
 mod select;
+mod shape_math;
 mod signature;
 mod spec;
 pub mod std_fp16;

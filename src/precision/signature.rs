@@ -63,6 +63,9 @@ const TYPE_BY_ATTRIBUTE: [&str; 15] = [
     "DequantizeLinear",
 ];
 
+/// In reasons that a newer opset mends.
+const FROM_OPSET: &str = " from opset ";
+
 impl Signature {
     pub(super) fn of(
         node: &NodeProto,
@@ -201,6 +204,11 @@ impl Signature {
         signature
     }
 
+    /// Is this why it cannot have a type, and would a newer opset mend it?
+    pub(super) fn is_too_old(&self, why: &str) -> bool {
+        self.denied.iter().any(|(_, denied)| denied == why && denied.contains(FROM_OPSET))
+    }
+
     /// Why the node cannot have this type, if it cannot.
     pub(super) fn denial(&self, of: FloatType) -> Option<&str> {
         self.denied.iter().find(|(denied, _)| *denied == of).map(|(_, why)| why.as_str())
@@ -215,7 +223,7 @@ fn denial(node: &NodeProto, schema: &OpSchema, of: FloatType, later: Option<i64>
     let (op, name) = (node.op_type(), of.name());
     match later {
         Some(later) if later > schema.since_version => {
-            format!("ONNX has `{op}` in {name} from opset {later} on only")
+            format!("ONNX has `{op}` in {name}{FROM_OPSET}{later} on only")
         }
         _ => format!("ONNX has no `{op}` in {name}"),
     }

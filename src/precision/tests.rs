@@ -321,8 +321,27 @@ fn an_operator_without_the_type_stays_fp32() {
     model.opset_import[0].version = Some(11);
     let prepared = typed(&model, &asked(Fp16, &[(ops(&["CumSum"]), Fp16)]));
     let sum = &prepared.assignment.nodes[0];
+    assert_eq!(codes(&prepared.problems), ["type-not-in-opset"]);
     let why = "ONNX has `CumSum` in fp16 from opset 14 on only".to_owned();
     assert_eq!((sum.of, &sum.by), (Some(Fp32), &Decider::Constraint { why, over: Some(0) }));
+}
+
+#[test]
+fn shapes_computed_in_floats_stay_fp32() {
+    let nodes = vec![
+        node("shape", "Shape", &["x"], &["s"]),
+        node("float", "Cast", &["s"], &["f"]).int("to", 1),
+        node("twice", "Mul", &["f", "half"], &["d"]),
+        node("floor", "Floor", &["d"], &["e"]),
+        node("int", "Cast", &["e"], &["i"]).int("to", 7),
+        node("fill", "ConstantOfShape", &["i"], &["z"]).tensor("value", floats("", &[1], &[0.0])),
+        node("used", "Mul", &["f", "half"], &["g"]),
+        node("sum", "Add", &["z", "g"], &["y"]),
+    ];
+    let prepared = typed(&graph(nodes, vec![floats("half", &[], &[0.5])]), &asked(Fp16, &[]));
+    let of = |name: &str| prepared.assignment.nodes.iter().find(|n| n.name == name).unwrap().of;
+    assert_eq!([of("float"), of("twice"), of("floor")], [Some(Fp32); 3]);
+    assert_eq!([of("used"), of("fill")], [Some(Fp16); 2]);
 }
 
 #[test]

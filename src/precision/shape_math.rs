@@ -1,0 +1,106 @@
+//! Arithmetic on shapes that the exporter wrote with floats: from integers, through a few operators, back to
+//! integers. In 16 bits a size of 2049 would become 2048, so it stays FP32 whatever rules say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::signature::{Role, Slot};
+use super::view::View;
+
+/// Operators that such arithmetic is made of.
+const ARITHMETIC: [&str; 20] = [
+    "Cast",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Neg",
+    "Abs",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Sqrt",
+    "Pow",
+    "Min",
+    "Max",
+    "Concat",
+    "Slice",
+    "Gather",
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+];
+
+/// The nodes of the main graph that compute shapes in floats.
+pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
+    let is = |id: usize| {
+        let node = &view.nodes[id];
+        node.signature.role == Role::Typed
+            && node.proto.domain().is_empty()
+            && ARITHMETIC.contains(&node.proto.op_type())
+    };
+    let mut constants: BTreeSet<&str> = view.model.graph().initializer.iter().map(|t| t.name()).collect();
+    // Values computed from integers and constants alone; casts of the file between float types are looked through.
+    let mut from_integers: BTreeSet<&str> = BTreeSet::new();
+    let mut candidates = BTreeSet::new();
+    for id in view.top.iter().copied() {
+        let node = &view.nodes[id];
+        let floats = node.proto.input.iter().filter(|name| view.main_float(name).is_some());
+        let inputs: Vec<&str> = floats.map(String::as_str).collect();
+        let known = inputs.iter().all(|name| constants.contains(name) || from_integers.contains(name));
+        let any = inputs.iter().any(|name| from_integers.contains(name));
+        let is_root = inputs.is_empty() && node.proto.op_type() == "Cast" && is(id);
+        let outputs = || node.proto.output.iter().map(String::as_str);
+        match node.signature.role {
+            Role::Constant => constants.extend(outputs()),
+            Role::Transparent if any => from_integers.extend(outputs()),
+            _ if is_root || (is(id) && known && any) => {
+                from_integers.extend(outputs());
+                candidates.insert(id);
+            }
+            _ => {}
+        }
+    }
+    // Of these, what ends in integers alone. Readers come after makers, so that one walk back is enough.
+    let outputs: BTreeSet<&str> = view.model.graph().output.iter().map(|o| o.name()).collect();
+    let mut readers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut found = BTreeSet::new();
+    let mut looked_through = BTreeSet::new();
+    for id in view.top.iter().rev().copied() {
+        let node = &view.nodes[id];
+        let ends = |name: &String| {
+            let read = readers.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            !outputs.contains(name.as_str())
+                && !read.is_empty()
+                && read.iter().all(|reader| {
+                    found.contains(reader)
+                        || looked_through.contains(reader)
+                        || takes_as_shape(view, *reader, name)
+                })
+        };
+        let made = || node.proto.output.iter().filter(|o| !o.is_empty());
+        let all_end = made().all(ends);
+        // What a shape is computed from must be exact too, whoever else reads it.
+        let feeds = made().any(|name| {
+            let read = readers.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            read.iter().any(|reader| found.contains(reader) || looked_through.contains(reader))
+        });
+        if (all_end || feeds) && candidates.contains(&id) {
+            found.insert(id);
+        }
+        if (all_end || feeds) && node.signature.role == Role::Transparent {
+            looked_through.insert(id);
+        }
+        for name in crate::onnx::reads(node.proto) {
+            readers.entry(name).or_default().push(id);
+        }
+    }
+    found
+}
+
+/// Does this node make integers of the value, or want FP32 of it anyway?
+fn takes_as_shape(view: &View<'_>, reader: usize, name: &str) -> bool {
+    let node = &view.nodes[reader];
+    let is_cast = node.proto.op_type() == "Cast" && node.signature.role == Role::Reader;
+    let wide = node.proto.input.iter().zip(&node.signature.inputs).filter(|(input, _)| *input == name);
+    is_cast || wide.clone().count() > 0 && wide.into_iter().all(|(_, slot)| *slot == Slot::Fixed)
+}
