@@ -139,6 +139,21 @@ fn a_weight_that_fp16_cannot_hold_is_refused_with_the_rule_that_mends_it() {
 }
 
 #[test]
+fn a_pinned_product_is_computed_with_fp32_weights() {
+    let rule = "[[model.m.rule]]\nname = \"pin\"\nselect = { node = \"pinned\" }\nprecision = \"fp32\"\n";
+    let project = with_model(models::lone_product(), &format!("precision = \"fp16\"\n{rule}"));
+    project.run(&["apply"]).expect(0);
+    let json = rules(&project, "m").expect(0).json();
+    let wide: Vec<_> = typed(&json, "fp32").into_iter().map(|(node, _)| node).collect();
+    assert_eq!(wide, ["pinned", "reshape", "bias"]);
+    project.run(&["rules", "m"]).says(&["keeps `pinned` FP32: TensorRT computes a lone matrix product"]);
+    // The weight is in the engine as it was. In half it would be infinite.
+    let engine = project.read("engines/m/a.engine");
+    let held = 1e5f32.to_le_bytes();
+    assert!(engine.windows(4).any(|bytes| bytes == held), "the engine does not hold 1e5 in FP32");
+}
+
+#[test]
 fn only_what_a_rule_decides_is_in_the_key() {
     let rule = |name: &str, node: &str| {
         format!(

@@ -38,6 +38,26 @@ pub(crate) fn mlp(scale: f32) -> Vec<u8> {
     mlp_model(scale, 2.into()).encode_to_vec()
 }
 
+/// Three products of 64 x 64; the one in the middle, `pinned`, has a weight of 1e5, and a Reshape and the Add `bias`
+/// after it.
+pub(crate) fn lone_product() -> Vec<u8> {
+    let w = weight("w", &[64, 64]);
+    let mut large = vec![0.25; 64 * 64];
+    large[70] = 1e5;
+    let nodes = vec![
+        node("first", "MatMul", &["x", "w"], &["a"]),
+        node("relu", "Relu", &["a"], &["b"]),
+        node("pinned", "MatMul", &["b", "large"], &["c"]),
+        node("reshape", "Reshape", &["c", "shape"], &["d"]),
+        node("bias", "Add", &["d", "k"], &["e"]),
+        node("last", "MatMul", &["e", "w"], &["f"]),
+        node("end", "Relu", &["f"], &["y"]),
+    ];
+    let initializers =
+        vec![w, floats("large", &[64, 64], &large), weight("k", &[64]), ints("shape", &[2], &[8, 64])];
+    model(17, graph(&[8.into(), 64.into()], nodes, initializers)).encode_to_vec()
+}
+
 /// [`mlp`], with everything that a model says about itself, and with its initializers in another order.
 pub(crate) fn mlp_documented(scale: f32) -> Vec<u8> {
     let mut model = mlp_model(scale, 2.into());
