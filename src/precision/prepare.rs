@@ -91,6 +91,11 @@ fn refuse(model: &Model) -> Result<(), Vec<Problem>> {
                 .help("export it with opset 7 or later, or use `precision = \"as-is\"`"),
         );
     }
+    if opset.is_none() {
+        // Then there is no Cast either.
+        let message = "a model without standard operators cannot be given a precision";
+        problems.push(Problem::error("not-yet", message).help("use `precision = \"as-is\"`"));
+    }
     let mut quantized: BTreeSet<&str> = BTreeSet::new();
     let mut open = vec![model.graph()];
     while let Some(graph) = open.pop() {

@@ -396,12 +396,12 @@ impl<'p> Writer<'p> {
     }
 
     fn attributes(&mut self, node: &mut NodeProto, id: usize, of: FloatType) {
-        if !node.domain().is_empty() {
+        // One that gives no float keeps its type.
+        if !node.domain().is_empty() || self.plan.view.nodes[id].signature.role != Role::Typed {
             return;
         }
         match node.op_type() {
-            // One that gives no float keeps its type.
-            "Cast" if self.plan.view.nodes[id].signature.role == Role::Typed => set_type(node, of),
+            "Cast" => set_type(node, of),
             "ConstantOfShape" => {
                 let given = node.attribute.iter().find_map(|a| a.t.as_ref()).cloned();
                 let (typed, loss) = weights::convert(&given.unwrap_or_else(zero_of_shape), of);

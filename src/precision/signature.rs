@@ -89,6 +89,10 @@ impl Signature {
         if facts.functions.contains(&(domain, op)) {
             return opaque(format!("`{op}` is a function of the model, which keeps its types"));
         }
+        if domain == "ai.onnx.ml" {
+            // Their attributes have types too.
+            return opaque(format!("`{op}` is no operator of neural networks: its borders keep their types"));
+        }
         let version = facts.opsets.get(domain).copied().unwrap_or(i64::MAX);
         let Some(schema) = onnx::schema(domain, op, version) else {
             return opaque(format!("`{op}` is a custom operator: its borders keep their types"));

@@ -502,6 +502,20 @@ fn fp16_models_can_be_given_fp32_parts() {
 }
 
 #[test]
+fn constants_of_integers_stay_integers() {
+    let nodes = vec![
+        node("shape", "Shape", &["x"], &["s"]),
+        node("fill", "ConstantOfShape", &["one"], &["i"]).tensor("value", ints("", &[1], &[2])),
+        node("add", "Add", &["s", "i"], &["t"]),
+        node("zeros", "ConstantOfShape", &["t"], &["y"]),
+    ];
+    let prepared = typed(&graph(nodes, vec![ints("one", &[1], &[1])]), &asked(Fp16, &[]));
+    let lines = lines(&prepared);
+    assert!(lines.contains(&"ConstantOfShape(one:int64) -> i:int64".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"ConstantOfShape(t:int64) -> y/fp16:float16".to_owned()), "{lines:#?}");
+}
+
+#[test]
 fn quantized_models_are_refused() {
     let nodes = vec![
         node("q", "QuantizeLinear", &["x", "s"], &["i"]),
