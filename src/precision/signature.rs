@@ -129,6 +129,13 @@ impl Signature {
             // Its output is of a type parameter that no input binds, but the attribute, which follows.
             signature.outputs = vec![Slot::Follows];
         }
+        if domain.is_empty() && op == "MeanVarianceNormalization" {
+            for of in [FloatType::Fp16, FloatType::Bf16] {
+                let why =
+                    format!("ONNX defines `{op}` with an FP32 constant, which {} is not added to", of.name());
+                signature.denied.push((of, why));
+            }
+        }
         for (op, of) in &facts.capabilities.without {
             if domain.is_empty() && node.op_type() == op {
                 let why = format!("the toolchain does not run `{op}` in {}", of.name());
