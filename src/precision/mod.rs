@@ -3,7 +3,7 @@
 //! The way: rules of an engine become data ([`spec`]); selectors find nodes (`select`, `pattern`) in the model
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
 //! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then the graph is rewritten (`rewrite`, `names`,
-//! `weights`), what does not fit into 16 bits is told (`hazard`), and the result is inferred anew and held
+//! `weights`), what does not fit into 16 bits is told (`hazard`, `mask`), and the result is inferred anew and held
 //! against the assignment (`check`).
 //!
 //! Knows no TensorRT: what a toolchain does is given as [`Capabilities`].
@@ -15,6 +15,7 @@ mod check;
 mod float;
 mod gemm;
 mod hazard;
+mod mask;
 mod names;
 mod pattern;
 mod prepare;

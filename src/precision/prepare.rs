@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::select::Finder;
 use super::spec::Spec;
 use super::view::View;
-use super::{check, hazard, rewrite};
+use super::{check, hazard, mask, rewrite};
 use crate::onnx::{self, Model};
 
 /// What came of a model.
@@ -49,6 +49,7 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     let decided = assign(&view, &finder, spec);
     let (assignment, mut problems) = (decided.assignment, decided.problems);
     problems.extend(hazard::norms(&view, finder.patterns(), &assignment.nodes));
+    problems.extend(mask::crossing(&view, &assignment.nodes));
     let rewritten = rewrite::rewrite(&view, &assignment.nodes);
     problems.extend(rewritten.problems);
     let typed = model.with_graph(rewritten.graph);

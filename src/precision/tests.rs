@@ -380,6 +380,11 @@ fn masks_and_epsilons_are_told_and_bounds_are_not() {
     let mut got = codes(&prepared.problems);
     got.sort_unstable();
     assert_eq!(got, ["epsilon-underflow-fp16", "mask-overflow-fp16", "mask-overflow-fp16"]);
+    // Where the masks are made is not enough: what reads them must be FP32 too.
+    let made = asked(Fp16, &[(named(&["mask", "guard", "fill"]), Fp32)]);
+    let problems = typed(&model, &made).problems;
+    assert_eq!(codes(&problems), ["mask-overflow-fp16"]);
+    assert_eq!(problems[0].message, "the mask `f` of -1000000000 reaches `sum` in fp16");
     let wide = asked(Fp16, &[(named(&["mask", "guard", "fill", "sum"]), Fp32)]);
     assert_eq!(typed(&model, &wide).problems, []);
 }
