@@ -68,7 +68,9 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> 
     }
     let version = declared.version.as_deref().unwrap_or_default();
     let locked = ctx.lock.toolchain(declared.kind.name(), version, &platform());
+    let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
     if let Some(located) = toolchain::fetched(&ctx.cache, version) {
+        located.check_pin(&pins).map_err(|e| failed(declared, &e))?;
         return identify(ctx, declared, &located);
     }
     if ctx.source.network == Network::Deny {
@@ -87,7 +89,6 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> 
     let name = format!("{} {version}", declared.kind.name());
     ctx.events.event(&Event::ToolchainFetching { toolchain: name.clone() });
     let started = Instant::now();
-    let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
     let wheels = PipWheels { settings: &ctx.source };
     let located = toolchain::fetch(&ctx.cache, version, &pins, &wheels, &mut |holder| {
         let message = format!("process {} fetches {name}; waiting for it", holder.pid);
