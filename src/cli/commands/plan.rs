@@ -19,7 +19,7 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     let network = if args.fetch { Network::Allow } else { Network::Deny };
     let ctx = settings.context(&project, network, None, &progress)?;
     let gathered = build::gather(&ctx, &engines)?;
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     let orphans = build::orphans(&ctx.manifest.root, &ctx.manifest.engines);
     let cache_warnings = ctx.cache.take_warnings();
 

@@ -19,7 +19,7 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
     let progress = Progress::new(settings, None);
     let ctx = settings.context(&project, Network::Deny, None, &progress)?;
     let gathered = build::gather(&ctx, &engines)?;
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     let root = &ctx.manifest.root;
     let orphans = build::orphans(root, &ctx.manifest.engines);
 

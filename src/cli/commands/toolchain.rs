@@ -56,7 +56,7 @@ pub(super) fn run(settings: &Settings, command: &ToolchainCommand) -> Result<u8,
             place.unwrap_or_default(),
         ]);
     }
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     match settings.format {
         Format::Json => output::json(&json!({
             "format": output::JSON_FORMAT,

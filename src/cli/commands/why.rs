@@ -19,7 +19,7 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
     let progress = Progress::new(settings, None);
     let ctx = settings.context(&project, Network::Deny, None, &progress)?;
     let gathered = build::gather(&ctx, &[engine])?;
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     let planned = &gathered.planned[0];
     if !planned.errors.is_empty() {
         return Err(Failed { code: exit::INVALID, diagnostics: planned.errors.clone() });
