@@ -87,7 +87,7 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
 }
 
 /// What became of an engine that there was work for, and that was begun.
-type Results = BTreeMap<String, Result<(Option<Sidecar>, BuiltRef), Vec<Diagnostic>>>;
+type Results = BTreeMap<String, Result<(Sidecar, BuiltRef), Vec<Diagnostic>>>;
 
 /// All that one key is for: engines with equal inputs are built once.
 struct Group<'a> {
@@ -169,7 +169,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
                 path,
                 how: how.to_owned(),
             });
-            Ok((Some(sidecar), built))
+            Ok((sidecar, built))
         });
         results.insert(engine.name.to_string(), result);
     }
@@ -253,23 +253,34 @@ fn finish(
     Ok(())
 }
 
+fn locked(name: String, sidecar: &Sidecar) -> LockedEngine {
+    LockedEngine {
+        name,
+        model: sidecar.model,
+        prepare: sidecar.prepare_key,
+        prepared: sidecar.prepared,
+        build: sidecar.build_key,
+        b3: sidecar.file.b3,
+        sha256: sidecar.file.sha256.clone().unwrap_or_default(),
+        size: sidecar.file.size,
+        class: sidecar.class.clone(),
+        verdict: sidecar.verdict.clone(),
+    }
+}
+
 fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
     gathered.locked_sources.iter().cloned().for_each(|block| lock.set_source(block));
     gathered.locked_toolchains.iter().cloned().for_each(|block| lock.set_toolchain(block));
+    // Engines that are current have blocks too, whatever the file that we found says.
+    for planned in gathered.planned.iter().filter(|p| p.action == Action::UpToDate) {
+        let name = planned.name.to_string();
+        if let Some(sidecar) = gathered.sidecars.get(&name) {
+            lock.set_engine(locked(name, sidecar));
+        }
+    }
     for (name, result) in results {
-        if let Ok((Some(sidecar), built)) = result {
-            lock.set_engine(LockedEngine {
-                name: name.clone(),
-                model: sidecar.model,
-                prepare: sidecar.prepare_key,
-                prepared: sidecar.prepared,
-                build: sidecar.build_key,
-                b3: built.engine.b3,
-                sha256: built.engine.sha256.clone().unwrap_or_default(),
-                size: built.engine.size,
-                class: sidecar.class.clone(),
-                verdict: sidecar.verdict.clone(),
-            });
+        if let Ok((sidecar, _)) = result {
+            lock.set_engine(locked(name.clone(), sidecar));
         }
     }
     let declared: std::collections::BTreeSet<String> =

@@ -272,3 +272,38 @@ fn an_index_that_cannot_be_written_costs_time_and_nothing_else() {
     project.run(&["apply"]).expect(0).says(&["1 of 1 engine ready", "files are hashed once more"]);
     project.run(&["status"]).expect(0).says(&["current"]);
 }
+
+#[test]
+fn names_are_in_no_key_and_the_sidecar_follows_them() {
+    let text = |profile: &str| {
+        format!(
+            "[model.m]\nsource = {{ path = \"../m.onnx\" }}\ntargets = [\"a\"]\n\
+             [[model.m.profile]]\nname = \"{profile}\"\ndims = {{ n = [1, 2, 4] }}\n"
+        )
+    };
+    let project = Project::new(&text("before"));
+    project.write("m.onnx", models::dynamic("n"));
+    project.run(&["apply"]).expect(0);
+    project.manifest(&text("after"));
+    assert_eq!(project.planned(), ["m@a: publish"]);
+    assert_eq!(project.why("m@a"), ["its sidecar has names that are no longer those of the manifest"]);
+    project.run(&["status"]).expect(0).says(&["stale"]);
+    project.run(&["apply"]).expect(0).says(&["published"]);
+    assert!(String::from_utf8(project.read("engines/m/a.json")).unwrap().contains("\"after\""));
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+    // Words are no reason to build.
+    project.manifest(&text("later"));
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+}
+
+#[test]
+fn a_lost_lock_file_is_written_again_whole() {
+    let project = Project::new(TWO_TARGETS);
+    project.write("m.onnx", models::mlp(1.0));
+    project.run(&["apply"]).expect(0);
+    let lock = project.read("enginewright.lock");
+    std::fs::remove_file(project.path("enginewright.lock")).unwrap();
+    project.run(&["apply"]).expect(0).says(&["nothing to do"]);
+    assert_eq!(project.read("enginewright.lock"), lock);
+}

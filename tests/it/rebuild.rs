@@ -105,12 +105,12 @@ fn another_toolchain_rebuilds_everything_and_why_names_it() {
 #[test]
 fn what_means_nothing_rebuilds_nothing() {
     let project = built();
-    // Comments, order of tables, spelling of a number, the profile's name and its form.
+    // Comments, order of tables, spelling of a number, the form of a profile.
     project.manifest(
         "# a comment\n[model.n]\ntargets = [\"a\"]\nsource = { path = \"../n.onnx\" }\n\
          [model.m]\ntargets = [\"both\", \"a\"]\nsource = { path = \"../manifests/../m.onnx\" }\n\
          [model.m.build]\nworkspace = \"4096MiB\"\ntimeout = \"1h\"\n\
-         [[model.m.profile]]\nshapes = { x = { min = [1, 4], opt = [2, 4], max = [4, 4] } }\nname = \"other\"\n\
+         [[model.m.profile]]\nshapes = { x = { min = [1, 4], opt = [2, 4], max = [4, 4] } }\nname = \"p\"\n\
          [target.both]\nsm = [\"sm_89\", \"sm_86\"]\n",
     );
     assert_eq!(project.planned(), ALL_CURRENT);

@@ -27,10 +27,10 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
     let mut list = Vec::new();
     for (engine, planned) in engines.iter().zip(&gathered.planned) {
         let name = planned.name.to_string();
-        let sidecar = build::read_sidecar(&build::sidecar_path(root, &planned.name));
+        let sidecar = gathered.sidecars.get(&name);
         let state = state(planned, gathered.published.get(&name));
         let sms: Vec<String> = engine.target.sms.iter().map(ToString::to_string).collect();
-        let get = |f: fn(&Sidecar) -> String| sidecar.as_ref().map_or_else(|| "-".to_owned(), f);
+        let get = |f: fn(&Sidecar) -> String| sidecar.map_or_else(|| "-".to_owned(), f);
         rows.push(vec![
             state.to_owned(),
             name.clone(),
