@@ -8,7 +8,7 @@ use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::plan::reasons_json;
-use super::{errors_of, print_warnings};
+use super::{diagnostics_json, errors_of, print_warnings};
 use crate::build::{self, Sidecar};
 use crate::plan::{Action, Planned, Published};
 use crate::source::Network;
@@ -44,7 +44,7 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
             "state": state,
             "action": planned.action,
             "reasons": reasons_json(&planned.reasons),
-            "path": build::engine_path(root, &planned.name),
+            "path": output::path(&build::engine_path(root, &planned.name)),
             "sms": sms,
             "sidecar": sidecar,
             "errors": planned.errors.iter().map(render::json).collect::<Vec<_>>(),
@@ -55,7 +55,8 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
         Format::Json => output::json(&json!({
             "format": output::JSON_FORMAT,
             "engines": list,
-            "orphans": orphans,
+            "diagnostics": diagnostics_json(&project, &gathered),
+            "orphans": orphans.iter().map(|o| output::path(o)).collect::<Vec<_>>(),
             "cache_warnings": cache_warnings,
         })),
         Format::Text => {
