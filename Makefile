@@ -27,7 +27,7 @@ lint: setup
 	cargo clippy --locked --all-targets -- -D warnings
 
 bench: build
-	cargo build --release --locked --example bare-build
+	cargo build --release --locked --example bench-models
 	python3 benches/overhead.py
 
 soak: build

@@ -321,6 +321,18 @@ pub fn open_lock(path: &Path, create: bool) -> Result<File> {
     at("lock", path, File::options().read(true).write(true).create(create).truncate(false).open(path))
 }
 
+/// Takes the exclusive lock of a folder, waiting for whoever holds it. It is held as long as what is
+/// returned lives, and dies with the process.
+pub fn lock_folder(path: &Path) -> Result<File> {
+    let folder = open(path)?;
+    loop {
+        match rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive) {
+            Err(rustix::io::Errno::INTR) => {}
+            locked => return at("lock", path, locked.map(|()| folder).map_err(Into::into)),
+        }
+    }
+}
+
 /// Opens a file for appending, made if it is missing.
 pub fn open_append(path: &Path) -> Result<File> {
     at("write", path, File::options().append(true).create(true).open(path))

@@ -20,8 +20,18 @@ pub enum Event {
         /// How long it took, in ms.
         ms: u64,
     },
-    /// A source is being read.
+    /// A toolchain could not be fetched.
+    ToolchainFailed {
+        /// Kind and version.
+        toolchain: String,
+    },
+    /// A source is being looked for, fetched if need be, and read.
     SourceStarted {
+        /// The source.
+        source: String,
+    },
+    /// A source is the one that was read before.
+    SourceKnown {
         /// The source.
         source: String,
     },

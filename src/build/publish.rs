@@ -11,7 +11,7 @@ use super::context::{Context, TOOL};
 use super::sources::cache_error;
 use crate::cache::Cache;
 use crate::diagnostic::Diagnostic;
-use crate::digest::{Blob, Digest, Preimage};
+use crate::digest::{Blob, Digest};
 use crate::fs;
 use crate::manifest::{Engine, EngineName};
 use crate::plan::{BuiltRef, Keyed, ModelRef, Published, ToolchainRef};
@@ -160,7 +160,7 @@ pub(super) fn publish(
     let sidecar = sidecar(engine, keyed, model, toolchain, built, &record.info);
 
     let root = &ctx.manifest.root;
-    let _lock = lock(ctx).map_err(cache)?;
+    let _lock = lock(root).map_err(failed)?;
     let (target, target_sidecar) = (engine_path(root, &engine.name), sidecar_path(root, &engine.name));
     let folder = target.parent().unwrap_or(root);
     fs::create_dir_all(folder).map_err(failed)?;
@@ -191,10 +191,12 @@ pub(super) fn publish(
     Ok((sidecar, how))
 }
 
-/// Held while engines are published or the lock file is written: one process at a time.
-pub(super) fn lock(ctx: &Context<'_>) -> Result<crate::cache::ActionLock, crate::cache::Error> {
-    let key = Preimage::new("publish").with("root", ctx.manifest.root.to_string_lossy().into_owned()).key();
-    ctx.cache.lock_action("publish", &key, &mut |_| {})
+/// Held while engines are published or the lock file is written: one process at a time. It is the
+/// project's, not the cache's: a cache may be read-only, or shared by many projects.
+pub(super) fn lock(root: &Path) -> fs::Result<std::fs::File> {
+    let engines = root.join("engines");
+    fs::create_dir_all(&engines)?;
+    fs::lock_folder(&engines)
 }
 
 fn sidecar(

@@ -10,7 +10,7 @@ use super::execute;
 use super::gather::{Gathered, gather};
 use super::publish::{self, Sidecar};
 use super::scheduler::{self, Job};
-use super::sources::{cache_error, millis};
+use super::sources::millis;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -223,7 +223,7 @@ fn finish(
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
         return Ok(()); // A run without work writes nothing.
     }
-    let _held = publish::lock(ctx).map_err(|e| cache_error(&e))?;
+    let _held = publish::lock(root).map_err(file_error)?;
     publish::sweep(root);
     // Another run may have written its blocks meanwhile.
     let mut lock = match fs::read_to_string(&path).ok().map(|text| Lock::parse(&text)) {
@@ -253,7 +253,32 @@ fn finish(
     Ok(())
 }
 
-fn locked(name: String, sidecar: &Sidecar) -> LockedEngine {
+fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
+    gathered.locked_sources.iter().cloned().for_each(|block| lock.set_source(block));
+    gathered.locked_toolchains.iter().cloned().for_each(|block| lock.set_toolchain(block));
+    for planned in &gathered.planned {
+        let name = planned.name.to_string();
+        let key = planned.keyed.as_ref().map(|k| k.build_key);
+        let sidecar = match (results.get(&name), planned.action) {
+            (Some(Ok((sidecar, _))), _) => Some(sidecar),
+            // Published by a run whose lock file is lost.
+            (None, Action::UpToDate) if lock.engine(&name).map(|l| l.build) != key => {
+                gathered.sidecars.get(&name)
+            }
+            _ => None,
+        };
+        if let Some(sidecar) = sidecar {
+            lock.set_engine(engine_block(name, sidecar));
+        }
+    }
+    let declared: std::collections::BTreeSet<String> =
+        ctx.manifest.engines.iter().map(|e| e.name.to_string()).collect();
+    let sources: std::collections::BTreeSet<String> =
+        ctx.manifest.engines.iter().map(|e| source_id(&e.source, &ctx.manifest.root)).collect();
+    lock.keep(|source| sources.contains(source), |engine| declared.contains(engine));
+}
+
+fn engine_block(name: String, sidecar: &Sidecar) -> LockedEngine {
     LockedEngine {
         name,
         model: sidecar.model,
@@ -266,26 +291,4 @@ fn locked(name: String, sidecar: &Sidecar) -> LockedEngine {
         class: sidecar.class.clone(),
         verdict: sidecar.verdict.clone(),
     }
-}
-
-fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
-    gathered.locked_sources.iter().cloned().for_each(|block| lock.set_source(block));
-    gathered.locked_toolchains.iter().cloned().for_each(|block| lock.set_toolchain(block));
-    // Engines that are current have blocks too, whatever the file that we found says.
-    for planned in gathered.planned.iter().filter(|p| p.action == Action::UpToDate) {
-        let name = planned.name.to_string();
-        if let Some(sidecar) = gathered.sidecars.get(&name) {
-            lock.set_engine(locked(name, sidecar));
-        }
-    }
-    for (name, result) in results {
-        if let Ok((sidecar, _)) = result {
-            lock.set_engine(locked(name.clone(), sidecar));
-        }
-    }
-    let declared: std::collections::BTreeSet<String> =
-        ctx.manifest.engines.iter().map(|e| e.name.to_string()).collect();
-    let sources: std::collections::BTreeSet<String> =
-        ctx.manifest.engines.iter().map(|e| source_id(&e.source, &ctx.manifest.root)).collect();
-    lock.keep(|source| sources.contains(source), |engine| declared.contains(engine));
 }

@@ -70,11 +70,13 @@ pub(super) fn read_all(ctx: &Context<'_>, sources: BTreeSet<Source>) -> BTreeMap
 
 fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
     let id = source_id(source, &ctx.manifest.root);
+    ctx.events.event(&Event::SourceStarted { source: id.clone() });
     let locked = ctx.lock.source(&id);
     let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
     let located = match source::locate(source, &ctx.cache, &pins, &ctx.source) {
         Ok(located) => located,
         Err(source::Error::NeedsNetwork { .. }) => {
+            ctx.events.event(&Event::SourceKnown { source: id });
             return Ok(Read { fact: SourceFact::NotFetched, ..Read::bad(Vec::new()) });
         }
         Err(e) => return Err(vec![source_error(&e)]),
@@ -156,7 +158,6 @@ fn run_worker(
     file: &Blob,
     stat: fs::Stat,
 ) -> Result<Known, Vec<Diagnostic>> {
-    ctx.events.event(&Event::SourceStarted { source: id.to_owned() });
     let started = Instant::now();
     let job = ctx.cache.job_dir().map_err(|e| vec![cache_error(&e)])?;
     let request = Request::Canonicalize { source: path.to_owned() };

@@ -94,8 +94,16 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> 
         let message = format!("process {} fetches {name}; waiting for it", holder.pid);
         ctx.events.event(&Event::Warning { message });
     });
-    ctx.events.event(&Event::ToolchainFetched { toolchain: name.clone(), ms: millis(started.elapsed()) });
-    identify(ctx, declared, &located.map_err(|e| failed(declared, &e))?)
+    match located {
+        Ok(located) => {
+            ctx.events.event(&Event::ToolchainFetched { toolchain: name, ms: millis(started.elapsed()) });
+            identify(ctx, declared, &located)
+        }
+        Err(error) => {
+            ctx.events.event(&Event::ToolchainFailed { toolchain: name });
+            Err(failed(declared, &error))
+        }
+    }
 }
 
 fn failed(declared: &Toolchain, error: &toolchain::Error) -> Diagnostic {

@@ -82,9 +82,13 @@ impl Progress {
             Event::ToolchainFetched { toolchain, ms } => {
                 self.end(toolchain, Some(format!("fetched   {toolchain} in {}", output::duration(*ms))));
             }
+            Event::ToolchainFailed { toolchain } => {
+                self.end(toolchain, Some(format!("failed    {toolchain}")))
+            }
             Event::SourceStarted { source } if self.mode == Mode::Live => {
                 self.begin(source, format!("reading   {source}"));
             }
+            Event::SourceKnown { source } => self.end(source, None),
             Event::SourceStarted { .. } | Event::Planned { .. } | Event::Published { .. } => {}
             Event::SourceRead { source, ms } => {
                 self.end(source, Some(format!("read      {source} in {}", output::duration(*ms))));

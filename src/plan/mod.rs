@@ -6,6 +6,8 @@ pub mod keys;
 mod lock;
 mod profiles;
 mod reason;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{Action, Keyed, Planned, check, decide, keyed};
 pub use facts::{

@@ -238,6 +238,33 @@ fn a_builder_that_crashes_is_one_failure_among_others() {
 }
 
 #[test]
+fn a_read_only_cache_serves_what_it_has() {
+    let project = project(models::mlp(2.0), "");
+    let cache = project.path("cache");
+    std::fs::create_dir(&cache).unwrap();
+    let mount = |options: &str| {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&cache).status().is_ok_and(|s| s.success())
+    };
+    if !mount("size=900m") {
+        eprintln!("SKIPPED: a read-only cache needs the right to mount one");
+        return;
+    }
+    let built = project.run(&["apply"]);
+    let read_only = mount("remount,ro");
+    let nothing = project.run(&["apply"]);
+    std::fs::remove_dir_all(project.path("engines")).unwrap();
+    let restored = project.run(&["apply"]);
+    project.write("bad.onnx", models::mlp(3.0));
+    let refused = project.run(&["apply"]);
+    assert!(Command::new("umount").arg("-l").arg(&cache).status().unwrap().success() && read_only);
+    built.expect(0);
+    nothing.expect(0).says(&["nothing to do"]);
+    restored.expect(0).says(&["published", "2 of 2 engines ready"]);
+    refused.expect(1).says(&["read-only", "--cache-dir", "1 of 2 engines ready, 1 failed"]);
+}
+
+#[test]
 fn a_full_disk_is_told_and_nothing_is_lost() {
     let project = project(models::mlp(2.0), "");
     let small = project.path("small");

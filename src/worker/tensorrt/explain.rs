@@ -63,7 +63,7 @@ const QUOTED_LINES: usize = 3;
 const QUOTED_BYTES: usize = 400;
 
 /// Gives the refusal of a failed build its code, message and help.
-pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], sms: &[u32]) {
+pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], sms: &[u32], workspace: u64) {
     let errors: Vec<&str> = log
         .iter()
         .filter(|line| matches!(line.level.as_str(), "error" | "fatal"))
@@ -89,7 +89,16 @@ pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], sms: &[u32]) {
         words += &format!("; and {left_out} more");
     }
 
+    let requested = errors.iter().filter_map(|line| requested_bytes(line)).max();
     match KNOWN.iter().find(|known| holds(known)) {
+        Some(Known { code: "out-of-memory", .. }) if requested.is_some_and(|bytes| bytes > workspace) => {
+            let (requested, mib) = (requested.unwrap_or(0), workspace >> 20);
+            refusal.code = "workspace-too-small".to_owned();
+            refusal.message = format!("a workspace of {mib} MiB is too small: {requested} bytes are needed");
+            refusal.help.push(
+                "raise `workspace` in the model's build options, or lower the profile's max".to_owned(),
+            );
+        }
         Some(known) => {
             refusal.code = known.code.to_owned();
             refusal.message = format!("{}: {words}", known.message);
@@ -112,6 +121,13 @@ pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], sms: &[u32]) {
     }
 }
 
+/// The size in `OutOfMemory (Requested size was 540007768 bytes.)`: the library's words for any
+/// memory that it cannot have, the workspace included.
+fn requested_bytes(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("Requested size was ")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
 /// A line without its line breaks, cut.
 pub(super) fn quote(line: &str) -> String {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -132,8 +148,18 @@ mod tests {
             .map(|(level, text)| LogLine { level: (*level).into(), text: (*text).into() })
             .collect();
         let mut refusal = Refusal::new("build", "", "");
-        explain(&mut refusal, &log, sms);
+        explain(&mut refusal, &log, sms, 512 << 20);
         refusal
+    }
+
+    #[test]
+    fn a_small_workspace_is_told_from_a_small_machine() {
+        let code = |bytes: u64| {
+            let line = format!("Error Code 2: OutOfMemory (Requested size was {bytes} bytes.)");
+            explained(&[("error", &line)], &[86]).code
+        };
+        assert_eq!(code(540_007_768), "workspace-too-small");
+        assert_eq!(code(4096), "out-of-memory");
     }
 
     #[test]

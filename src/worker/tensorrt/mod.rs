@@ -56,7 +56,7 @@ pub(super) fn build(request: &BuildRequest) -> Result<Built> {
         Ok((bindings, version)) => Ok(Built { bindings, log: lines, version: version.to_string() }),
         Err(mut refusal) => {
             if refusal.stage == "build" && refusal.code.is_empty() {
-                explain::explain(&mut refusal, &lines, &request.sms);
+                explain::explain(&mut refusal, &lines, &request.sms, request.options.workspace);
             }
             refusal.log = lines;
             Err(refusal)

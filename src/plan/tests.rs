@@ -1,0 +1,346 @@
+//! Keys, reasons and decisions, from facts made up here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::facts::{BuiltRef, ModelRef, PreparedRef, Previous, Published, ToolchainRef};
+use super::{Action, Keyed, Now, Reason, causes, check, decide, keyed, keys};
+use crate::diagnostic::{Diagnostic, Origin, SourceFile};
+use crate::digest::{Blob, Digest};
+use crate::gpu::Sm;
+use crate::manifest::{
+    BuildOptions, Engine, EngineName, Precision, Profile, Profiling, Range, Source, Target, Tiling,
+    ToolchainKind,
+};
+use crate::onnx::{Dim, Summary, Tensor, TensorDigest};
+
+fn origin() -> Origin {
+    let file = Arc::new(SourceFile { path: "m.toml".into(), text: "[model.m]\n".into() });
+    Origin::new(&file, 0..9)
+}
+
+fn blob(text: &str) -> Blob {
+    Blob { b3: Digest::of(text.as_bytes()), size: text.len() as u64, sha256: None }
+}
+
+fn summary(dims: Vec<Dim>) -> Summary {
+    Summary {
+        ir_version: 8,
+        opsets: BTreeMap::from([(String::new(), 17)]),
+        inputs: vec![Tensor { name: "x".into(), element: "float".into(), dims: Some(dims) }],
+        outputs: Vec::new(),
+        operators: BTreeMap::from([("Relu".into(), 1)]),
+        weight_bytes: 0,
+    }
+}
+
+fn model(graph: &str, dims: Vec<Dim>) -> ModelRef {
+    let graph = blob(graph);
+    ModelRef {
+        digest: keys::model_digest(&graph.b3, None),
+        tensors: blob("tensors"),
+        weights: None,
+        summary: summary(dims),
+        graph,
+    }
+}
+
+fn static_model() -> ModelRef {
+    model("graph", vec![Dim::Fixed(4)])
+}
+
+fn toolchain() -> ToolchainRef {
+    ToolchainRef {
+        kind: ToolchainKind::TensorrtRtx,
+        libraries: Some(PathBuf::from("/lib")),
+        files: BTreeMap::from([("lib.so".to_owned(), Digest::of(b"lib"))]),
+        version: "1.7.1.116".into(),
+        sms: vec![Sm(86), Sm(89)],
+    }
+}
+
+fn engine() -> Engine {
+    Engine {
+        name: EngineName { model: "m".into(), variant: None, target: "t".into() },
+        source: Source::Path { path: "/m.onnx".into() },
+        target: Target {
+            name: "t".into(),
+            sms: vec![Sm(86)],
+            gpu: None,
+            toolchain: "rtx".into(),
+            origin: origin(),
+        },
+        opset: None,
+        fuse: std::collections::BTreeSet::new(),
+        precision: Precision::AsIs,
+        rule_sets: Vec::new(),
+        rules: Vec::new(),
+        tf32: false,
+        profiles: Vec::new(),
+        io: BTreeMap::new(),
+        build: BuildOptions::default(),
+        verify: None,
+        origin: origin(),
+        source_origin: origin(),
+    }
+}
+
+fn profile(dims: &[(&str, [i64; 3])]) -> Profile {
+    let dims = dims
+        .iter()
+        .map(|(name, [min, opt, max])| ((*name).to_owned(), Range { min: *min, opt: *opt, max: *max }));
+    Profile {
+        name: "p".into(),
+        dims: dims.collect(),
+        shapes: BTreeMap::new(),
+        values: BTreeMap::new(),
+        origin: origin(),
+        key_origins: BTreeMap::new(),
+    }
+}
+
+fn key(engine: &Engine) -> Keyed {
+    keyed(engine, &static_model(), &toolchain()).expect("it fits")
+}
+
+fn codes(errors: &[Diagnostic]) -> Vec<&str> {
+    errors.iter().map(|e| e.code.as_ref()).collect()
+}
+
+/// If this fails, the key of every engine that anybody has built changes. Was it meant? Then raise
+/// `BUILD_VERSION` or say in the changelog that everything is rebuilt, and write the new digest here.
+#[test]
+fn the_key_of_a_fixed_build_never_changes() {
+    let mut preimage = key(&engine()).build;
+    // The prepared ONNX follows the model, whose digest is fixed here.
+    preimage.fields.insert("prepared".into(), "model".into());
+    assert_eq!(
+        preimage.key().to_string(),
+        "5b448a70da6f3ac6be822ef0b18cbd4d741f8ddacfb731049fc01090ca10fa70"
+    );
+}
+
+type Edit = (&'static str, fn(&mut Engine));
+
+#[test]
+fn every_edit_of_an_engine_changes_its_key_and_is_named() {
+    let edits: [Edit; 14] = [
+        ("options.workspace", |e| e.build.workspace += 1),
+        ("options.optimization-level", |e| e.build.optimization_level = 5),
+        ("options.profiling", |e| e.build.profiling = Profiling::Detailed),
+        ("options.weight-streaming", |e| e.build.weight_streaming = true),
+        ("options.strict-nans", |e| e.build.strict_nans = true),
+        ("options.sparse-weights", |e| e.build.sparse_weights = true),
+        ("options.distributive-independence", |e| e.build.distributive_independence = true),
+        ("options.max-aux-streams", |e| e.build.max_aux_streams = Some(0)),
+        ("options.tiling", |e| e.build.tiling = Tiling::Fast),
+        ("options.tf32", |e| e.tf32 = true),
+        ("epoch", |e| e.build.epoch = 1),
+        ("sms", |e| e.target.sms.push(Sm(89))),
+        ("profiles", |e| e.profiles.push(profile(&[]))),
+        ("sms", |e| e.target.sms = vec![Sm(89)]),
+    ];
+    let before = key(&engine());
+    for (field, edit) in edits {
+        let mut edited = engine();
+        edit(&mut edited);
+        let after = key(&edited);
+        assert_ne!(before.build_key, after.build_key, "{field}");
+        let changes = after.build.changes_since(&before.build);
+        assert_eq!(changes.iter().map(|c| c.field.as_str()).collect::<Vec<_>>(), [field]);
+    }
+}
+
+#[test]
+fn what_decides_nothing_changes_no_key() {
+    let edits: [fn(&mut Engine); 7] = [
+        |e| e.name.model = "another".into(),
+        |e| e.target.name = "another".into(),
+        |e| e.target.gpu = Some("RTX 3090".into()),
+        |e| e.build.timeout = std::time::Duration::from_secs(1),
+        |e| e.build.memory_limit = Some(1 << 30),
+        |e| e.source = Source::Path { path: "/moved/m.onnx".into() },
+        |e| e.origin = Origin { start: 3, ..origin() },
+    ];
+    for edit in edits {
+        let mut edited = engine();
+        edit(&mut edited);
+        assert_eq!(key(&engine()).build_key, key(&edited).build_key);
+    }
+}
+
+#[test]
+fn profiles_are_keyed_by_what_they_mean() {
+    let dynamic = model("graph", vec![Dim::Param("batch".into()), Dim::Fixed(4)]);
+    let with = |profile: Profile| {
+        let mut engine = engine();
+        engine.profiles = vec![profile];
+        keyed(&engine, &dynamic, &toolchain()).map(|k| k.build_key)
+    };
+    let by_dims = with(profile(&[("batch", [1, 2, 3])])).unwrap();
+    let mut by_shape = profile(&[]);
+    by_shape.name = "another".into();
+    by_shape.shapes.insert("x".into(), Range { min: vec![1, 4], opt: vec![2, 4], max: vec![3, 4] });
+    assert_eq!(by_dims, with(by_shape).unwrap());
+    assert_ne!(by_dims, with(profile(&[("batch", [1, 2, 4])])).unwrap());
+    assert_eq!(codes(&with(profile(&[])).unwrap_err()), ["profile-incomplete"]);
+    assert_eq!(
+        codes(&with(profile(&[("batsh", [1, 2, 3])])).unwrap_err()),
+        ["unknown-dim", "profile-incomplete"]
+    );
+}
+
+#[test]
+fn an_input_without_a_rank_or_a_name_can_be_given_by_shape() {
+    for dims in [None, Some(vec![Dim::Unknown, Dim::Unknown])] {
+        let mut unnamed = static_model();
+        unnamed.summary.inputs[0].dims = dims;
+        let errors = keyed(&engine(), &unnamed, &toolchain()).unwrap_err();
+        assert_eq!(codes(&errors), ["no-profile"]);
+        assert!(errors[0].help[0].contains("shapes.x = {"), "{:?}", errors[0].help);
+        let mut engine = engine();
+        let mut by_shape = profile(&[]);
+        by_shape.shapes.insert("x".into(), Range { min: vec![1, 4], opt: vec![2, 4], max: vec![3, 4] });
+        engine.profiles = vec![by_shape];
+        assert!(keyed(&engine, &unnamed, &toolchain()).is_ok());
+    }
+}
+
+#[test]
+fn opset_requirements_name_the_way_out() {
+    let with = |min, max| {
+        let engine = Engine { opset: Some(crate::manifest::OpsetRequirement { min, max }), ..engine() };
+        keyed(&engine, &static_model(), &toolchain()).map(drop).map_err(|e| e[0].message.clone())
+    };
+    assert_eq!(with(17, None), Ok(()));
+    assert_eq!(with(13, Some(17)), Ok(()));
+    assert_eq!(with(18, None).unwrap_err(), "model `m` has opset 17, and opset 18 or later is required");
+    assert_eq!(
+        with(9, Some(16)).unwrap_err(),
+        "model `m` has opset 17, and an opset from 9 to 16 is required"
+    );
+    assert_eq!(with(13, Some(13)).unwrap_err(), "model `m` has opset 17, and opset 13 is required");
+}
+
+#[test]
+fn what_cannot_be_done_is_told_before_anything_is_read() {
+    let fp16 = Engine { precision: Precision::Fp16, ..engine() };
+    assert_eq!(codes(&check(&fp16, None)), ["not-yet"]);
+    let mut hopper = engine();
+    hopper.target.sms = vec![Sm(86), Sm(90)];
+    assert_eq!(codes(&check(&hopper, Some(&[Sm(86)]))), ["sm-unsupported"]);
+    assert!(check(&engine(), Some(&[Sm(86)])).is_empty());
+}
+
+fn decided(built: bool, published: &Published, previous: &Previous) -> (Action, Vec<Reason>) {
+    let keyed = key(&engine());
+    let model = static_model();
+    let built = built.then(|| BuiltRef { engine: blob("engine"), duration_ms: 1 });
+    let planned = decide(&engine().name, keyed, built, published, |keyed| {
+        let now = Now {
+            build: &keyed.build,
+            prepare: &keyed.prepare,
+            model: &model,
+            toolchain_version: "1.7.1.116",
+        };
+        causes(now, previous, &mut |_| None)
+    });
+    (planned.action, planned.reasons)
+}
+
+#[test]
+fn decisions_follow_from_what_is_built_and_published() {
+    let build_key = key(&engine()).build_key;
+    let whole = |engine: &str, build_key| Published::Whole { engine: blob(engine).b3, build_key };
+    let other = Digest::of(b"other");
+    let never = Previous::default();
+    let lost = Previous { build_key: Some(build_key), ..Previous::default() };
+    let unknown = Previous { build_key: Some(other), ..Previous::default() };
+
+    assert_eq!(decided(true, &whole("engine", build_key), &never), (Action::UpToDate, vec![]));
+    assert_eq!(decided(true, &whole("engine", other), &never).0, Action::Publish);
+    assert_eq!(decided(true, &whole("other", build_key), &never).0, Action::Publish);
+    assert_eq!(decided(true, &Published::Nothing, &never).1, [Reason::NotPublished]);
+    assert_eq!(decided(false, &whole("engine", build_key), &never).0, Action::UpToDate);
+    assert_eq!(decided(false, &Published::Nothing, &never), (Action::Build, vec![Reason::NeverBuilt]));
+    assert_eq!(decided(false, &Published::Nothing, &lost), (Action::Rebuild, vec![Reason::ResultNotInCache]));
+    let changed = Reason::InputsChanged { old: other, new: build_key };
+    assert_eq!(decided(false, &whole("engine", other), &unknown), (Action::Rebuild, vec![changed]));
+}
+
+fn told(new: &ModelRef, old: &ModelRef, tensors: &[(&ModelRef, &[(&str, &str)])]) -> Vec<String> {
+    let (before, after) = (keyed(&engine(), old, &toolchain()), keyed(&engine(), new, &toolchain()));
+    let (before, after) = (before.unwrap(), after.unwrap());
+    let previous = Previous {
+        build_key: Some(before.build_key),
+        build: Some(before.build),
+        prepare: Some(before.prepare),
+        model: Some(old.clone()),
+        toolchain_version: None,
+    };
+    let now =
+        Now { build: &after.build, prepare: &after.prepare, model: new, toolchain_version: "1.7.1.116" };
+    let mut read = |model: &ModelRef| {
+        let list = tensors.iter().find(|(m, _)| *m == model)?.1;
+        let digest = |(name, data): &(&str, &str)| TensorDigest {
+            name: (*name).to_owned(),
+            digest: Digest::of(data.as_bytes()),
+        };
+        Some(list.iter().map(digest).collect())
+    };
+    causes(now, &previous, &mut read).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn changes_of_a_model_are_told_by_what_changed() {
+    let old = static_model();
+    let new = model("Graph", vec![Dim::Fixed(4)]);
+    let weights: [(&ModelRef, &[(&str, &str)]); 2] =
+        [(&old, &[("a", "1"), ("b", "2")]), (&new, &[("a", "1"), ("b", "3")])];
+    assert_eq!(told(&new, &old, &weights), ["model: 1 of 2 tensors differ: b"]);
+    // Other nodes as well: the graph has another size.
+    let larger = model("a larger graph", vec![Dim::Fixed(4)]);
+    let weights: [(&ModelRef, &[(&str, &str)]); 2] = [(&old, &[("a", "1")]), (&larger, &[("a", "2")])];
+    let both = ["model: 1 of 1 tensors differ: a", "model: nodes or attributes of the graph differ"];
+    assert_eq!(told(&larger, &old, &weights), both);
+    assert_eq!(told(&new, &old, &[]), ["model: nodes or attributes of the graph differ"]);
+    let wider = model("wider", vec![Dim::Fixed(5)]);
+    assert_eq!(told(&wider, &old, &[]), ["model: input `x`: float[4] is now float[5]"]);
+}
+
+#[test]
+fn prepared_is_the_canonical_form() {
+    let model = static_model();
+    let prepared = key(&engine()).prepared;
+    assert_eq!(prepared, PreparedRef { digest: model.digest, graph: model.graph, weights: None });
+}
+
+fn any_options() -> impl Strategy<Value = BuildOptions> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (1..u64::MAX / 2, 0..6u32, flags, proptest::option::of(0..9u32), 0..9u32).prop_map(
+        |(workspace, optimization_level, (a, b, c, d), max_aux_streams, epoch)| BuildOptions {
+            workspace,
+            optimization_level,
+            weight_streaming: a,
+            strict_nans: b,
+            sparse_weights: c,
+            distributive_independence: d,
+            max_aux_streams,
+            epoch,
+            ..BuildOptions::default()
+        },
+    )
+}
+
+proptest! {
+    /// Two engines have one key exactly if nothing that decides differs.
+    #[test]
+    fn keys_are_equal_exactly_if_options_are(a in any_options(), b in any_options()) {
+        let with = |build: &BuildOptions| key(&Engine { build: build.clone(), ..engine() }).build_key;
+        prop_assert_eq!(with(&a) == with(&b), a == b);
+        prop_assert_eq!(with(&a), with(&a.clone()));
+    }
+}
