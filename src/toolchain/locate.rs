@@ -392,14 +392,18 @@ mod tests {
         let setup = setup();
         let fake = Fake::with(&LIBRARIES);
         let first = get(&setup, VERSION, &[], &fake).unwrap();
-        let damage: [(&str, &dyn Fn(&Path)); 4] = [
-            (LIBRARIES[1], &|path| fs::remove_file(path).unwrap()),
-            (LIBRARIES[0], &|path| fs::write_atomic(path, b"lobrary").unwrap()),
-            (WHEEL_FILE, &|path| fs::remove_file(path).unwrap()),
-            (WHEEL_FILE, &|path| fs::write_atomic(path, b"{").unwrap()),
+        let damage: [(&str, Option<&[u8]>); 4] = [
+            (LIBRARIES[1], None),
+            (LIBRARIES[0], Some(b"lobrary")),
+            (WHEEL_FILE, None),
+            (WHEEL_FILE, Some(b"{")),
         ];
-        for (n, (file, damage)) in (2..).zip(damage) {
-            damage(&first.folder.join(file));
+        for (n, (file, content)) in (2..).zip(damage) {
+            let path = first.folder.join(file);
+            match content {
+                None => fs::remove_file(&path).unwrap(),
+                Some(bytes) => fs::write_atomic(&path, bytes).unwrap(),
+            }
             assert_eq!(fetched(&setup.cache, VERSION), None, "{file}");
             assert_eq!(get(&setup, VERSION, &[], &fake).unwrap(), first);
             assert!(has_libraries(&first.folder));

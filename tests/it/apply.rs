@@ -1,10 +1,12 @@
 //! `apply` with the real TensorRT-RTX: engines, sidecars, lock file, and nothing when nothing is to do.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::SystemTime;
 
-use crate::support::{Project, models, run};
+use crate::support::{PROGRAM, Project, models, run};
 
 const TWO_TARGETS: &str = "[target.b]\nsm = [\"sm_86\", \"sm_89\", \"sm_120\"]\n\
     [model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\", \"b\"]\n";
@@ -301,4 +303,33 @@ fn names_are_in_no_key_and_the_sidecar_follows_them() {
     project.manifest(&text("later"));
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     assert_eq!(project.planned(), ["m@a: up-to-date"]);
+}
+
+#[test]
+fn data_that_cannot_be_printed_is_an_error() {
+    let project = Project::new("");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let plan = run(project.command(&["plan"]).stdout(full));
+    plan.expect(1).says(&["cannot write to the standard output"]);
+}
+
+#[test]
+fn a_program_that_is_replaced_goes_on_as_it_is() {
+    let project = Project::new(
+        "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n\
+         [model.n]\nsource = { path = \"../n.onnx\" }\ntargets = [\"a\"]\n",
+    );
+    project.write("m.onnx", models::chain(400));
+    project.write("n.onnx", models::mlp(1.0));
+    let program = project.path("program");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    let command = command.args(["apply", "-j", "1"]).current_dir(project.root());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("building")));
+    std::fs::copy("/bin/false", project.path("other")).unwrap();
+    std::fs::rename(project.path("other"), &program).unwrap();
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:#?}");
 }
