@@ -34,12 +34,14 @@ pub(super) fn build(
     let name = engine.name.to_string();
     let cache_failed = |e: cache::Error| vec![cache_error(&e)];
     ctx.events.event(&Event::BuildStarted { engine: name.clone(), engines: engines.to_vec() });
-    let _lock = ctx
-        .cache
-        .lock_action("build", &keyed.build_key, &mut |holder| {
-            ctx.events.event(&Event::BuildWaiting { engine: name.clone(), pid: holder.pid });
-        })
-        .map_err(cache_failed)?;
+    let give_up = || ctx.cancel.is_cancelled();
+    let on_wait = &mut |holder: cache::Holder| {
+        ctx.events.event(&Event::BuildWaiting { engine: name.clone(), pid: holder.pid });
+    };
+    let lock = ctx.cache.lock_action_unless("build", &keyed.build_key, &give_up, on_wait);
+    let Some(_lock) = lock.map_err(cache_failed)? else {
+        return Err(Vec::new()); // Cancelled, which the caller sees for itself.
+    };
     // Another process may have built it while we waited.
     if let Some(built) = gather::built(ctx, &keyed.build_key).map_err(cache_failed)? {
         ctx.events.event(&Event::BuildFinished {

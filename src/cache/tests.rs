@@ -433,6 +433,8 @@ fn one_builder_per_key() {
     let bed = bed();
     let key = Digest::of(b"key");
     let held = bed.cache.lock_action("build", &key, &mut |_| panic!("nobody holds it")).unwrap();
+    let given_up = bed.cache.lock_action_unless("build", &key, &|| true, &mut |_| panic!("not even waited"));
+    assert!(given_up.unwrap().is_none());
     bed.cache.lock_action("build", &Digest::of(b"other"), &mut |_| panic!("another key")).unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {

@@ -2,6 +2,7 @@
 //!
 //! The number of kills is small here; `make soak` sets `SOAK` to more.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -141,11 +142,22 @@ fn interrupt_ends_a_run_and_its_workers() {
         assert!(begun.elapsed() < Duration::from_secs(60), "no worker was started");
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let asked = Instant::now();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(130), "{status}");
-    assert!(asked.elapsed() < Duration::from_secs(5));
+    let interrupt = |child: &mut Child| {
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let asked = Instant::now();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(130), "{status}");
+        assert!(asked.elapsed() < Duration::from_secs(5));
+    };
+    // One that waits for the other's build stops waiting.
+    let mut command = project.command(&["apply"]);
+    let mut waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("waiting")));
+    interrupt(&mut waiting);
+    assert!(child.try_wait().unwrap().is_none(), "the other one goes on");
+
+    interrupt(&mut child);
     assert!(workers(project.root()).is_empty());
     assert!(!project.exists("engines/m/a.engine"));
 }
