@@ -86,10 +86,13 @@ fn run(
 ) -> Result<(BuiltRef, u64), Vec<Diagnostic>> {
     let cache_failed = |e: cache::Error| vec![cache_error(&e)];
     let Some(libraries) = toolchain.libraries.clone() else {
-        return Err(vec![Diagnostic::error(
-            "toolchain-missing",
-            format!("toolchain `{}` is not on this machine", engine.target.toolchain),
-        )]);
+        return Err(vec![
+            Diagnostic::error(
+                "toolchain-missing",
+                format!("toolchain `{}` is not on this machine", engine.target.toolchain),
+            )
+            .help("run `enginewright toolchain fetch`, or `apply` without `--offline`"),
+        ]);
     };
     let job = ctx.cache.job_dir().map_err(cache_failed)?;
     let inputs =
