@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::context::{Context, TOOL};
 use super::events::Event;
 use super::failure::{Failure, log_text};
-use super::gather;
 use super::sources::{cache_error, millis};
+use super::{gather, toolchains};
 use crate::cache::{self, Record};
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -116,6 +116,7 @@ fn run(
     };
     match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
         Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
+            toolchains::unchanged(ctx, engine, toolchain)?;
             let built =
                 record(ctx, engine, keyed, toolchain, job.path(), *built, wall).map_err(cache_failed)?;
             Ok((built, peak_rss))

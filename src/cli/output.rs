@@ -1,6 +1,7 @@
 //! Text for people: tables, sizes, times. And the only two functions that print.
 
 use std::io::Write;
+use std::path::Path;
 
 /// Version of the JSON that commands print.
 pub(super) const JSON_FORMAT: u32 = 1;
@@ -19,6 +20,11 @@ pub(super) fn stderr(text: &str) {
 /// Prints a JSON document.
 pub(super) fn json(value: &serde_json::Value) {
     stdout(&format!("{value:#}\n"));
+}
+
+/// A path as text: JSON has no other bytes than those of UTF-8.
+pub(super) fn path(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// `59.1 MB`

@@ -60,6 +60,8 @@ pub enum Reason {
     NotPublished,
     /// Another engine is published.
     OtherPublished,
+    /// The right engine is published, with a sidecar of names that the manifest had before.
+    SidecarOutdated,
     /// What is published is not whole.
     PublishedBroken {
         /// What is wrong.
@@ -109,6 +111,9 @@ impl fmt::Display for Reason {
             }
             Reason::NotPublished => f.write_str("not published"),
             Reason::OtherPublished => f.write_str("another engine is published"),
+            Reason::SidecarOutdated => {
+                f.write_str("its sidecar has names that are no longer those of the manifest")
+            }
             Reason::PublishedBroken { what } => f.write_str(what),
             Reason::SourceNotFetched => f.write_str("source not fetched"),
             Reason::ToolchainNotFetched => f.write_str("toolchain not fetched"),
