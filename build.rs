@@ -27,7 +27,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.path();
         if path.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("testing.rs") {
+        } else if path.extension().is_some_and(|e| e == "rs" || e == "txt") && !path.ends_with("testing.rs") {
             files.push(path);
         }
     }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::canonical::canonical;
-use super::error::Error;
-use super::read::{self, Source};
+use super::error::{Error, Problems};
+use super::read::{self, Model, Source};
 use super::summary::{Summary, tensor_digests};
-use super::{TENSORS_FILE, write};
+use super::{TENSORS_FILE, infer, write};
 use crate::fs;
 
 /// What [`canonicalize`] did.
@@ -31,9 +31,11 @@ pub struct Canonical {
 /// # Errors
 /// The model is not valid, changed while it was read, or files cannot be read or written.
 pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
-    let Source { mut model, files, notes } = read::read(source)?;
+    let Source { mut model, files, mut notes } = read::read(source)?;
     let ir_version = model.proto.ir_version();
     canonical(&mut model)?;
+    check_types(&model)?;
+    notes.extend(infer::double_note(&model));
     let summary = Summary::of(&model, ir_version);
     let tensors = tensor_digests(model.graph());
     let path = out_dir.join(TENSORS_FILE);
@@ -42,4 +44,13 @@ pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
     let has_weights = write::write(model, out_dir)?;
     read::unchanged(&files)?;
     Ok(Canonical { files, has_weights, summary, notes })
+}
+
+/// Refuses outputs that are declared with a wrong type. Other contradictions are left to TensorRT, which
+/// takes some types that ONNX does not.
+fn check_types(model: &Model) -> Result<(), Error> {
+    let types = infer::element_types(model);
+    let mut problems = Problems::new(model.path());
+    infer::output_mismatches(model, &types).into_iter().for_each(|error| problems.push(error));
+    problems.finish()
 }

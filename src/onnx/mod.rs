@@ -2,21 +2,25 @@
 //!
 //! The way of a model: a file is sniffed (`sniff`), its bytes are walked without trust (`wire`), decoded
 //! ([`proto`]) and checked (`read`, `interface`, `tensor`, `external`, `structure`); then it is brought into its
-//! canonical form (`canonical`) and written (`write`).
+//! canonical form (`canonical`), its types are inferred ([`infer`], by the operators' `schema`), and it is
+//! written (`write`).
 //!
 //! Invariant: weights are never copied while reading. They are slices of the mapped files until the
 //! writer streams them. (Data in typed fields, `float_data` and the like, is the exception.)
 
 mod canonical;
 mod canonicalize;
+mod element;
 mod error;
 mod external;
+pub mod infer;
 mod interface;
 mod names;
 #[rustfmt::skip]
 #[expect(missing_docs, clippy::all, reason = "generated; the names are those of the ONNX specification")]
 pub mod proto;
 mod read;
+mod schema;
 mod sniff;
 mod structure;
 mod summary;
@@ -30,9 +34,12 @@ mod wire;
 mod write;
 
 pub use canonicalize::{Canonical, canonicalize};
+pub use element::{Type, TypeSet};
 pub use error::Error;
+pub use infer::{Declared, ElementTypes, element_types, element_types_with, type_errors};
 pub use names::node_name;
 pub use read::{Model, Source, read, read_canonical};
+pub use schema::{Arity, OpSchema, Param, ParamType, allows, schema};
 pub use summary::{Dim, Summary, Tensor, TensorDigest};
 pub use tensor::element_name;
 pub use types::{TypedNode, bf16_nodes, double_values, gemm_nodes};

@@ -191,6 +191,33 @@ fn unused_functions_and_imports_go_and_used_ones_stay() {
 }
 
 #[test]
+fn an_output_declared_with_a_wrong_type_is_refused() {
+    let wrong = changed(&mlp(), |m| graph(m).output[0] = value("y", DataType::Float16, &[]));
+    assert_eq!(codes(canonical_of(&wrong)), ["output-type-mismatch"]);
+    assert_eq!(
+        message(canonical_of(&wrong)),
+        "output `y` is declared as float16, but node `/fc2/Add` makes it float"
+    );
+    // Only what is built counts: value_info does not, nor other contradictions.
+    let odd = changed(&mlp(), |m| {
+        graph(m).value_info.push(value("h1", DataType::Float16, &[]));
+        graph(m).node[2].op_type = Some("BitwiseNot".to_owned());
+    });
+    assert_eq!(codes(canonical_of(&odd)), [""; 0]);
+}
+
+#[test]
+fn doubles_are_noted() {
+    let double = changed(&mlp(), |m| {
+        graph(m).initializer.push(raw("d", DataType::Double, &[1], vec![0; 8]));
+        graph(m).node.push(node("", "Exp", &["d"], &["z"]));
+        graph(m).output.push(value("z", DataType::Double, &[1.into()]));
+    });
+    let (_, canonical) = canonical_of(&double).unwrap();
+    assert_eq!(canonical.notes, ["`z`, `d` are of type double, which TensorRT narrows to float"]);
+}
+
+#[test]
 fn unsorted_nodes_are_sorted_with_a_note() {
     let unsorted = changed(&mlp(), |m| graph(m).node.swap(1, 3));
     let (files, canonical) = canonical_of(&unsorted).unwrap();
@@ -542,6 +569,7 @@ proptest! {
         }
         if let Ok(mut model) = read_canonical(bytes.into(), None) {
             let _ = (gemm_nodes(&model), bf16_nodes(&model), double_values(&model));
+            let _ = type_errors(&model, &element_types(&model));
             if canonical::canonical(&mut model).is_ok() {
                 // What was accepted once is accepted again, and does not change any more.
                 let once = model.proto.encode_to_vec();

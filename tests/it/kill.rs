@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use crate::support::{Project, models};
 
 fn kills() -> u32 {
@@ -39,8 +41,12 @@ fn workers(root: &Path) -> Vec<i32> {
     .collect()
 }
 
-fn kill(pid: i32) {
-    let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+/// Sends a signal; the process may be gone already.
+fn send(pid: i32, signal: Signal) {
+    match rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("cannot send {signal:?} to {pid}: {error}"),
+    }
 }
 
 fn project() -> Project {
@@ -119,7 +125,7 @@ fn kill_of_a_worker_at_any_moment() {
             std::thread::sleep(Duration::from_millis(1));
         };
         if let Some(pid) = victim {
-            kill(pid);
+            send(pid, Signal::KILL);
             killed += 1;
         }
         let status = child.wait().unwrap();
@@ -143,7 +149,7 @@ fn interrupt_ends_a_run_and_its_workers() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let interrupt = |child: &mut Child| {
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        send(i32::try_from(child.id()).unwrap(), Signal::INT);
         let asked = Instant::now();
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(130), "{status}");

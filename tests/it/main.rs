@@ -8,5 +8,6 @@ mod bad_input;
 mod examples;
 mod kill;
 mod models;
+mod onnx_cases;
 mod rebuild;
 mod support;
