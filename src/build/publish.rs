@@ -183,11 +183,6 @@ pub(super) fn publish(
     text.push(b'\n');
     fs::write_atomic(&target_sidecar, &text).map_err(failed)?;
     fs::sync_dir(folder).map_err(failed)?;
-    if how == "link"
-        && let Ok(stat) = fs::stat(&target)
-    {
-        ctx.cache.remember_digest(&target, &stat, &built.engine);
-    }
     Ok((sidecar, how))
 }
 

@@ -255,7 +255,10 @@ fn interface_changes(new: &Summary, old: &Summary) -> Vec<Reason> {
             }
         }
     }
-    let opsets = |s: &Summary| format!("{:?}", s.opsets);
+    let opsets = |s: &Summary| {
+        let domain = |domain: &str| if domain.is_empty() { "onnx" } else { domain }.to_owned();
+        s.opsets.iter().map(|(d, v)| format!("{} {v}", domain(d))).collect::<Vec<_>>().join(", ")
+    };
     push("opsets".to_owned(), opsets(old), opsets(new));
     let operators = |s: &Summary, other: &Summary| {
         let differing = s.operators.iter().filter(|(op, n)| other.operators.get(*op) != Some(n));
