@@ -59,7 +59,7 @@ fn graph(dims: &[i64], node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> G
 fn main() {
     let folder = std::env::args().nth(1).unwrap();
     let write = |name: &str, graph| save(&model(17, graph), &Path::new(&folder).join(name)).unwrap();
-    write("chain-a.onnx", chain(3600, "Sigmoid"));
-    write("chain-b.onnx", chain(3600, "Tanh"));
+    write("chain-a.onnx", chain(4400, "Sigmoid"));
+    write("chain-b.onnx", chain(4400, "Tanh"));
     write("wide.onnx", wide(20));
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::context::{Context, TOOL};
 use super::events::Event;
 use super::failure::{Failure, log_text};
-use super::gather;
 use super::sources::{cache_error, millis};
+use super::{gather, toolchains};
 use crate::cache::{self, Record};
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -34,12 +34,14 @@ pub(super) fn build(
     let name = engine.name.to_string();
     let cache_failed = |e: cache::Error| vec![cache_error(&e)];
     ctx.events.event(&Event::BuildStarted { engine: name.clone(), engines: engines.to_vec() });
-    let _lock = ctx
-        .cache
-        .lock_action("build", &keyed.build_key, &mut |holder| {
-            ctx.events.event(&Event::BuildWaiting { engine: name.clone(), pid: holder.pid });
-        })
-        .map_err(cache_failed)?;
+    let give_up = || ctx.cancel.is_cancelled();
+    let on_wait = &mut |holder: cache::Holder| {
+        ctx.events.event(&Event::BuildWaiting { engine: name.clone(), pid: holder.pid });
+    };
+    let lock = ctx.cache.lock_action_unless("build", &keyed.build_key, &give_up, on_wait);
+    let Some(_lock) = lock.map_err(cache_failed)? else {
+        return Err(Vec::new()); // Cancelled, which the caller sees for itself.
+    };
     // Another process may have built it while we waited.
     if let Some(built) = gather::built(ctx, &keyed.build_key).map_err(cache_failed)? {
         ctx.events.event(&Event::BuildFinished {
@@ -84,10 +86,13 @@ fn run(
 ) -> Result<(BuiltRef, u64), Vec<Diagnostic>> {
     let cache_failed = |e: cache::Error| vec![cache_error(&e)];
     let Some(libraries) = toolchain.libraries.clone() else {
-        return Err(vec![Diagnostic::error(
-            "toolchain-missing",
-            format!("toolchain `{}` is not on this machine", engine.target.toolchain),
-        )]);
+        return Err(vec![
+            Diagnostic::error(
+                "toolchain-missing",
+                format!("toolchain `{}` is not on this machine", engine.target.toolchain),
+            )
+            .help("run `enginewright toolchain fetch`, or `apply` without `--offline`"),
+        ]);
     };
     let job = ctx.cache.job_dir().map_err(cache_failed)?;
     let inputs =
@@ -116,6 +121,7 @@ fn run(
     };
     match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
         Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
+            toolchains::unchanged(ctx, engine, toolchain)?;
             let built =
                 record(ctx, engine, keyed, toolchain, job.path(), *built, wall).map_err(cache_failed)?;
             Ok((built, peak_rss))

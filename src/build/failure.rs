@@ -47,6 +47,7 @@ impl Failure {
             WorkerError::Crashed { .. } => {
                 "other engines are not affected; the builder itself failed on this model"
             }
+            WorkerError::Unsendable { .. } => "paths must be UTF-8: rename the file or folder that is not",
             WorkerError::WrongProtocol { .. } => "the program was replaced while it ran: run it again",
             _ => "",
         };

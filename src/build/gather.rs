@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::context::Context;
+use super::publish::Sidecar;
 use super::sources::{self, Read};
 use super::{prepare, publish, toolchains};
 use crate::cache;
@@ -14,8 +15,8 @@ use crate::fs;
 use crate::manifest::{Engine, Precision, Source};
 use crate::onnx::TensorDigest;
 use crate::plan::{
-    self, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef, Previous,
-    Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
+    self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef,
+    Previous, Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
 
 /// The plan, with the facts that carrying it out needs.
@@ -24,6 +25,8 @@ pub struct Gathered {
     pub planned: Vec<Planned>,
     /// What is published now, by engine name.
     pub published: BTreeMap<String, Published>,
+    /// Its sidecars, as far as they can be read.
+    pub sidecars: BTreeMap<String, Sidecar>,
     /// The files of the sources, with what they were when they were read.
     pub files: BTreeMap<Source, Vec<(PathBuf, fs::Stat)>>,
     /// The models that are at hand.
@@ -57,6 +60,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     let mut gathered = Gathered {
         planned: Vec::new(),
         published: BTreeMap::new(),
+        sidecars: BTreeMap::new(),
         files: BTreeMap::new(),
         models: BTreeMap::new(),
         toolchains: BTreeMap::new(),
@@ -65,8 +69,8 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         warnings: Vec::new(),
     };
     for (engine, errors) in engines.iter().zip(checks) {
-        let published = publish::published(&ctx.manifest.root, &engine.name, &ctx.cache);
-        let planned = if errors.is_empty() {
+        let (published, sidecar) = publish::published(&ctx.manifest.root, &engine.name, &ctx.cache);
+        let mut planned = if errors.is_empty() {
             let mut found = Vec::new();
             let prepared = match typed.get(&engine.name.to_string()) {
                 None => None,
@@ -88,7 +92,13 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         } else {
             Planned::error(&engine.name, errors)
         };
+        // If the cache lost the engine, it is not built again for the sake of words.
+        let current = planned.action == Action::UpToDate && planned.built.is_some();
+        if current && sidecar.as_ref().is_some_and(|s| !publish::is_worded(s, engine)) {
+            (planned.action, planned.reasons) = (Action::Publish, vec![Reason::SidecarOutdated]);
+        }
         gathered.published.insert(engine.name.to_string(), published);
+        gathered.sidecars.extend(sidecar.map(|s| (engine.name.to_string(), s)));
         gathered.planned.push(planned);
     }
     for (source, read) in read {

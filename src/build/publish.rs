@@ -90,30 +90,41 @@ pub fn read_sidecar(path: &Path) -> Option<Sidecar> {
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
 
-/// What is published under a name.
-pub(super) fn published(root: &Path, name: &EngineName, cache: &Cache) -> Published {
+/// What is published under a name, with its sidecar if that can be read.
+pub(super) fn published(root: &Path, name: &EngineName, cache: &Cache) -> (Published, Option<Sidecar>) {
     let (engine, sidecar) = (engine_path(root, name), sidecar_path(root, name));
     let broken = |what: &str, build_key| Published::Broken { what: what.to_owned(), build_key };
-    match (fs::exists(&engine), fs::exists(&sidecar)) {
-        (false, false) => Published::Nothing,
-        (true, false) => broken("its engine has no sidecar", None),
-        (has_engine, true) => {
-            let Some(sidecar) = read_sidecar(&sidecar) else {
-                return broken("its sidecar cannot be read", None);
-            };
-            let key = Some(sidecar.build_key);
-            if !has_engine {
-                return broken("its engine file is gone", key);
-            }
-            match cache.file_digest(&engine) {
-                Ok((blob, _)) if blob.b3 == sidecar.file.b3 => {
-                    Published::Whole { engine: blob.b3, build_key: sidecar.build_key }
-                }
-                Ok(_) => broken("its engine file is not the one that its sidecar names", key),
-                Err(_) => broken("its engine file cannot be read", key),
-            }
-        }
+    let has_engine = fs::exists(&engine);
+    if !fs::exists(&sidecar) {
+        let nothing = Published::Nothing;
+        return (if has_engine { broken("its engine has no sidecar", None) } else { nothing }, None);
     }
+    let Some(sidecar) = read_sidecar(&sidecar) else {
+        return (broken("its sidecar cannot be read", None), None);
+    };
+    let key = Some(sidecar.build_key);
+    let published = match has_engine.then(|| cache.file_digest(&engine)) {
+        None => broken("its engine file is gone", key),
+        Some(Ok((blob, _))) if blob.b3 == sidecar.file.b3 => {
+            Published::Whole { engine: blob.b3, build_key: sidecar.build_key }
+        }
+        Some(Ok(_)) => broken("its engine file is not the one that its sidecar names", key),
+        Some(Err(_)) => broken("its engine file cannot be read", key),
+    };
+    (published, Some(sidecar))
+}
+
+/// Does a sidecar whose key is right also say what the manifest says now? Names are in no key.
+pub(super) fn is_worded(sidecar: &Sidecar, engine: &Engine) -> bool {
+    sidecar.format == FORMAT
+        && sidecar.engine == engine.name.to_string()
+        && sidecar.gpu == engine.target.gpu
+        && sidecar.verdict == verdict(engine)
+        && sidecar.profiles.iter().map(|p| &p.name).eq(engine.profiles.iter().map(|p| &p.name))
+}
+
+fn verdict(engine: &Engine) -> &'static str {
+    if engine.verify.is_some() { "skipped" } else { "none-declared" }
 }
 
 /// Publishes an engine, unless it is in its place already. Gives how: `link` or `copy`.
@@ -126,7 +137,13 @@ pub(super) fn publish(
     built: &BuiltRef,
 ) -> Result<(Sidecar, &'static str), Diagnostic> {
     let failed = |e: fs::Error| {
-        let help = if e.is_full() { "free some disk space" } else { "make the folder writable" };
+        let help = match () {
+            () if e.is_full() => "free some disk space",
+            () if e.is_denied() => "make the folder writable",
+            () => {
+                "`engines/` and what is below it must be folders, and engines files: move away what is in the way"
+            }
+        };
         Diagnostic::error("publish", format!("cannot publish `{}`: {e}", engine.name))
             .help(format!("{help}, then run again: the engine is in the cache"))
     };
@@ -166,11 +183,6 @@ pub(super) fn publish(
     text.push(b'\n');
     fs::write_atomic(&target_sidecar, &text).map_err(failed)?;
     fs::sync_dir(folder).map_err(failed)?;
-    if how == "link"
-        && let Ok(stat) = fs::stat(&target)
-    {
-        ctx.cache.remember_digest(&target, &stat, &built.engine);
-    }
     Ok((sidecar, how))
 }
 
@@ -195,7 +207,6 @@ fn sidecar(
         shapes: resolved.shapes.clone(),
         values: resolved.values.clone(),
     });
-    let verdict = if engine.verify.is_some() { "skipped" } else { "none-declared" };
     Sidecar {
         format: FORMAT,
         engine: engine.name.to_string(),
@@ -211,7 +222,7 @@ fn sidecar(
         prepared: keyed.prepared.digest,
         prepare_key: keyed.prepare.key(),
         build_key: keyed.build_key,
-        verdict: verdict.to_owned(),
+        verdict: verdict(engine).to_owned(),
         class: "unverified".to_owned(),
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),
         tool: TOOL.to_owned(),

@@ -54,26 +54,17 @@ pub struct RunSummary {
     pub engines: Vec<EngineOutcome>,
     /// Worth knowing.
     pub warnings: Vec<Diagnostic>,
+    /// What failed beside the engines: the lock file could not be written, say.
+    pub errors: Vec<Diagnostic>,
     /// How long the run took, in ms.
     pub ms: u64,
-}
-
-/// The run as a whole could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The cache cannot be used.
-    #[error(transparent)]
-    Cache(#[from] cache::Error),
-    /// A file of the project cannot be written.
-    #[error(transparent)]
-    File(#[from] fs::Error),
 }
 
 /// Builds and publishes these engines.
 ///
 /// # Errors
-/// The cache or the lock file cannot be used at all. An engine that fails is an outcome.
-pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunSummary, RunError> {
+/// The cache cannot be used at all. An engine that fails is an outcome.
+pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunSummary, cache::Error> {
     let started = Instant::now();
     let gathered = gather(ctx, engines)?;
     for planned in &gathered.planned {
@@ -85,10 +76,14 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
     }
     let results = carry_out(ctx, engines, &gathered);
     let mut warnings = gathered.warnings.clone();
-    finish(ctx, &gathered, &results, prune, &mut warnings)?;
-    ctx.cache.flush()?;
-    let outcomes = gathered.planned.iter().map(|planned| outcome(planned, &results));
-    Ok(RunSummary { engines: outcomes.collect(), warnings, ms: millis(started.elapsed()) })
+    let finished = finish(ctx, &gathered, &results, prune, &mut warnings);
+    ctx.cache.flush();
+    Ok(RunSummary {
+        engines: gathered.planned.iter().map(|planned| outcome(planned, &results)).collect(),
+        warnings,
+        errors: finished.err().into_iter().collect(),
+        ms: millis(started.elapsed()),
+    })
 }
 
 /// What became of an engine that there was work for, and that was begun.
@@ -218,7 +213,8 @@ fn finish(
     results: &Results,
     prune: bool,
     warnings: &mut Vec<Diagnostic>,
-) -> Result<(), RunError> {
+) -> Result<(), Diagnostic> {
+    let file_error = |e: fs::Error| Diagnostic::error("file", e.to_string());
     let root = &ctx.manifest.root;
     let orphans = if prune { publish::orphans(root, &ctx.manifest.engines) } else { Vec::new() };
     let path = root.join(LOCK_FILE_NAME);
@@ -227,7 +223,7 @@ fn finish(
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
         return Ok(()); // A run without work writes nothing.
     }
-    let _held = publish::lock(root)?;
+    let _held = publish::lock(root).map_err(file_error)?;
     publish::sweep(root);
     // Another run may have written its blocks meanwhile.
     let mut lock = match fs::read_to_string(&path).ok().map(|text| Lock::parse(&text)) {
@@ -237,12 +233,12 @@ fn finish(
     update(ctx, gathered, results, &mut lock);
     let text = lock.render();
     if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
-        fs::write_atomic(&path, text.as_bytes())?;
+        fs::write_atomic(&path, text.as_bytes()).map_err(file_error)?;
     }
     for orphan in orphans {
         let file = root.join(&orphan);
-        fs::remove_file(&file)?;
-        fs::remove_file(&file.with_extension("json"))?;
+        fs::remove_file(&file).map_err(file_error)?;
+        fs::remove_file(&file.with_extension("json")).map_err(file_error)?;
         if let Some(folder) = file.parent() {
             fs::remove_dir_if_empty(folder);
         }
@@ -263,15 +259,16 @@ fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut 
     for planned in &gathered.planned {
         let name = planned.name.to_string();
         let key = planned.keyed.as_ref().map(|k| k.build_key);
-        match (results.get(&name), planned.action) {
-            (Some(Ok((sidecar, _))), _) => lock.set_engine(engine_block(sidecar)),
+        let sidecar = match (results.get(&name), planned.action) {
+            (Some(Ok((sidecar, _))), _) => Some(sidecar),
             // Published by a run whose lock file is lost.
             (None, Action::UpToDate) if lock.engine(&name).map(|l| l.build) != key => {
-                let sidecar =
-                    publish::read_sidecar(&publish::sidecar_path(&ctx.manifest.root, &planned.name));
-                sidecar.iter().for_each(|sidecar| lock.set_engine(engine_block(sidecar)));
+                gathered.sidecars.get(&name)
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(sidecar) = sidecar {
+            lock.set_engine(engine_block(name, sidecar));
         }
     }
     let declared: std::collections::BTreeSet<String> =
@@ -281,9 +278,9 @@ fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut 
     lock.keep(|source| sources.contains(source), |engine| declared.contains(engine));
 }
 
-fn engine_block(sidecar: &Sidecar) -> LockedEngine {
+fn engine_block(name: String, sidecar: &Sidecar) -> LockedEngine {
     LockedEngine {
-        name: sidecar.engine.clone(),
+        name,
         model: sidecar.model,
         prepare: sidecar.prepare_key,
         prepared: sidecar.prepared,

@@ -210,21 +210,24 @@ fn record(
         ]
     };
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut raw = vec![file.b3];
+    let mut raw = Vec::new();
     let mut locations = Vec::new();
-    for (i, (name, read_stat)) in done.files.iter().enumerate() {
-        if i == 0 {
-            if *read_stat != stat {
-                return Err(changed(path));
-            }
-            continue;
-        }
+    // Digested once more, unless it is known to be settled: within one tick of the file system's clock
+    // a file can change without a trace in its stat.
+    for (name, read_stat) in &done.files {
         let (blob, now) = ctx.cache.file_digest(name).map_err(cache)?;
         if now != *read_stat {
             return Err(changed(name));
         }
+        if raw.is_empty() {
+            // The model comes first; its digest is that of the key.
+            if now != stat || blob.b3 != file.b3 {
+                return Err(changed(path));
+            }
+        } else {
+            locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
+        }
         raw.push(blob.b3);
-        locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
     }
 
     let mut outputs = BTreeMap::new();

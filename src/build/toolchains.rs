@@ -68,7 +68,9 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> 
     }
     let version = declared.version.as_deref().unwrap_or_default();
     let locked = ctx.lock.toolchain(declared.kind.name(), version, &platform());
+    let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
     if let Some(located) = toolchain::fetched(&ctx.cache, version) {
+        located.check_pin(&pins).map_err(|e| failed(declared, &e))?;
         return identify(ctx, declared, &located);
     }
     if ctx.source.network == Network::Deny {
@@ -87,7 +89,6 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> 
     let name = format!("{} {version}", declared.kind.name());
     ctx.events.event(&Event::ToolchainFetching { toolchain: name.clone() });
     let started = Instant::now();
-    let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
     let wheels = PipWheels { settings: &ctx.source };
     let located = toolchain::fetch(&ctx.cache, version, &pins, &wheels, &mut |holder| {
         let message = format!("process {} fetches {name}; waiting for it", holder.pid);
@@ -117,12 +118,42 @@ fn failed(declared: &Toolchain, error: &toolchain::Error) -> Diagnostic {
     diagnostic
 }
 
+/// The files of a toolchain, by name.
+fn digests(ctx: &Context<'_>, folder: &Path) -> Result<BTreeMap<String, Digest>, crate::cache::Error> {
+    let identity =
+        toolchain::identify(folder, &mut |file| ctx.cache.file_digest(file).map(|(blob, _)| blob))?;
+    Ok(identity.files.into_iter().map(|(name, blob)| (name, blob.b3)).collect())
+}
+
+/// Is a toolchain still what the keys were made from? Asked before a result is recorded: somebody may
+/// install another version in the same place while builds run.
+pub(super) fn unchanged(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    toolchain: &ToolchainRef,
+) -> Result<(), Vec<Diagnostic>> {
+    let Some(folder) = &toolchain.libraries else { return Ok(()) };
+    let during = format!("`{}` was built", engine.name);
+    hold_against(ctx, &engine.target.toolchain, folder, &toolchain.files, &during).map_err(|e| vec![e])
+}
+
+fn hold_against(
+    ctx: &Context<'_>,
+    name: &str,
+    folder: &Path,
+    files: &BTreeMap<String, Digest>,
+    during: &str,
+) -> Result<(), Diagnostic> {
+    if digests(ctx, folder).is_ok_and(|now| now == *files) {
+        return Ok(());
+    }
+    Err(Diagnostic::error("toolchain-changed", format!("toolchain `{name}` changed while {during}"))
+        .note(format!("in `{}`", folder.display()))
+        .help("nothing was recorded; run again when nobody writes to it"))
+}
+
 fn identify(ctx: &Context<'_>, declared: &Toolchain, located: &Located) -> Result<Found, Diagnostic> {
-    let cache = |e: crate::cache::Error| cache_error(&e);
-    let identity = toolchain::identify(&located.folder, &mut |file| Ok(ctx.cache.file_digest(file)?.0))
-        .map_err(cache)?;
-    let files: BTreeMap<String, Digest> =
-        identity.files.into_iter().map(|(name, blob)| (name, blob.b3)).collect();
+    let files = digests(ctx, &located.folder).map_err(|e| cache_error(&e))?;
     let version = probe(ctx, declared, &located.folder, &files)?;
     if let Some(wanted) = &declared.version
         && !tensorrt_rtx::satisfies(&version, wanted)
@@ -177,6 +208,7 @@ fn probe(
     let failure = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
         Ok(outcome) => match outcome.response {
             Response::Probed { version } => {
+                hold_against(ctx, &declared.name, folder, files, "it was asked its version")?;
                 let record = Record {
                     preimage,
                     key,

@@ -60,8 +60,15 @@ impl Cache {
     }
 
     /// Writes what was learnt since the cache was opened, together with what others wrote
-    /// meanwhile. Writes nothing if nothing was learnt, or if the cache is read-only.
-    pub fn flush(&self) -> Result<()> {
+    /// meanwhile. Writes nothing if nothing was learnt, or if the cache is read-only. Never fails:
+    /// what is not written is learnt once more, and a full disk must not hide what a run has done.
+    pub fn flush(&self) {
+        if let Err(e) = self.write_index() {
+            self.warn(format!("{e}; files are hashed once more in the next run"));
+        }
+    }
+
+    fn write_index(&self) -> Result<()> {
         if !self.is_writable() || self.index().as_ref().is_none_or(|index| index.changed.is_empty()) {
             return Ok(());
         }

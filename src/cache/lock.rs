@@ -47,6 +47,18 @@ impl Cache {
         key: &Digest,
         on_wait: &mut dyn FnMut(Holder),
     ) -> Result<ActionLock> {
+        let lock = self.lock_action_unless(action, key, &|| false, on_wait)?;
+        Ok(lock.expect("nobody gives up"))
+    }
+
+    /// As [`Cache::lock_action`]; none if `give_up` says so while it waits, which may be long.
+    pub fn lock_action_unless(
+        &self,
+        action: &str,
+        key: &Digest,
+        give_up: &dyn Fn() -> bool,
+        on_wait: &mut dyn FnMut(Holder),
+    ) -> Result<Option<ActionLock>> {
         self.require_writable()?;
         let path = self.folder("locks").join(format!("{action}-{key}.lock"));
         let mut told = None;
@@ -67,7 +79,10 @@ impl Cache {
                 let _ = file.set_len(0);
                 let _ = file.rewind();
                 let _ = writeln!(file, "{} {action} {key}", std::process::id());
-                return Ok(ActionLock { path, _file: file });
+                return Ok(Some(ActionLock { path, _file: file }));
+            }
+            if give_up() {
+                return Ok(None);
             }
             let holder = read_holder(&path, action, key);
             if holder.as_ref().is_some_and(|h| told.as_ref() != Some(h)) {

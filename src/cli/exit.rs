@@ -64,14 +64,3 @@ impl From<crate::cache::Error> for Failed {
         Failed::new(CANNOT_START, diagnostic)
     }
 }
-
-impl From<crate::build::RunError> for Failed {
-    fn from(error: crate::build::RunError) -> Failed {
-        match error {
-            crate::build::RunError::Cache(error) => error.into(),
-            crate::build::RunError::File(error) => {
-                Failed::new(FAILED, Diagnostic::error("file", error.to_string()))
-            }
-        }
-    }
-}

@@ -36,6 +36,8 @@ pub fn main() -> ExitCode {
     };
     let result = commands::run(&settings, args.command);
     let code = match result {
+        // Half an answer is not one.
+        Ok(exit::DONE | exit::CHANGES) if !output::is_whole() => exit::FAILED,
         Ok(code) => code,
         Err(failed) => failed.report(&settings),
     };

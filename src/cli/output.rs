@@ -1,14 +1,29 @@
-//! Text for people: tables, sizes, times. And the only two functions that print.
+//! Text for people: tables, sizes, times. And the only functions that print.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Version of the JSON that commands print.
 pub(super) const JSON_FORMAT: u32 = 1;
 
-/// Prints data. A reader that went away is not an error.
+/// Was data lost on its way to stdout?
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Prints data. A reader that went away is not an error; a full disk is.
 pub(super) fn stdout(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) => {
+            stderr(&format!("error: cannot write to the standard output: {e}\n"));
+        }
+        _ => {}
+    }
+}
+
+/// Was all data printed?
+pub(super) fn is_whole() -> bool {
+    !LOST.load(Ordering::Relaxed)
 }
 
 /// Prints what is not data.
@@ -19,6 +34,11 @@ pub(super) fn stderr(text: &str) {
 /// Prints a JSON document.
 pub(super) fn json(value: &serde_json::Value) {
     stdout(&format!("{value:#}\n"));
+}
+
+/// A path as text: JSON has no other bytes than those of UTF-8.
+pub(super) fn path(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// `59.1 MB`

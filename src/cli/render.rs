@@ -100,11 +100,13 @@ fn place(place: &Place) -> serde_json::Value {
         Place::Text(origin) => {
             let (line, column) = origin.line_column();
             serde_json::json!({
-                "file": origin.file.path, "line": line, "column": column,
+                "file": output::path(&origin.file.path), "line": line, "column": column,
                 "start": origin.start, "end": origin.end,
             })
         }
-        Place::File(file) => serde_json::json!({ "file": file }),
-        Place::Node { file, node, op } => serde_json::json!({ "file": file, "node": node, "op": op }),
+        Place::File(file) => serde_json::json!({ "file": output::path(file) }),
+        Place::Node { file, node, op } => {
+            serde_json::json!({ "file": output::path(file), "node": node, "op": op })
+        }
     }
 }

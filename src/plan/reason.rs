@@ -60,6 +60,8 @@ pub enum Reason {
     NotPublished,
     /// Another engine is published.
     OtherPublished,
+    /// The right engine is published, with a sidecar of names that the manifest had before.
+    SidecarOutdated,
     /// What is published is not whole.
     PublishedBroken {
         /// What is wrong.
@@ -109,6 +111,9 @@ impl fmt::Display for Reason {
             }
             Reason::NotPublished => f.write_str("not published"),
             Reason::OtherPublished => f.write_str("another engine is published"),
+            Reason::SidecarOutdated => {
+                f.write_str("its sidecar has names that are no longer those of the manifest")
+            }
             Reason::PublishedBroken { what } => f.write_str(what),
             Reason::SourceNotFetched => f.write_str("source not fetched"),
             Reason::ToolchainNotFetched => f.write_str("toolchain not fetched"),
@@ -250,7 +255,10 @@ fn interface_changes(new: &Summary, old: &Summary) -> Vec<Reason> {
             }
         }
     }
-    let opsets = |s: &Summary| format!("{:?}", s.opsets);
+    let opsets = |s: &Summary| {
+        let domain = |domain: &str| if domain.is_empty() { "onnx" } else { domain }.to_owned();
+        s.opsets.iter().map(|(d, v)| format!("{} {v}", domain(d))).collect::<Vec<_>>().join(", ")
+    };
     push("opsets".to_owned(), opsets(old), opsets(new));
     let operators = |s: &Summary, other: &Summary| {
         let differing = s.operators.iter().filter(|(op, n)| other.operators.get(*op) != Some(n));

@@ -17,6 +17,16 @@ const BELOW_ROOT: [&str; 5] = ["", "lib", "lib64", FOLDER_IN_WHEEL, "targets/x86
 /// Beside the fetched libraries: what they were unpacked from.
 const WHEEL_FILE: &str = "wheel.json";
 
+/// What [`WHEEL_FILE`] says.
+#[derive(Serialize, Deserialize)]
+struct Unpacked {
+    #[serde(flatten)]
+    wheel: WheelPin,
+    /// The libraries by name. Caches of the first days do not tell.
+    #[serde(default)]
+    files: BTreeMap<String, Digest>,
+}
+
 /// Libraries at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
@@ -24,6 +34,16 @@ pub struct Located {
     pub folder: PathBuf,
     /// What they were fetched from; none for a folder of the user's.
     pub wheel: Option<WheelPin>,
+}
+
+impl Located {
+    /// Holds the wheel against what the lock file says: SHA-256 by name of wheel.
+    ///
+    /// # Errors
+    /// The lock file names another.
+    pub fn check_pin(&self, pins: &BTreeMap<String, String>) -> Result<(), Error> {
+        self.wheel.iter().try_for_each(|wheel| check_pin(pins, &wheel.file_name, &wheel.sha256))
+    }
 }
 
 /// A wheel, for the lock file.
@@ -172,7 +192,8 @@ pub fn find_in_root(root: &Path) -> Result<Located, Error> {
     Err(Error::NotInRoot { root: root.to_owned(), looked, alone })
 }
 
-/// The libraries of a version, if they were fetched before.
+/// The libraries of a version, if they were fetched before and are what was fetched: a library with
+/// a wrong bit must not pass for another toolchain.
 #[must_use]
 pub fn fetched(cache: &Cache, version: &str) -> Option<Located> {
     // A version becomes part of a path only if it is one.
@@ -182,7 +203,14 @@ pub fn fetched(cache: &Cache, version: &str) -> Option<Located> {
         return None;
     }
     let text = fs::read(&folder.join(WHEEL_FILE)).ok()?;
-    Some(Located { folder, wheel: Some(serde_json::from_slice(&text).ok()?) })
+    let unpacked: Unpacked = serde_json::from_slice(&text).ok()?;
+    for (name, digest) in &unpacked.files {
+        if cache.file_digest(&folder.join(name)).ok()?.0.b3 != *digest {
+            cache.quarantine(&folder, &format!("`{name}` is not what was fetched"));
+            return None;
+        }
+    }
+    Some(Located { folder, wheel: Some(unpacked.wheel) })
 }
 
 /// Fetches the libraries of a version into the cache, or finds them there. `pins` is what the lock
@@ -214,9 +242,7 @@ pub fn fetch(
             }
         }
     };
-    if let Some(wheel) = &found.wheel {
-        check_pin(pins, &wheel.file_name, &wheel.sha256)?;
-    }
+    found.check_pin(pins)?;
     Ok(found)
 }
 
@@ -235,6 +261,7 @@ fn unpack(
     let wheel = wheels.download(PACKAGE, version, &download).map_err(failed)?;
     check_pin(pins, &wheel.file_name, &wheel.sha256)?;
     let files = wheels.extract(&wheel.path, &format!("{FOLDER_IN_WHEEL}/"), &unpacked).map_err(failed)?;
+    let mut blobs = BTreeMap::new();
     for name in LIBRARIES {
         let from = files
             .iter()
@@ -245,23 +272,31 @@ fn unpack(
         fs::set_mode(&to, 0o444)?;
         // Renamed whole, it must also be whole after a power cut.
         fs::sync_file(&to)?;
+        blobs.insert(name.to_owned(), cache.file_digest(&to)?.0);
     }
-    let pin = WheelPin { file_name: wheel.file_name, sha256: wheel.sha256 };
+    let wheel = WheelPin { file_name: wheel.file_name, sha256: wheel.sha256 };
+    let files = blobs.iter().map(|(name, blob)| (name.clone(), blob.b3)).collect();
+    let unpacked = Unpacked { wheel, files };
     let path = finished.join(WHEEL_FILE);
-    let text = serde_json::to_vec(&pin).map_err(|e| fs::error("write", &path, e.into()))?;
+    let text = serde_json::to_vec(&unpacked).map_err(|e| fs::error("write", &path, e.into()))?;
     fs::write_atomic(&path, &text)?;
 
     let folder = folder_of(cache, version);
     fs::create_dir_all(&cache.folder("toolchains"))?;
-    if !has_libraries(&folder) {
-        // What is there is not whole, such as after somebody removed a file: make room.
-        fs::remove_dir_all(&folder)?;
+    if fs::look(&folder)?.is_some() {
+        // Or it would not be fetched anew: somebody removed a file of it, say.
+        cache.quarantine(&folder, "it is not whole");
     }
     fs::sync_dir(&finished)?;
     // We hold the lock: nobody else makes this folder.
     fs::rename(&finished, &folder)?;
     fs::sync_dir(&cache.folder("toolchains"))?;
-    Ok(Located { folder, wheel: Some(pin) })
+    // So that the first use after this does not read all of it again.
+    for (name, blob) in &blobs {
+        let path = folder.join(name);
+        cache.remember_digest(&path, &fs::stat(&path)?, blob);
+    }
+    Ok(Located { folder, wheel: Some(unpacked.wheel) })
 }
 
 fn check_pin(pins: &BTreeMap<String, String>, file_name: &str, found: &str) -> Result<(), Error> {
@@ -357,10 +392,23 @@ mod tests {
         let setup = setup();
         let fake = Fake::with(&LIBRARIES);
         let first = get(&setup, VERSION, &[], &fake).unwrap();
-        fs::remove_file(&first.folder.join(LIBRARIES[1])).unwrap();
-        assert_eq!(get(&setup, VERSION, &[], &fake).unwrap(), first);
-        assert!(has_libraries(&first.folder));
-        assert_eq!(fake.downloads.get(), 2);
+        let damage: [(&str, Option<&[u8]>); 4] = [
+            (LIBRARIES[1], None),
+            (LIBRARIES[0], Some(b"lobrary")),
+            (WHEEL_FILE, None),
+            (WHEEL_FILE, Some(b"{")),
+        ];
+        for (n, (file, content)) in (2..).zip(damage) {
+            let path = first.folder.join(file);
+            match content {
+                None => fs::remove_file(&path).unwrap(),
+                Some(bytes) => fs::write_atomic(&path, bytes).unwrap(),
+            }
+            assert_eq!(fetched(&setup.cache, VERSION), None, "{file}");
+            assert_eq!(get(&setup, VERSION, &[], &fake).unwrap(), first);
+            assert!(has_libraries(&first.folder));
+            assert_eq!(fake.downloads.get(), n);
+        }
     }
 
     #[test]

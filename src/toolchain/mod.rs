@@ -4,12 +4,10 @@
 //! in a worker, and stored by the caller under the identity. Knows nothing of what is built.
 
 mod identity;
-mod list;
 mod locate;
 pub mod tensorrt_rtx;
 
 pub use identity::{Identity, identify};
-pub use list::{Listed, State, list};
 pub use locate::{
     DownloadedWheel, Error, Located, WheelError, WheelPin, Wheels, fetch, fetched, find_in_root,
 };

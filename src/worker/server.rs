@@ -98,6 +98,8 @@ fn take_pipes() -> io::Result<(File, File)> {
 
 /// What a process inherits and what could change its files.
 fn settle() {
+    // It was started through a link in `/proc`, whose name would stand in lists of processes.
+    let _ = rustix::thread::set_name(c"enginewright");
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Crashes are expected; cores of a gigabyte are not wanted.
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });

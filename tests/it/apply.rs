@@ -1,10 +1,12 @@
 //! `apply` with the real TensorRT-RTX: engines, sidecars, lock file, and nothing when nothing is to do.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::SystemTime;
 
-use crate::support::{Project, models, run};
+use crate::support::{PROGRAM, Project, models, run};
 
 const TWO_TARGETS: &str = "[target.b]\nsm = [\"sm_86\", \"sm_89\", \"sm_120\"]\n\
     [model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\", \"b\"]\n";
@@ -175,6 +177,12 @@ fn orphans_are_listed_and_pruned() {
     assert!(project.exists("engines/m/theirs.engine"), "what has no sidecar of ours stays");
     let lock = String::from_utf8(project.read("enginewright.lock")).unwrap();
     assert!(!lock.contains("m@b"), "{lock}");
+    // What cannot be removed does not hide what became of the engines.
+    std::fs::create_dir(project.path("engines/m/b.engine")).unwrap();
+    project.write("engines/m/b.json", project.read("engines/m/a.json"));
+    project.write("m.onnx", models::mlp(2.0));
+    let apply = project.run(&["apply", "--prune"]);
+    apply.expect(1).says(&["rebuilt", "1 of 1 engine ready", "cannot remove", "engines/m/b.engine"]);
 }
 
 #[test]
@@ -262,4 +270,66 @@ fn help_teaches_and_bad_usage_is_64() {
     let json = project.run(&["--format", "json", "plan"]);
     json.expect(4);
     assert_eq!(json.json()["diagnostics"][0]["code"], "no-project");
+}
+
+#[test]
+fn an_index_that_cannot_be_written_costs_time_and_nothing_else() {
+    let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
+    project.write("m.onnx", models::mlp(1.0));
+    std::fs::create_dir_all(project.path("cache/v1/stat")).unwrap();
+    project.run(&["apply"]).expect(0).says(&["1 of 1 engine ready", "files are hashed once more"]);
+    project.run(&["status"]).expect(0).says(&["current"]);
+}
+
+#[test]
+fn names_are_in_no_key_and_the_sidecar_follows_them() {
+    let text = |profile: &str| {
+        format!(
+            "[model.m]\nsource = {{ path = \"../m.onnx\" }}\ntargets = [\"a\"]\n\
+             [[model.m.profile]]\nname = \"{profile}\"\ndims = {{ n = [1, 2, 4] }}\n"
+        )
+    };
+    let project = Project::new(&text("before"));
+    project.write("m.onnx", models::dynamic("n"));
+    project.run(&["apply"]).expect(0);
+    project.manifest(&text("after"));
+    assert_eq!(project.planned(), ["m@a: publish"]);
+    assert_eq!(project.why("m@a"), ["its sidecar has names that are no longer those of the manifest"]);
+    project.run(&["status"]).expect(0).says(&["stale"]);
+    project.run(&["apply"]).expect(0).says(&["published"]);
+    assert!(String::from_utf8(project.read("engines/m/a.json")).unwrap().contains("\"after\""));
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+    // Words are no reason to build.
+    project.manifest(&text("later"));
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+}
+
+#[test]
+fn data_that_cannot_be_printed_is_an_error() {
+    let project = Project::new("");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let plan = run(project.command(&["plan"]).stdout(full));
+    plan.expect(1).says(&["cannot write to the standard output"]);
+}
+
+#[test]
+fn a_program_that_is_replaced_goes_on_as_it_is() {
+    let project = Project::new(
+        "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n\
+         [model.n]\nsource = { path = \"../n.onnx\" }\ntargets = [\"a\"]\n",
+    );
+    project.write("m.onnx", models::chain(400));
+    project.write("n.onnx", models::mlp(1.0));
+    let program = project.path("program");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    let command = command.args(["apply", "-j", "1"]).current_dir(project.root());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("building")));
+    std::fs::copy("/bin/false", project.path("other")).unwrap();
+    std::fs::rename(project.path("other"), &program).unwrap();
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:#?}");
 }

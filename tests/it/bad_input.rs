@@ -318,3 +318,22 @@ fn a_source_that_changes_during_the_build_is_not_published() {
     project.run(&["apply"]).expect(0);
     assert_eq!(project.planned(), ["m@a: up-to-date"]);
 }
+
+#[test]
+fn a_path_that_is_not_utf8_is_told_and_breaks_nothing() {
+    use std::os::unix::ffi::OsStrExt;
+    let project = project(models::mlp(1.0), "");
+    let folder = project.root().join(std::ffi::OsStr::from_bytes(b"n\xfft"));
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["manifests", "bad.onnx"] {
+        std::fs::rename(project.path(name), folder.join(name)).unwrap();
+    }
+    for (args, code) in
+        [(&["apply", "bad"][..], 1), (&["plan", "bad"], 3), (&["status", "bad"], 0), (&["why", "bad@a"], 3)]
+    {
+        let told = run(project.command(args).current_dir(&folder));
+        told.expect(code).says(&["paths must be UTF-8"]);
+        let json = run(project.command(&[&["--format", "json"], args].concat()).current_dir(&folder));
+        assert_eq!(json.expect(code).json()["diagnostics"][0]["code"], "worker-unsendable");
+    }
+}

@@ -2,10 +2,13 @@
 //!
 //! The number of kills is small here; `make soak` sets `SOAK` to more.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 use crate::support::{Project, models};
 
@@ -38,8 +41,12 @@ fn workers(root: &Path) -> Vec<i32> {
     .collect()
 }
 
-fn kill(pid: i32) {
-    let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+/// Sends a signal; the process may be gone already.
+fn send(pid: i32, signal: Signal) {
+    match rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("cannot send {signal:?} to {pid}: {error}"),
+    }
 }
 
 fn project() -> Project {
@@ -118,7 +125,7 @@ fn kill_of_a_worker_at_any_moment() {
             std::thread::sleep(Duration::from_millis(1));
         };
         if let Some(pid) = victim {
-            kill(pid);
+            send(pid, Signal::KILL);
             killed += 1;
         }
         let status = child.wait().unwrap();
@@ -141,11 +148,22 @@ fn interrupt_ends_a_run_and_its_workers() {
         assert!(begun.elapsed() < Duration::from_secs(60), "no worker was started");
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let asked = Instant::now();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(130), "{status}");
-    assert!(asked.elapsed() < Duration::from_secs(5));
+    let interrupt = |child: &mut Child| {
+        send(i32::try_from(child.id()).unwrap(), Signal::INT);
+        let asked = Instant::now();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(130), "{status}");
+        assert!(asked.elapsed() < Duration::from_secs(5));
+    };
+    // One that waits for the other's build stops waiting.
+    let mut command = project.command(&["apply"]);
+    let mut waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("waiting")));
+    interrupt(&mut waiting);
+    assert!(child.try_wait().unwrap().is_none(), "the other one goes on");
+
+    interrupt(&mut child);
     assert!(workers(project.root()).is_empty());
     assert!(!project.exists("engines/m/a.engine"));
 }

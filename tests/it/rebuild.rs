@@ -1,5 +1,8 @@
 //! What rebuilds, and what must not: each edit beside what `plan` and `why` say of it.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use crate::support::{Project, models, rtx_libraries, run};
 
 const MANIFEST: &str = "[target.both]\nsm = [\"sm_86\", \"sm_89\"]\n\
@@ -65,10 +68,8 @@ fn each_edit_rebuilds_the_engines_concerned_and_why_names_the_field() {
     assert!(why.contains("input `x`: float[batch, 4] is now float[n, 4]"), "{why}");
 }
 
-#[test]
-fn another_toolchain_rebuilds_everything_and_why_names_it() {
-    let project = built();
-    // The same libraries with one byte more: they load, and are not the same.
+/// Lets the project use libraries of its own, in `other/`.
+fn use_copy_of_toolchain(project: &Project) {
     let other = project.path("other");
     std::fs::create_dir(&other).unwrap();
     for entry in std::fs::read_dir(rtx_libraries()).unwrap() {
@@ -77,14 +78,25 @@ fn another_toolchain_rebuilds_everything_and_why_names_it() {
             std::fs::copy(entry.path(), other.join(entry.file_name())).unwrap();
         }
     }
-    let parser = other.join("libtensorrt_onnxparser_rtx.so.1");
+    let manifest = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    let root = rtx_libraries().display().to_string();
+    project.write("manifests/m.toml", manifest.replace(&root, &other.display().to_string()));
+}
+
+/// One byte more: the library loads, and is not the same.
+fn grow_parser(project: &Project) {
+    let parser = project.path("other/libtensorrt_onnxparser_rtx.so.1");
     let mut bytes = std::fs::read(&parser).unwrap();
     bytes.push(0);
     std::fs::remove_file(&parser).unwrap();
     std::fs::write(&parser, bytes).unwrap();
-    let manifest = String::from_utf8(project.read("manifests/m.toml")).unwrap();
-    let root = rtx_libraries().display().to_string();
-    project.write("manifests/m.toml", manifest.replace(&root, &other.display().to_string()));
+}
+
+#[test]
+fn another_toolchain_rebuilds_everything_and_why_names_it() {
+    let project = built();
+    use_copy_of_toolchain(&project);
+    grow_parser(&project);
     assert_eq!(project.planned(), ["m@a: rebuild", "m@both: rebuild", "n@a: rebuild"]);
     let why = project.why("n@a");
     assert_eq!(why, ["toolchain: version 1.7.1.116 with other files: libtensorrt_onnxparser_rtx.so.1"]);
@@ -93,12 +105,12 @@ fn another_toolchain_rebuilds_everything_and_why_names_it() {
 #[test]
 fn what_means_nothing_rebuilds_nothing() {
     let project = built();
-    // Comments, order of tables, spelling of a number, the profile's name and its form.
+    // Comments, order of tables, spelling of a number, the form of a profile.
     project.manifest(
         "# a comment\n[model.n]\ntargets = [\"a\"]\nsource = { path = \"../n.onnx\" }\n\
          [model.m]\ntargets = [\"both\", \"a\"]\nsource = { path = \"../manifests/../m.onnx\" }\n\
          [model.m.build]\nworkspace = \"4096MiB\"\ntimeout = \"1h\"\n\
-         [[model.m.profile]]\nshapes = { x = { min = [1, 4], opt = [2, 4], max = [4, 4] } }\nname = \"other\"\n\
+         [[model.m.profile]]\nshapes = { x = { min = [1, 4], opt = [2, 4], max = [4, 4] } }\nname = \"p\"\n\
          [target.both]\nsm = [\"sm_89\", \"sm_86\"]\n",
     );
     assert_eq!(project.planned(), ALL_CURRENT);
@@ -153,4 +165,21 @@ fn an_epoch_rebuilds_for_no_other_reason() {
     assert_eq!(planned, ["m@a: up-to-date", "m@both: up-to-date", "n@a: rebuild"]);
     assert_eq!(why, "epoch: 0 is now 1");
     project.run(&["apply"]).expect(0).says(&["rebuilt"]);
+}
+
+#[test]
+fn a_toolchain_that_is_replaced_during_a_build_gives_no_result() {
+    let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
+    project.write("m.onnx", models::chain(1200));
+    use_copy_of_toolchain(&project);
+    let mut command = project.command(&["apply"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("building")));
+    grow_parser(&project);
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:#?}");
+    assert!(rest.join("\n").contains("error[toolchain-changed]"), "{rest:#?}");
+    assert!(!project.exists("engines/m/a.engine"));
+    assert!(!project.exists("cache/v1/results/build"));
 }

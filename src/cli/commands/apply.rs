@@ -26,10 +26,11 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     let ctx = settings.context(&project, network, args.jobs, &progress)?;
     let summary = build::apply(&ctx, &engines, args.prune)?;
 
-    let failures = distinct(summary.engines.iter().flat_map(|e| match &e.outcome {
+    let of_engines = summary.engines.iter().flat_map(|e| match &e.outcome {
         Outcome::Failed(errors) => errors.as_slice(),
         _ => &[],
-    }));
+    });
+    let failures = distinct(of_engines.chain(&summary.errors));
     let cache_warnings = ctx.cache.take_warnings();
     match settings.format {
         Format::Json => output::json(&as_json(&summary, &project.warnings, &failures, &cache_warnings)),
@@ -40,7 +41,7 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
         }
     }
     let done = |e: &EngineOutcome| matches!(e.outcome, Outcome::Done { .. });
-    Ok(if summary.engines.iter().all(done) { exit::DONE } else { exit::FAILED })
+    Ok(if failures.is_empty() && summary.engines.iter().all(done) { exit::DONE } else { exit::FAILED })
 }
 
 /// A table of what was done, and a count.

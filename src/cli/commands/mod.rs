@@ -12,7 +12,7 @@ mod why;
 use super::args::Command;
 use super::exit::Failed;
 use super::render;
-use super::settings::{Format, Settings};
+use super::settings::{Format, Project, Settings};
 use crate::build::Gathered;
 use crate::diagnostic::Diagnostic;
 
@@ -46,6 +46,13 @@ fn print_warnings(settings: &Settings, manifest: &[Diagnostic], gathered: &[Diag
         let cache: Vec<Diagnostic> = cache.into_iter().map(|w| Diagnostic::warning("cache", w)).collect();
         render::print(settings, &distinct(manifest.iter().chain(gathered).chain(&cache)));
     }
+}
+
+/// Errors of the plan, then what is worth knowing of it and of the manifests.
+fn diagnostics_json(project: &Project, gathered: &Gathered) -> Vec<serde_json::Value> {
+    let errors = gathered.planned.iter().flat_map(|p| &p.errors);
+    let all = distinct(errors.chain(&project.warnings).chain(&gathered.warnings));
+    all.iter().map(render::json).collect()
 }
 
 fn errors_of(gathered: &Gathered) -> Vec<Diagnostic> {

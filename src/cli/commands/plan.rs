@@ -7,7 +7,7 @@ use super::super::exit::{self, Failed};
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
-use super::{distinct, errors_of, print_warnings};
+use super::{diagnostics_json, errors_of, print_warnings};
 use crate::build::{self, Gathered};
 use crate::plan::{Action, Planned, Reason};
 use crate::source::Network;
@@ -19,24 +19,21 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     let network = if args.fetch { Network::Allow } else { Network::Deny };
     let ctx = settings.context(&project, network, None, &progress)?;
     let gathered = build::gather(&ctx, &engines)?;
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     let orphans = build::orphans(&ctx.manifest.root, &ctx.manifest.engines);
     let cache_warnings = ctx.cache.take_warnings();
 
     let errors = errors_of(&gathered);
     let changes = gathered.planned.iter().any(|p| !matches!(p.action, Action::UpToDate | Action::Error));
     match settings.format {
-        Format::Json => {
-            let warnings = distinct(project.warnings.iter().chain(&gathered.warnings));
-            output::json(&json!({
-                "format": output::JSON_FORMAT,
-                "changes": changes,
-                "engines": gathered.planned.iter().map(planned_json).collect::<Vec<_>>(),
-                "orphans": orphans,
-                "diagnostics": errors.iter().chain(&warnings).map(render::json).collect::<Vec<_>>(),
-                "cache_warnings": cache_warnings,
-            }));
-        }
+        Format::Json => output::json(&json!({
+            "format": output::JSON_FORMAT,
+            "changes": changes,
+            "engines": gathered.planned.iter().map(planned_json).collect::<Vec<_>>(),
+            "orphans": orphans.iter().map(|o| output::path(o)).collect::<Vec<_>>(),
+            "diagnostics": diagnostics_json(&project, &gathered),
+            "cache_warnings": cache_warnings,
+        })),
         Format::Text => {
             print_warnings(settings, &project.warnings, &gathered.warnings, cache_warnings);
             output::stdout(&text(&gathered));

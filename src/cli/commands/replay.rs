@@ -16,7 +16,7 @@ pub(super) fn run(settings: &Settings, bundle: &Path, timeout: u64) -> Result<u8
     })?;
     let cache = settings.cache()?;
     let job = cache.job_dir()?;
-    match build::replay(&bundle, &settings.worker()?, Duration::from_secs(timeout), job.path()) {
+    match build::replay(&bundle, &Settings::worker(), Duration::from_secs(timeout), job.path()) {
         Ok(Response::Built(built)) => {
             output::stdout(&format!("it worked this time\n{}", build::log_text(&built.log)));
             Ok(exit::DONE)

@@ -20,7 +20,7 @@ pub(super) fn run(settings: &Settings, model: &str) -> Result<u8, Failed> {
     let progress = Progress::new(settings, None);
     let ctx = settings.context(&project, Network::Deny, None, &progress)?;
     let found = build::model_rules(&ctx, &engines)?;
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     let root = &project.manifest.root;
     match settings.format {
         Format::Json => {

@@ -8,7 +8,7 @@ use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::plan::reasons_json;
-use super::{errors_of, print_warnings};
+use super::{diagnostics_json, errors_of, print_warnings};
 use crate::build::{self, Sidecar};
 use crate::plan::{Action, Planned, Published};
 use crate::source::Network;
@@ -19,7 +19,7 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
     let progress = Progress::new(settings, None);
     let ctx = settings.context(&project, Network::Deny, None, &progress)?;
     let gathered = build::gather(&ctx, &engines)?;
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     let root = &ctx.manifest.root;
     let orphans = build::orphans(root, &ctx.manifest.engines);
 
@@ -27,10 +27,10 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
     let mut list = Vec::new();
     for (engine, planned) in engines.iter().zip(&gathered.planned) {
         let name = planned.name.to_string();
-        let sidecar = build::read_sidecar(&build::sidecar_path(root, &planned.name));
+        let sidecar = gathered.sidecars.get(&name);
         let state = state(planned, gathered.published.get(&name));
         let sms: Vec<String> = engine.target.sms.iter().map(ToString::to_string).collect();
-        let get = |f: fn(&Sidecar) -> String| sidecar.as_ref().map_or_else(|| "-".to_owned(), f);
+        let get = |f: fn(&Sidecar) -> String| sidecar.map_or_else(|| "-".to_owned(), f);
         rows.push(vec![
             state.to_owned(),
             name.clone(),
@@ -44,7 +44,7 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
             "state": state,
             "action": planned.action,
             "reasons": reasons_json(&planned.reasons),
-            "path": build::engine_path(root, &planned.name),
+            "path": output::path(&build::engine_path(root, &planned.name)),
             "sms": sms,
             "sidecar": sidecar,
             "errors": planned.errors.iter().map(render::json).collect::<Vec<_>>(),
@@ -55,7 +55,8 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
         Format::Json => output::json(&json!({
             "format": output::JSON_FORMAT,
             "engines": list,
-            "orphans": orphans,
+            "diagnostics": diagnostics_json(&project, &gathered),
+            "orphans": orphans.iter().map(|o| output::path(o)).collect::<Vec<_>>(),
             "cache_warnings": cache_warnings,
         })),
         Format::Text => {

@@ -56,14 +56,17 @@ pub(super) fn run(settings: &Settings, command: &ToolchainCommand) -> Result<u8,
             place.unwrap_or_default(),
         ]);
     }
-    ctx.cache.flush()?;
+    ctx.cache.flush();
+    let cache_warnings = ctx.cache.take_warnings();
     match settings.format {
         Format::Json => output::json(&json!({
             "format": output::JSON_FORMAT,
             "toolchains": list,
             "diagnostics": errors.iter().map(super::super::render::json).collect::<Vec<_>>(),
+            "cache_warnings": cache_warnings,
         })),
         Format::Text => {
+            super::print_warnings(settings, &project.warnings, &[], cache_warnings);
             let headers = ["NAME", "KIND", "VERSION", "STATE", "BUILDS FOR", "LIBRARIES"];
             output::stdout(&output::table(&headers, &rows));
             super::super::render::print(settings, &errors);

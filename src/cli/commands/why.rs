@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::super::exit::{self, Failed};
+use super::super::output;
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
-use super::super::{output, render};
 use super::plan::reasons_json;
+use super::{diagnostics_json, print_warnings};
 use crate::build;
 use crate::plan::{self, Action};
 use crate::source::Network;
@@ -19,7 +20,7 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
     let progress = Progress::new(settings, None);
     let ctx = settings.context(&project, Network::Deny, None, &progress)?;
     let gathered = build::gather(&ctx, &[engine])?;
-    ctx.cache.flush()?;
+    ctx.cache.flush();
     let planned = &gathered.planned[0];
     if !planned.errors.is_empty() {
         return Err(Failed { code: exit::INVALID, diagnostics: planned.errors.clone() });
@@ -34,10 +35,12 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
             "build_key": planned.keyed.as_ref().map(|k| k.build_key),
             "prepare": planned.keyed.as_ref().map(|k| &k.prepare),
             "prepare_key": planned.keyed.as_ref().map(|k| k.prepare.key()),
-            "diagnostics": gathered.warnings.iter().map(render::json).collect::<Vec<_>>(),
+            "diagnostics": diagnostics_json(&project, &gathered),
+            "cache_warnings": ctx.cache.take_warnings(),
         }));
         return Ok(exit::DONE);
     }
+    print_warnings(settings, &project.warnings, &gathered.warnings, ctx.cache.take_warnings());
     let mut text = format!("{}: {}\n", planned.name, planned.action.name());
     if planned.action == Action::UpToDate {
         text += "  the published engine was built from these very inputs\n";
