@@ -10,7 +10,7 @@ use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::plan::reasons_json;
-use super::{distinct, print_warnings};
+use super::{distinct, print_warnings, reason_lines};
 use crate::build::{self, EngineOutcome, Outcome, RunSummary};
 use crate::diagnostic::Diagnostic;
 use crate::plan::Action;
@@ -81,7 +81,7 @@ fn row(engine: &EngineOutcome) -> Vec<String> {
     };
     let why = match &engine.outcome {
         Outcome::Failed(errors) => errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"),
-        _ => engine.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        _ => reason_lines(&engine.engine, &engine.reasons),
     };
     vec![result.to_owned(), engine.engine.clone(), size, time, why]
 }

@@ -15,6 +15,7 @@ use super::render;
 use super::settings::{Format, Project, Settings};
 use crate::build::Gathered;
 use crate::diagnostic::Diagnostic;
+use crate::plan::Reason;
 
 pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
     match command {
@@ -57,4 +58,16 @@ fn diagnostics_json(project: &Project, gathered: &Gathered) -> Vec<serde_json::V
 
 fn errors_of(gathered: &Gathered) -> Vec<Diagnostic> {
     distinct(gathered.planned.iter().flat_map(|p| &p.errors))
+}
+
+/// How many reasons a table shows for an engine; `why` shows all.
+const SHOWN_REASONS: usize = 3;
+
+/// Why, as lines of a table: nearest cause first.
+fn reason_lines(engine: &str, reasons: &[Reason]) -> String {
+    let mut lines: Vec<String> = reasons.iter().take(SHOWN_REASONS).map(ToString::to_string).collect();
+    if reasons.len() > SHOWN_REASONS {
+        lines.push(format!("and {} more: `why {engine}`", reasons.len() - SHOWN_REASONS));
+    }
+    lines.join("\n")
 }

@@ -7,7 +7,7 @@ use super::super::exit::{self, Failed};
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
-use super::{diagnostics_json, errors_of, print_warnings};
+use super::{diagnostics_json, errors_of, print_warnings, reason_lines};
 use crate::build::{self, Gathered};
 use crate::plan::{Action, Planned, Reason};
 use crate::source::Network;
@@ -67,7 +67,7 @@ pub(super) fn text(gathered: &Gathered) -> String {
 
 fn row(planned: &Planned) -> Vec<String> {
     let why = match planned.errors.as_slice() {
-        [] => planned.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        [] => reason_lines(&planned.name.to_string(), &planned.reasons),
         errors => errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"),
     };
     vec![planned.action.name().to_owned(), planned.name.to_string(), why]
