@@ -182,10 +182,16 @@ impl Cache {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let folder = self.folder("quarantine");
             super::runs::make_room(&folder, QUARANTINE);
-            let to = folder.join(format!("{}-{name}", super::runs::time_name(super::now_ns())));
-            // A folder is never renamed onto another one, so that a second thing of that name
-            // within a millisecond stays where it is.
-            moved = into_place(path, &to, fs::rename_new).unwrap_or(false);
+            let first = format!("{}-{name}", super::runs::time_name(super::now_ns()));
+            // A folder is never renamed onto another one: a second thing of that name within a
+            // millisecond gets a number.
+            for n in 1..=QUARANTINE {
+                let to = folder.join(if n == 1 { first.clone() } else { format!("{first}-{n}") });
+                moved = into_place(path, &to, fs::rename_new).unwrap_or(false);
+                if moved || !matches!(fs::look(&to), Ok(Some(_))) {
+                    break;
+                }
+            }
         }
         let then = if moved { "moved to `quarantine/`" } else { "not used" };
         self.warn(format!("`{}` is damaged: {why}; {then}", path.display()));
