@@ -2,7 +2,7 @@
 # make test   everything that must hold
 # make lint   formatting and lints
 # make bench  what we claim about speed, beside a peer
-# make soak   an hour of faults
+# make soak   50 kills of the main process, and 50 of a worker
 
 ENGINEWRIGHT = target/release/enginewright
 
@@ -38,7 +38,7 @@ bench: build
 	cargo build --release --locked --example bench-models
 	python3 benches/overhead.py
 
-soak: build
+soak: setup
 	SOAK=50 cargo test --locked --test it -- kill --nocapture
 
 setup:
