@@ -2,44 +2,13 @@
 
 use serde_json::Value;
 
-use crate::support::{Output, Project, models, shared_cache};
-
-/// Real models, with the precision that [`REAL`] is put after.
-const REAL: &str = r#"
-[model.magika]
-source = { package = "magika==1.0.3", file = "magika/models/standard_v3_3/model.onnx" }
-profile = [{ name = "default", dims = { unk__214 = [1, 8, 32] } }]
-
-[model.nmp]
-source = { package = "basic-pitch==0.4.0", file = "basic_pitch/saved_models/icassp_2022/nmp.onnx" }
-profile = [{ name = "default", dims = { unk__749 = [1, 1, 4] } }]
-
-[model.ocr-det]
-source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx" }
-[[model.ocr-det.profile]]
-name = "default"
-dims = { "p2o.DynamicDimension.0" = 1, "p2o.DynamicDimension.1" = [320, 736, 960], "p2o.DynamicDimension.2" = [320, 736, 960] }
-
-[model.ocr-rec]
-source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx" }
-[[model.ocr-rec.profile]]
-name = "short"
-shapes = { x = { min = [1, 3, 48, 40], opt = [6, 3, 48, 320], max = [8, 3, 48, 320] } }
-
-[model.ocr-cls]
-source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx" }
-[[model.ocr-cls.profile]]
-name = "default"
-shapes = { x = { min = [1, 3, 48, 192], opt = [6, 3, 48, 192], max = [8, 3, 48, 192] } }
-"#;
+use crate::support::models::REAL;
+use crate::support::{Output, Project, models};
 
 /// A project with the shared packages and a cache of its own.
 fn project(manifest: &str) -> Project {
     let project = Project::new(manifest);
-    let cache = shared_cache();
-    std::fs::create_dir_all(cache.join("v1/packages")).unwrap();
-    std::fs::create_dir_all(project.path("cache/v1")).unwrap();
-    std::os::unix::fs::symlink(cache.join("v1/packages"), project.path("cache/v1/packages")).unwrap();
+    project.share("packages");
     project
 }
 

@@ -79,6 +79,15 @@ impl Project {
         self.write("manifests/m.toml", &(head + text));
     }
 
+    /// Uses what was fetched for other tests: `packages` or `toolchains`. Results are its own: every
+    /// engine is built here.
+    pub(crate) fn share(&self, part: &str) {
+        let shared = shared_cache().join("v1").join(part);
+        std::fs::create_dir_all(&shared).unwrap();
+        std::fs::create_dir_all(self.path("cache/v1")).unwrap();
+        std::os::unix::fs::symlink(shared, self.path("cache/v1").join(part)).unwrap();
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }

@@ -9,6 +9,38 @@ use enginewright::onnx::testing::{
 };
 use prost::Message;
 
+/// Real models that TensorRT-RTX builds, as a piece of a manifest: profiles by dimension and by shape.
+pub(crate) const REAL: &str = r#"
+[model.magika]
+source = { package = "magika==1.0.3", file = "magika/models/standard_v3_3/model.onnx" }
+profile = [{ name = "default", dims = { unk__214 = [1, 8, 32] } }]
+
+[model.nmp]
+source = { package = "basic-pitch==0.4.0", file = "basic_pitch/saved_models/icassp_2022/nmp.onnx" }
+profile = [{ name = "default", dims = { unk__749 = [1, 1, 4] } }]
+
+[model.ocr-det]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx" }
+[[model.ocr-det.profile]]
+name = "default"
+dims = { "p2o.DynamicDimension.0" = 1, "p2o.DynamicDimension.1" = [320, 736, 960], "p2o.DynamicDimension.2" = [320, 736, 960] }
+
+[model.ocr-rec]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx" }
+[[model.ocr-rec.profile]]
+name = "short"
+shapes = { x = { min = [1, 3, 48, 40], opt = [6, 3, 48, 320], max = [8, 3, 48, 320] } }
+[[model.ocr-rec.profile]]
+name = "long"
+shapes = { x = { min = [1, 3, 48, 320], opt = [1, 3, 48, 640], max = [8, 3, 48, 1280] } }
+
+[model.ocr-cls]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx" }
+[[model.ocr-cls.profile]]
+name = "default"
+shapes = { x = { min = [1, 3, 48, 192], opt = [6, 3, 48, 192], max = [8, 3, 48, 192] } }
+"#;
+
 fn graph(input: &[TestDim], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> GraphProto {
     GraphProto {
         input: vec![value("x", DataType::Float, input)],
