@@ -333,11 +333,6 @@ pub fn lock_folder(path: &Path) -> Result<File> {
     }
 }
 
-/// Opens a file for appending, made if it is missing.
-pub fn open_append(path: &Path) -> Result<File> {
-    at("write", path, File::options().append(true).create(true).open(path))
-}
-
 /// How many names an open file has.
 pub fn link_count(file: &File, path: &Path) -> Result<u64> {
     Ok(at("read", path, file.metadata())?.nlink())

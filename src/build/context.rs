@@ -1,10 +1,16 @@
 //! What every step of a run needs.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::events::Sink;
-use crate::cache::Cache;
+use crate::cache::{self, Cache, Record};
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Blob, Preimage};
+use crate::fs;
 use crate::manifest::Manifest;
+use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::plan::Lock;
 use crate::source;
 use crate::worker::{CancelToken, Client};
@@ -39,3 +45,42 @@ pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Version of this program, recorded with everything it makes.
 pub(super) const TOOL: &str = concat!("enginewright ", env!("CARGO_PKG_VERSION"));
+
+/// A duration in whole milliseconds, as records and events hold it.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Context<'_> {
+    /// Records the result of an action. The first result of a key stays: what is returned is that.
+    pub(super) fn record(
+        &self,
+        preimage: Preimage,
+        outputs: BTreeMap<String, Blob>,
+        info: serde_json::Value,
+        took: Duration,
+    ) -> Result<Record, cache::Error> {
+        let (key, action) = (preimage.key(), preimage.action.clone());
+        let (duration_ms, tool) = (millis(took), TOOL.to_owned());
+        let record = Record { preimage, key, outputs, info, duration_ms, tool, created: None };
+        self.cache.put_result(&action, &record)
+    }
+
+    /// Puts a model of the store into a worker's folder, under the names that it reads.
+    pub(super) fn link_model(
+        &self,
+        graph: &Blob,
+        weights: Option<&Blob>,
+        job: &Path,
+    ) -> Result<(), Diagnostic> {
+        for (file, blob) in [(MODEL_FILE, Some(graph)), (WEIGHTS_FILE, weights)] {
+            let Some(blob) = blob else { continue };
+            let Some(path) = self.cache.find(blob).map_err(|e| Diagnostic::from(&e))? else {
+                let message = format!("the cache lost a model: blob `{}`", blob.b3);
+                return Err(Diagnostic::error("model-lost", message).help("run again: it is made anew"));
+            };
+            fs::symlink(&path, &job.join(file)).map_err(|e| Diagnostic::error("cache", e.to_string()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,16 +1,15 @@
 //! One build: from a key without a result to a result, or a failure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::context::{Context, TOOL};
+use super::context::Context;
 use super::events::Event;
 use super::failure::{Failure, log_text};
-use super::sources::{cache_error, millis};
 use super::{gather, toolchains};
-use crate::cache::{self, Record};
+use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
-use crate::fs;
 use crate::manifest::{BuildOptions, Engine};
 use crate::plan::{BuiltRef, Keyed, ToolchainRef};
 use crate::worker::protocol::{BuildRequest, Built, Options, ProfileShapes, Request, Response};
@@ -32,7 +31,7 @@ pub(super) fn build(
     toolchain: &ToolchainRef,
 ) -> Result<BuiltRef, Vec<Diagnostic>> {
     let name = engine.name.to_string();
-    let cache_failed = |e: cache::Error| vec![cache_error(&e)];
+    let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
     ctx.events.event(&Event::BuildStarted { engine: name.clone(), engines: engines.to_vec() });
     let give_up = || ctx.cancel.is_cancelled();
     let on_wait = &mut |holder: cache::Holder| {
@@ -84,7 +83,7 @@ fn run(
     keyed: &Keyed,
     toolchain: &ToolchainRef,
 ) -> Result<(BuiltRef, u64), Vec<Diagnostic>> {
-    let cache_failed = |e: cache::Error| vec![cache_error(&e)];
+    let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
     let Some(libraries) = toolchain.libraries.clone() else {
         return Err(vec![
             Diagnostic::error(
@@ -95,22 +94,8 @@ fn run(
         ]);
     };
     let job = ctx.cache.job_dir().map_err(cache_failed)?;
-    let inputs =
-        [("model.onnx", Some(&keyed.prepared.graph)), ("weights.bin", keyed.prepared.weights.as_ref())];
-    for (file, blob) in inputs {
-        let Some(blob) = blob else { continue };
-        let Some(path) = ctx.cache.find(blob).map_err(cache_failed)? else {
-            return Err(vec![
-                Diagnostic::error(
-                    "prepared-lost",
-                    format!("the cache lost the prepared model of `{}`", engine.name),
-                )
-                .help("run again: it is prepared anew"),
-            ]);
-        };
-        fs::symlink(&path, &job.path().join(file))
-            .map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
-    }
+    let prepared = &keyed.prepared;
+    ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job.path()).map_err(|e| vec![e])?;
     let request = Request::Build(Box::new(request(engine, keyed, libraries)));
     let limits = Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env: Vec::new() };
     let failed = |failure: Failure| {
@@ -144,29 +129,22 @@ fn record(
     toolchain: &ToolchainRef,
     job: &std::path::Path,
     built: Built,
-    wall: std::time::Duration,
+    wall: Duration,
 ) -> Result<BuiltRef, cache::Error> {
     let prepare_key = record_prepare(ctx, keyed)?;
     let blob = ctx.cache.adopt(&job.join("engine.plan"), true)?;
     let log = ctx.cache.put_bytes(log_text(&built.log).as_bytes())?;
-    let record = Record {
-        preimage: keyed.build.clone(),
-        key: keyed.build_key,
-        outputs: BTreeMap::from([("engine".to_owned(), blob), ("log".to_owned(), log)]),
-        // Facts about the result, none of which decides it.
-        info: serde_json::json!({
-            "engine": engine.name.to_string(),
-            "model": keyed.model,
-            "prepare_key": prepare_key,
-            "toolchain_version": toolchain.version,
-            "bindings": built.bindings,
-            "hermetic": "plain",
-        }),
-        duration_ms: millis(wall),
-        tool: TOOL.to_owned(),
-        created: None,
-    };
-    let record = ctx.cache.put_result("build", &record)?;
+    let outputs = BTreeMap::from([("engine".to_owned(), blob), ("log".to_owned(), log)]);
+    // Facts about the result, none of which decides it.
+    let info = serde_json::json!({
+        "engine": engine.name.to_string(),
+        "model": keyed.model,
+        "prepare_key": prepare_key,
+        "toolchain_version": toolchain.version,
+        "bindings": built.bindings,
+        "hermetic": "plain",
+    });
+    let record = ctx.record(keyed.build.clone(), outputs, info, wall)?;
     Ok(BuiltRef { engine: record.outputs["engine"].clone(), duration_ms: record.duration_ms })
 }
 
@@ -179,16 +157,8 @@ fn record_prepare(ctx: &Context<'_>, keyed: &Keyed) -> Result<Digest, cache::Err
     if let Some(weights) = &keyed.prepared.weights {
         outputs.insert("weights".to_owned(), weights.clone());
     }
-    let record = Record {
-        preimage: keyed.prepare.clone(),
-        key,
-        outputs,
-        info: serde_json::json!({ "prepared": keyed.prepared.digest }),
-        duration_ms: 0,
-        tool: TOOL.to_owned(),
-        created: None,
-    };
-    ctx.cache.put_result("prepare", &record)?;
+    let info = serde_json::json!({ "prepared": keyed.prepared.digest });
+    ctx.record(keyed.prepare.clone(), outputs, info, Duration::ZERO)?;
     Ok(key)
 }
 

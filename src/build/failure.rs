@@ -10,6 +10,7 @@ use super::context::Context;
 use crate::cache::FailureFile;
 use crate::diagnostic::Diagnostic;
 use crate::fs;
+use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::worker::protocol::{LogLine, Refusal, Request, Response};
 use crate::worker::{CancelToken, Client, Limits, WorkerError};
 
@@ -116,13 +117,16 @@ impl Failure {
         request: &Request,
         job: &Path,
     ) -> Failure {
+        if self.code == "worker-cancelled" {
+            return self; // Nothing is wrong with it.
+        }
         let mut files = vec![
             ("request.json", FailureFile::Bytes(json(request))),
             ("failure.json", FailureFile::Bytes(json(&About { engines: engines.to_vec(), failure: &self }))),
             ("log.txt", FailureFile::Bytes(log_text(&self.log).into_bytes())),
             ("stderr.txt", FailureFile::Bytes(self.stderr.clone().into_bytes())),
         ];
-        for input in ["model.onnx", "weights.bin"] {
+        for input in [MODEL_FILE, WEIGHTS_FILE] {
             let path = job.join(input);
             // The job folder holds links into the store.
             if let Ok(blob) = fs::canonicalize(&path) {
@@ -177,7 +181,7 @@ pub fn replay(
     let text = fs::read_to_string(&bundle.join("request.json")).map_err(|e| broken(e.to_string()))?;
     let request: Request = serde_json::from_str(&text)
         .map_err(|e| broken(format!("`{}` is damaged: {e}", bundle.join("request.json").display())))?;
-    for input in ["model.onnx", "weights.bin"] {
+    for input in [MODEL_FILE, WEIGHTS_FILE] {
         let file = bundle.join(input);
         if fs::exists(&file) {
             fs::symlink(&file, &job.join(input)).map_err(|e| broken(e.to_string()))?;

@@ -128,7 +128,7 @@ fn check(
     toolchains: &BTreeMap<String, ToolchainFact>,
 ) -> Vec<Diagnostic> {
     let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|t| t.kind);
-    let mut errors = plan::check(engine, kind.and_then(toolchains::sms_of).as_deref());
+    let mut errors = plan::check(engine, kind);
     if let Some(ToolchainFact::Bad(error)) = toolchains.get(&engine.target.toolchain) {
         errors.push((**error).clone());
     }
@@ -146,7 +146,7 @@ fn plan_engine(
     let name = &engine.name;
     let model = match read.get(&engine.source).map(|r| &r.fact) {
         Some(SourceFact::AtHand { model, .. }) => model,
-        Some(SourceFact::Bad(errors)) => return Ok(Planned::error(name, errors.clone())),
+        Some(SourceFact::Bad(errors)) => return Ok(Planned::error(name, declared(engine, errors))),
         // Not read at all: the run was cancelled.
         Some(SourceFact::NotFetched) | None => {
             return Ok(Planned::unknown(name, vec![Reason::SourceNotFetched]));
@@ -177,6 +177,15 @@ fn plan_engine(
         plan::causes(now, &previous, &mut |model| tensors(ctx, model))
     };
     Ok(plan::decide(name, keyed, built, published, causes))
+}
+
+/// Errors of a source, those without a place at the line that declares it.
+fn declared(engine: &Engine, errors: &[Diagnostic]) -> Vec<Diagnostic> {
+    let at_source = |error: &Diagnostic| match error.place {
+        None => error.clone().at(&engine.source_origin, ""),
+        Some(_) => error.clone(),
+    };
+    errors.iter().map(at_source).collect()
 }
 
 /// The build with this key, if the cache holds it.

@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::context::{Context, READ_TIMEOUT, TOOL};
+use super::context::{Context, READ_TIMEOUT, millis};
 use super::events::Event;
 use super::failure::Failure;
 use super::scheduler::{self, Job};
-use super::sources::{self, Read, cache_error, millis};
+use super::sources::{self, Read};
 use crate::cache::{self, Record};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::manifest::{Engine, Source};
+use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::plan::{self, ModelRef, PreparedRef, SourceFact, keys};
 use crate::precision::{self, Assignment, MODEL_MARK, Problem, RuleMatch, Spec, std_fp16};
 use crate::worker::Limits;
@@ -93,7 +94,7 @@ pub(super) fn prepare_all(
 
 fn one(ctx: &Context<'_>, work: &Work<'_>) -> Result<Typed, Diagnostic> {
     let key = work.preimage.key();
-    let failed = |e: cache::Error| cache_error(&e);
+    let failed = |e: cache::Error| Diagnostic::from(&e);
     if let Some(typed) = known(ctx, &key).map_err(failed)? {
         return Ok(typed);
     }
@@ -148,29 +149,25 @@ fn run_worker(
     started: Instant,
 ) -> Result<Typed, Diagnostic> {
     let what = format!("giving `{}` its precision", work.engine);
-    let failed = |e: cache::Error| cache_error(&e);
+    let failed = |e: cache::Error| Diagnostic::from(&e);
     let job = ctx.cache.job_dir().map_err(failed)?;
-    let inputs = [("model.onnx", Some(&work.model.graph)), ("weights.bin", work.model.weights.as_ref())];
-    for (file, blob) in inputs {
-        let Some(blob) = blob else { continue };
-        let Some(path) = ctx.cache.find(blob).map_err(failed)? else {
-            let message = format!("the cache lost the model of `{}`", work.engine);
-            return Err(Diagnostic::error("model-lost", message).help("run again: it is read anew"));
-        };
-        fs::symlink(&path, &job.path().join(file)).map_err(|e| Diagnostic::error("cache", e.to_string()))?;
-    }
+    ctx.link_model(&work.model.graph, work.model.weights.as_ref(), job.path())?;
     let request = Request::Prepare(Box::new(work.spec.clone()));
     let limits = Limits { timeout: READ_TIMEOUT, memory: None, env: Vec::new() };
+    let kept = |failure: Failure| {
+        let engines = std::slice::from_ref(&work.engine);
+        failure.keep(ctx, engines, &request, job.path()).diagnostic(&what)
+    };
     let done = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
         Ok(outcome) => match outcome.response {
             Response::Prepared(done) => done,
-            Response::Refused(refusal) => return Err(Failure::of_refusal(*refusal).diagnostic(&what)),
+            Response::Refused(refusal) => return Err(kept(Failure::of_refusal(*refusal))),
             other => {
                 let message = format!("the worker's answer makes no sense: {other:?}");
                 return Err(Diagnostic::error("worker-garbage", message));
             }
         },
-        Err(error) => return Err(Failure::of_worker(&error).diagnostic(&what)),
+        Err(error) => return Err(kept(Failure::of_worker(&error))),
     };
     let assignment_file = job.path().join(ASSIGNMENT_FILE);
     let assignment = if done.has_assignment { read_assignment(&assignment_file) } else { None };
@@ -199,26 +196,15 @@ fn record(
     assignment: &Assignment,
     started: Instant,
 ) -> Result<Typed, cache::Error> {
-    let graph = ctx.cache.adopt(&folder.join("model.onnx"), false)?;
-    let weights = if has_weights { Some(ctx.cache.adopt(&folder.join("weights.bin"), false)?) } else { None };
+    let graph = ctx.cache.adopt(&folder.join(MODEL_FILE), false)?;
+    let weights = if has_weights { Some(ctx.cache.adopt(&folder.join(WEIGHTS_FILE), false)?) } else { None };
     let digest = keys::model_digest(&graph.b3, weights.as_ref().map(|w| &w.b3));
     let mut outputs = BTreeMap::from([("graph".to_owned(), graph)]);
     outputs.extend(weights.map(|weights| ("weights".to_owned(), weights)));
     outputs.insert("assignment".to_owned(), ctx.cache.adopt(assignment_file, false)?);
     let info = Info { prepared: digest, problems, rules: assignment.rules.clone() };
-    let record = Record {
-        preimage: work.preimage.clone(),
-        key,
-        outputs,
-        info: serde_json::json!(info),
-        duration_ms: millis(started.elapsed()),
-        tool: TOOL.to_owned(),
-        created: None,
-    };
-    let recorded = ctx.cache.put_result("prepare", &record)?;
-    // The first result stays; ours is the same in all that matters.
-    let typed = of_record(recorded).or_else(|| of_record(record));
-    Ok(typed.unwrap_or(Typed {
+    let recorded = ctx.record(work.preimage.clone(), outputs, serde_json::json!(info), started.elapsed())?;
+    Ok(of_record(recorded).unwrap_or(Typed {
         key,
         prepared: None,
         assignment: None,
@@ -243,7 +229,7 @@ pub(super) fn diagnostics(
     }
     let file = match read.get(&engine.source).map(|r| &r.fact) {
         Some(SourceFact::AtHand { path, .. }) => path.clone(),
-        _ => Path::new("model.onnx").to_owned(),
+        _ => Path::new(MODEL_FILE).to_owned(),
     };
     let rules = precision::resolve(engine);
     let all: Vec<(bool, Diagnostic)> = typed
@@ -269,8 +255,10 @@ fn diagnostic(
         Diagnostic::warning(code.clone(), message.clone())
     };
     let table = match &engine.name.variant {
-        Some(variant) => format!("model.{}.variant.{}", key(&engine.name.model), key(variant)),
-        None => format!("model.{}", key(&engine.name.model)),
+        Some(variant) => {
+            format!("model.{}.variant.{}", plan::toml_key(&engine.name.model), plan::toml_key(variant))
+        }
+        None => format!("model.{}", plan::toml_key(&engine.name.model)),
     };
     diagnostic.notes.clone_from(notes);
     diagnostic.help = help.iter().map(|help| help.replace(MODEL_MARK, &table)).collect();
@@ -279,11 +267,6 @@ fn diagnostic(
         (None, Some((node, op))) => diagnostic.at_node(file, node, op),
         (None, None) => diagnostic.in_file(file),
     }
-}
-
-/// A name as a TOML key. Names are of lower-case letters, digits, `.`, `_` and `-`.
-fn key(name: &str) -> String {
-    if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() }
 }
 
 /// Rules of shared sets that select nothing in any model that uses them, if all these were looked at.

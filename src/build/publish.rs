@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, TOOL};
-use super::sources::cache_error;
 use crate::cache::Cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest};
@@ -147,7 +146,7 @@ pub(super) fn publish(
         Diagnostic::error("publish", format!("cannot publish `{}`: {e}", engine.name))
             .help(format!("{help}, then run again: the engine is in the cache"))
     };
-    let cache = |e: crate::cache::Error| cache_error(&e);
+    let cache = |e: crate::cache::Error| Diagnostic::from(&e);
     let record = ctx.cache.result("build", &keyed.build_key).map_err(cache)?;
     let blob = ctx.cache.find(&built.engine).map_err(cache)?;
     let (Some(record), Some(blob)) = (record, blob) else {

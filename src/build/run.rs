@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use super::context::Context;
+use super::context::{Context, millis};
 use super::events::Event;
 use super::execute;
 use super::gather::{Gathered, gather};
 use super::publish::{self, Sidecar};
 use super::scheduler::{self, Job};
-use super::sources::millis;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;

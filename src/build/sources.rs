@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::context::{Context, READ_TIMEOUT, TOOL};
+use super::context::{Context, READ_TIMEOUT, millis};
 use super::events::Event;
 use super::failure::Failure;
 use super::scheduler::{self, Job};
@@ -16,7 +16,7 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest, Preimage};
 use crate::fs;
 use crate::manifest::Source;
-use crate::onnx::Summary;
+use crate::onnx::{MODEL_FILE, Summary, TENSORS_FILE, WEIGHTS_FILE};
 use crate::plan::{LockedSource, ModelRef, SourceFact, keys, source_id};
 use crate::source;
 use crate::worker::Limits;
@@ -79,12 +79,12 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
             ctx.events.event(&Event::SourceKnown { source: id });
             return Ok(Read { fact: SourceFact::NotFetched, ..Read::bad(Vec::new()) });
         }
-        Err(e) => return Err(vec![source_error(&e)]),
+        Err(e) => return Err(vec![Diagnostic::from(&e)]),
     };
     let path = located.path;
-    let (file, stat) = ctx.cache.file_digest(&path).map_err(|e| vec![cache_error(&e)])?;
+    let (file, stat) = ctx.cache.file_digest(&path).map_err(|e| vec![Diagnostic::from(&e)])?;
     let (model, notes, files, raw) =
-        match known(ctx, &path, &file, stat).map_err(|e| vec![cache_error(&e)])? {
+        match known(ctx, &path, &file, stat).map_err(|e| vec![Diagnostic::from(&e)])? {
             Some(known) => known,
             None => run_worker(ctx, &id, &path, &file, stat)?,
         };
@@ -159,7 +159,7 @@ fn run_worker(
     stat: fs::Stat,
 ) -> Result<Known, Vec<Diagnostic>> {
     let started = Instant::now();
-    let job = ctx.cache.job_dir().map_err(|e| vec![cache_error(&e)])?;
+    let job = ctx.cache.job_dir().map_err(|e| vec![Diagnostic::from(&e)])?;
     let request = Request::Canonicalize { source: path.to_owned() };
     let limits = Limits { timeout: READ_TIMEOUT, memory: None, env: Vec::new() };
     let outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
@@ -201,7 +201,7 @@ fn record(
     done: Canonicalized,
     took: Duration,
 ) -> Result<Known, Vec<Diagnostic>> {
-    let cache = |e: cache::Error| vec![cache_error(&e)];
+    let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
     let changed = |changed: &Path| {
         vec![
             Diagnostic::error("source-changed", format!("`{}` changed while it was read", changed.display()))
@@ -236,18 +236,13 @@ fn record(
         outputs.insert(output.to_owned(), blob);
         Ok(())
     };
-    adopt("graph", "model.onnx")?;
-    adopt("tensors", "tensors.json")?;
+    adopt("graph", MODEL_FILE)?;
+    adopt("tensors", TENSORS_FILE)?;
     if done.has_weights {
-        adopt("weights", "weights.bin")?;
+        adopt("weights", WEIGHTS_FILE)?;
     }
     let info = serde_json::json!(Canonical { summary: done.summary, notes: done.notes });
-    let put = |preimage: Preimage, outputs: BTreeMap<String, Blob>, info: serde_json::Value| {
-        let (key, action) = (preimage.key(), preimage.action.clone());
-        let tool = TOOL.to_owned();
-        let record = Record { preimage, key, outputs, info, duration_ms: millis(took), tool, created: None };
-        ctx.cache.put_result(&action, &record).map_err(cache)
-    };
+    let put = |preimage, outputs, info| ctx.record(preimage, outputs, info, took).map_err(cache);
     let files = done.files;
     let recorded = put(keys::canonicalize(&raw), outputs, info)?;
     let Some((model, notes)) = model_ref(&recorded) else {
@@ -258,20 +253,4 @@ fn record(
     put(model_key(&model.digest), recorded.outputs, recorded.info)?;
     put(keys::externals(&file.b3), BTreeMap::new(), serde_json::json!(Externals { locations }))?;
     Ok((model, notes, files, raw))
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn cache_error(error: &cache::Error) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error(error.code(), error.to_string());
-    diagnostic.help = error.help();
-    diagnostic
-}
-
-fn source_error(error: &source::Error) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error(error.code(), error.to_string());
-    diagnostic.help = error.help();
-    diagnostic
 }

@@ -5,14 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::context::{Context, PROBE_TIMEOUT, TOOL};
+use super::context::{Context, PROBE_TIMEOUT, millis};
 use super::events::Event;
 use super::failure::Failure;
-use super::sources::{cache_error, millis};
-use crate::cache::Record;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage, Value};
-use crate::gpu::Sm;
 use crate::manifest::{Engine, Toolchain, ToolchainKind};
 use crate::plan::{LockedToolchain, ToolchainFact, ToolchainRef};
 use crate::source::{self, Network, pip};
@@ -42,11 +39,6 @@ pub(super) fn find_all(
 /// Finds one toolchain; fetches it if it must be and may be.
 pub fn find(ctx: &Context<'_>, declared: &Toolchain) -> ToolchainFact {
     find_with_block(ctx, declared).0
-}
-
-/// The compute capabilities of a kind of toolchain, as far as they are known without having it.
-pub(super) fn sms_of(kind: ToolchainKind) -> Option<Vec<Sm>> {
-    (kind == ToolchainKind::TensorrtRtx).then(|| tensorrt_rtx::SMS.map(Sm).to_vec())
 }
 
 fn find_with_block(ctx: &Context<'_>, declared: &Toolchain) -> Found {
@@ -81,7 +73,6 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> 
                 libraries: None,
                 files: block.files.clone(),
                 version: block.version.clone(),
-                sms: sms_of(declared.kind).unwrap_or_default(),
             }))
         });
         return Ok((fact, None));
@@ -153,7 +144,7 @@ fn hold_against(
 }
 
 fn identify(ctx: &Context<'_>, declared: &Toolchain, located: &Located) -> Result<Found, Diagnostic> {
-    let files = digests(ctx, &located.folder).map_err(|e| cache_error(&e))?;
+    let files = digests(ctx, &located.folder).map_err(|e| Diagnostic::from(&e))?;
     let version = probe(ctx, declared, &located.folder, &files)?;
     if let Some(wanted) = &declared.version
         && !tensorrt_rtx::satisfies(&version, wanted)
@@ -174,13 +165,7 @@ fn identify(ctx: &Context<'_>, declared: &Toolchain, located: &Located) -> Resul
         files: files.clone(),
         packages,
     };
-    let found = ToolchainRef {
-        kind: declared.kind,
-        libraries: Some(located.folder.clone()),
-        files,
-        version,
-        sms: sms_of(declared.kind).unwrap_or_default(),
-    };
+    let found = ToolchainRef { kind: declared.kind, libraries: Some(located.folder.clone()), files, version };
     Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
 }
 
@@ -191,7 +176,7 @@ fn probe(
     folder: &Path,
     files: &BTreeMap<String, Digest>,
 ) -> Result<String, Diagnostic> {
-    let cache = |e: crate::cache::Error| cache_error(&e);
+    let cache = |e: crate::cache::Error| Diagnostic::from(&e);
     let named: BTreeMap<String, Value> = files.iter().map(|(n, d)| (n.clone(), Value::from(d))).collect();
     let preimage = Preimage::new("probe").with("kind", declared.kind.name()).with("files", named);
     let key = preimage.key();
@@ -209,16 +194,8 @@ fn probe(
         Ok(outcome) => match outcome.response {
             Response::Probed { version } => {
                 hold_against(ctx, &declared.name, folder, files, "it was asked its version")?;
-                let record = Record {
-                    preimage,
-                    key,
-                    outputs: BTreeMap::new(),
-                    info: serde_json::json!({ "version": version }),
-                    duration_ms: millis(started.elapsed()),
-                    tool: TOOL.to_owned(),
-                    created: None,
-                };
-                ctx.cache.put_result("probe", &record).map_err(cache)?;
+                let info = serde_json::json!({ "version": version });
+                ctx.record(preimage, BTreeMap::new(), info, started.elapsed()).map_err(cache)?;
                 return Ok(version);
             }
             Response::Refused(refusal) => Failure::of_refusal(*refusal),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::fs;
 
@@ -148,5 +149,11 @@ impl Error {
             Error::WrongKey { .. } => vec!["this is a bug in enginewright: please report it".to_owned()],
             Error::Fs(_) => Vec::new(),
         }
+    }
+}
+
+impl From<&Error> for Diagnostic {
+    fn from(error: &Error) -> Diagnostic {
+        Diagnostic { help: error.help(), ..Diagnostic::error(error.code(), error.to_string()) }
     }
 }

@@ -59,8 +59,6 @@ impl Failed {
 
 impl From<crate::cache::Error> for Failed {
     fn from(error: crate::cache::Error) -> Failed {
-        let mut diagnostic = Diagnostic::error(error.code(), error.to_string());
-        diagnostic.help = error.help();
-        Failed::new(CANNOT_START, diagnostic)
+        Failed::new(CANNOT_START, Diagnostic::from(&error))
     }
 }

@@ -8,9 +8,10 @@ use super::profiles::{self, ResolvedProfile};
 use super::reason::Reason;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
+use crate::gpu::Sm;
 use crate::manifest::{Engine, EngineName, Precision, ToolchainKind};
 use crate::precision::{self, Capabilities, FloatType, Spec};
-use crate::toolchain::tensorrt_rtx;
+use crate::toolchain::{self, tensorrt_rtx};
 
 /// An engine whose inputs are all known.
 #[derive(Debug, Clone)]
@@ -103,7 +104,7 @@ impl Planned {
 /// What this version cannot do yet, and what the toolchain cannot do at all, of what the manifest
 /// asks for an engine. Needs the manifest alone.
 #[must_use]
-pub fn check(engine: &Engine, toolchain_sms: Option<&[crate::gpu::Sm]>) -> Vec<Diagnostic> {
+pub fn check(engine: &Engine, toolchain: Option<ToolchainKind>) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     let mut not_yet = |asked: String, instead: &str| {
         errors.push(
@@ -130,28 +131,28 @@ pub fn check(engine: &Engine, toolchain_sms: Option<&[crate::gpu::Sm]>) -> Vec<D
     if !engine.io.is_empty() {
         not_yet("`io`".to_owned(), "leave `io` out: inputs and outputs keep the types of the ONNX file");
     }
-    if let Some(sms) = toolchain_sms {
-        let missing: Vec<String> =
-            engine.target.sms.iter().filter(|sm| !sms.contains(sm)).map(ToString::to_string).collect();
-        if !missing.is_empty() {
-            let has: Vec<String> = sms.iter().map(ToString::to_string).collect();
-            errors.push(
-                Diagnostic::error(
-                    "sm-unsupported",
-                    format!(
-                        "toolchain `{}` cannot build for {}, in target `{}`",
-                        engine.target.toolchain,
-                        missing.join(", "),
-                        engine.target.name
-                    ),
-                )
-                .at(&engine.target.origin, format!("needs {}", missing.join(", ")))
-                .note(format!("it builds for {}", has.join(", ")))
-                .help("other compute capabilities need full TensorRT: a toolchain of `kind = \"trtexec\"` on a machine with such a GPU"),
-            );
-        }
-    }
+    errors.extend(toolchain.and_then(|kind| sm_error(engine, kind)));
     errors
+}
+
+fn sm_error(engine: &Engine, kind: ToolchainKind) -> Option<Diagnostic> {
+    let has = toolchain::sms(kind)?;
+    let missing: Vec<Sm> = engine.target.sms.iter().filter(|sm| !has.contains(sm)).copied().collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let list = |sms: &[Sm]| sms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (target, needs) = (&engine.target, list(&missing));
+    let message =
+        format!("toolchain `{}` cannot build for {needs}, in target `{}`", target.toolchain, target.name);
+    let mut error = Diagnostic::error("sm-unsupported", message)
+        .at(&target.origin, format!("needs {needs}"))
+        .note(format!("it builds for {}", list(&has)));
+    error.help = missing.into_iter().filter_map(tensorrt_rtx::instead).map(str::to_owned).collect();
+    if error.help.is_empty() {
+        error = error.help("other GPUs need the full TensorRT: a toolchain of kind `trtexec`");
+    }
+    Some(error)
 }
 
 /// What decides the typed form of an engine's model; none as-is.

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest, Preimage};
-use crate::gpu::Sm;
 use crate::manifest::ToolchainKind;
 use crate::onnx::Summary;
 
@@ -81,8 +80,6 @@ pub struct ToolchainRef {
     pub files: BTreeMap<String, Digest>,
     /// The version it reports, or is pinned to.
     pub version: String,
-    /// The compute capabilities it builds for.
-    pub sms: Vec<Sm>,
 }
 
 /// What is known of a toolchain.

@@ -208,7 +208,7 @@ fn shared_params_disagree(
                     .note("to TensorRT, dimensions of one name are equal")
                     .help(format!(
                         "give both the same range, best by `dims = {{ {} = [min, opt, max] }}`",
-                        key(name)
+                        toml_key(name)
                     )),
                 ),
             }
@@ -264,7 +264,7 @@ fn paste(engine: &Engine, inputs: &[&Tensor]) -> String {
     for input in inputs {
         let Some(declared) = &input.dims else {
             lines.push(format!("# the rank of `{}` is not declared: give its whole shape", input.name));
-            lines.push(format!("shapes.{} = {{ min = [1], opt = [1], max = [1] }}", key(&input.name)));
+            lines.push(format!("shapes.{} = {{ min = [1], opt = [1], max = [1] }}", toml_key(&input.name)));
             continue;
         };
         if declared.contains(&Dim::Unknown) {
@@ -278,7 +278,7 @@ fn paste(engine: &Engine, inputs: &[&Tensor]) -> String {
             };
             lines.push(format!(
                 "shapes.{} = {{ min = [{}], opt = [{}], max = [{}] }}",
-                key(&input.name),
+                toml_key(&input.name),
                 shape(1, 32),
                 shape(1, 224),
                 shape(8, 640),
@@ -291,9 +291,10 @@ fn paste(engine: &Engine, inputs: &[&Tensor]) -> String {
             }
         }
     }
-    let mut text = format!("[[model.{}.profile]]\nname = \"default\"", key(&engine.name.model));
+    let mut text = format!("[[model.{}.profile]]\nname = \"default\"", toml_key(&engine.name.model));
     if !dims.is_empty() {
-        let dims: Vec<String> = dims.iter().map(|(name, range)| format!("{} = {range}", key(name))).collect();
+        let dims: Vec<String> =
+            dims.iter().map(|(name, range)| format!("{} = {range}", toml_key(name))).collect();
         text += &format!("\ndims = {{ {} }}", dims.join(", "));
     }
     for line in lines {
@@ -303,7 +304,8 @@ fn paste(engine: &Engine, inputs: &[&Tensor]) -> String {
 }
 
 /// A TOML key, quoted if need be.
-fn key(name: &str) -> String {
+#[must_use]
+pub fn toml_key(name: &str) -> String {
     if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         name.to_owned()
     } else {

@@ -139,45 +139,29 @@ impl Edges<'_> {
         };
         let follows =
             names.iter().zip(slots).filter(|(_, slot)| **slot == Slot::Follows).map(|(name, _)| name);
+        let mut open: Vec<usize> = follows.flat_map(|name| self.beside(name, forward)).collect();
+        // A Cast between float types is as good as nothing: what is behind it is the neighbour.
         let mut found = Vec::new();
-        for name in follows {
-            let next: Vec<usize> = if forward {
-                self.consumers.get(name.as_str()).cloned().unwrap_or_default()
+        while let Some(next) = open.pop() {
+            let node = &self.view.nodes[next];
+            if node.signature.role == Role::Transparent {
+                let proto = node.proto;
+                let behind = if forward { proto.output.first() } else { proto.input.first() };
+                open.extend(behind.into_iter().flat_map(|name| self.beside(name, forward)));
             } else {
-                self.producer.get(name.as_str()).copied().into_iter().collect()
-            };
-            for next in next {
-                // A Cast between float types is as good as nothing.
-                if self.view.nodes[next].signature.role == Role::Transparent {
-                    found.extend(self.through(next, forward));
-                } else {
-                    found.push(next);
-                }
+                found.push(next);
             }
         }
         found
     }
 
-    fn through(&self, cast: usize, forward: bool) -> Vec<usize> {
-        let proto = self.view.nodes[cast].proto;
-        let (mut open, mut found) = (vec![proto], Vec::new());
-        while let Some(proto) = open.pop() {
-            let name = if forward { proto.output.first() } else { proto.input.first() };
-            let Some(name) = name else { continue };
-            let next: Vec<usize> = if forward {
-                self.consumers.get(name.as_str()).cloned().unwrap_or_default()
-            } else {
-                self.producer.get(name.as_str()).copied().into_iter().collect()
-            };
-            for next in next {
-                if self.view.nodes[next].signature.role == Role::Transparent {
-                    open.push(self.view.nodes[next].proto);
-                } else {
-                    found.push(next);
-                }
-            }
+    /// The readers of a value, or its maker.
+    fn beside(&self, value: &str, forward: bool) -> Vec<usize> {
+        if forward {
+            self.consumers.get(value).cloned().unwrap_or_default()
+        } else {
+            self.producer.get(value).copied().into_iter().collect()
         }
-        found
     }
 
     /// The FP32 nodes that hang together with this one.

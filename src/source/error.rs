@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::diagnostic::Diagnostic;
 use crate::{cache, fs};
 
 /// Lines of a program's output that an error shows.
@@ -194,5 +195,11 @@ fn last_lines(output: &str) -> String {
         "it said nothing".to_owned()
     } else {
         format!("it said:\n{}", lines[from..].join("\n"))
+    }
+}
+
+impl From<&Error> for Diagnostic {
+    fn from(error: &Error) -> Diagnostic {
+        Diagnostic { help: error.help(), ..Diagnostic::error(error.code(), error.to_string()) }
     }
 }

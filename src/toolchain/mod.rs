@@ -11,3 +11,12 @@ pub use identity::{Identity, identify};
 pub use locate::{
     DownloadedWheel, Error, Located, WheelError, WheelPin, Wheels, fetch, fetched, find_in_root,
 };
+
+use crate::gpu::Sm;
+use crate::manifest::ToolchainKind;
+
+/// The compute capabilities that a kind of toolchain builds for, where that is known.
+#[must_use]
+pub fn sms(kind: ToolchainKind) -> Option<Vec<Sm>> {
+    (kind == ToolchainKind::TensorrtRtx).then(|| tensorrt_rtx::SMS.map(Sm).to_vec())
+}

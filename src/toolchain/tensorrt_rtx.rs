@@ -30,12 +30,6 @@ pub const FOLDER_IN_WHEEL: &str = "tensorrt_rtx_libs";
 /// Releases that are known to exist as packages and to be usable.
 pub const KNOWN_VERSIONS: [&str; 3] = ["1.5.0.114", "1.6.1.120", "1.7.1.116"];
 
-/// Does it build for this compute capability?
-#[must_use]
-pub fn supports(sm: Sm) -> bool {
-    SMS.contains(&sm.0)
-}
-
 /// For a compute capability that it does not build for: the GPUs that have it, and what can.
 #[must_use]
 pub fn instead(sm: Sm) -> Option<&'static str> {
@@ -141,7 +135,7 @@ mod tests {
     #[test]
     fn every_sm_is_supported_or_has_an_alternative() {
         for sm in [75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121] {
-            assert!(supports(Sm(sm)) != instead(Sm(sm)).is_some(), "sm_{sm}");
+            assert!(SMS.contains(&sm) != instead(Sm(sm)).is_some(), "sm_{sm}");
         }
     }
 }

@@ -166,4 +166,6 @@ fn interrupt_ends_a_run_and_its_workers() {
     interrupt(&mut child);
     assert!(workers(project.root()).is_empty());
     assert!(!project.exists("engines/m/a.engine"));
+    let kept = std::fs::read_dir(project.path("cache/v1/failures")).map_or(0, Iterator::count);
+    assert_eq!(kept, 0, "what was interrupted has not failed");
 }

@@ -21,8 +21,8 @@ pub(super) fn run(settings: &Settings, bundle: &Path, timeout: u64) -> Result<u8
             output::stdout(&format!("it worked this time\n{}", build::log_text(&built.log)));
             Ok(exit::DONE)
         }
-        Ok(other) => {
-            output::stdout(&format!("it worked this time: {other:?}\n"));
+        Ok(_) => {
+            output::stdout("it worked this time\n");
             Ok(exit::DONE)
         }
         Err(failure) => {

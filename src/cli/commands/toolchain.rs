@@ -31,7 +31,11 @@ pub(super) fn run(settings: &Settings, command: &ToolchainCommand) -> Result<u8,
             ToolchainFact::Found(found) => (
                 if found.libraries.is_some() { "ready" } else { "in lock file" },
                 found.version.clone(),
-                found.sms.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                crate::toolchain::sms(found.kind)
+                    .iter()
+                    .flatten()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>(),
                 found.libraries.as_ref().map(|p| p.display().to_string()),
             ),
             ToolchainFact::NotFetched => {
