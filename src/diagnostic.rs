@@ -105,6 +105,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do. May hold several lines, to be pasted.
     pub help: Vec<String>,
+    /// Rules that mend it, as TOML to be pasted into a manifest.
+    pub rules: Option<String>,
 }
 
 impl Diagnostic {
@@ -120,6 +122,7 @@ impl Diagnostic {
             related: Vec::new(),
             notes: Vec::new(),
             help: Vec::new(),
+            rules: None,
         }
     }
 

@@ -13,13 +13,13 @@ use super::failure::Failure;
 use super::scheduler::{self, Job};
 use super::sources::{self, Read};
 use crate::cache::{self, Record};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Digest, Preimage};
 use crate::fs;
-use crate::manifest::{Engine, Source};
+use crate::manifest::{Engine, HazardLevel, Source};
 use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::plan::{self, ModelRef, PreparedRef, SourceFact, keys};
-use crate::precision::{self, Assignment, MODEL_MARK, Problem, RuleMatch, Spec, std_fp16};
+use crate::precision::{self, Assignment, Problem, RuleMatch, Spec, std_fp16};
 use crate::worker::Limits;
 use crate::worker::protocol::{ASSIGNMENT_FILE, PREPARED_FOLDER, Request, Response};
 
@@ -232,40 +232,47 @@ pub(super) fn diagnostics(
         _ => Path::new(MODEL_FILE).to_owned(),
     };
     let rules = precision::resolve(engine);
-    let all: Vec<(bool, Diagnostic)> = typed
-        .problems
-        .iter()
-        .map(|problem| (problem.is_error, diagnostic(engine, &rules, &file, problem)))
-        .collect();
-    let (errors, warnings): (Vec<_>, Vec<_>) = all.into_iter().partition(|(is_error, _)| *is_error);
-    let plain = |list: Vec<(bool, Diagnostic)>| list.into_iter().map(|(_, d)| d).collect();
-    (plain(errors), plain(warnings))
+    let all = typed.problems.iter().filter_map(|problem| diagnostic(engine, &rules, &file, problem));
+    all.partition(|diagnostic| diagnostic.level == Level::Error)
 }
 
+/// What a problem is under the levels of this engine; none if it is allowed.
 fn diagnostic(
     engine: &Engine,
     rules: &[precision::ResolvedRule],
     file: &Path,
     problem: &Problem,
-) -> Diagnostic {
-    let Problem { code, is_error, message, rule, node, notes, help } = problem;
-    let mut diagnostic = if *is_error {
-        Diagnostic::error(code.clone(), message.clone())
-    } else {
-        Diagnostic::warning(code.clone(), message.clone())
-    };
-    let table = match &engine.name.variant {
-        Some(variant) => {
-            format!("model.{}.variant.{}", plan::toml_key(&engine.name.model), plan::toml_key(variant))
-        }
-        None => format!("model.{}", plan::toml_key(&engine.name.model)),
+) -> Option<Diagnostic> {
+    let Problem { code, is_error, message, rule, node, notes, help, fix } = problem;
+    let judged = Diagnostic::error(code.clone(), message.clone());
+    let mut diagnostic = match engine.hazard_level(code) {
+        Some(_) => judge(engine, judged)?,
+        None if *is_error => judged,
+        None => Diagnostic { level: Level::Warning, ..judged },
     };
     diagnostic.notes.clone_from(notes);
-    diagnostic.help = help.iter().map(|help| help.replace(MODEL_MARK, &table)).collect();
-    match (rule.and_then(|i| rules.get(i)?.origin.as_ref()), node) {
+    diagnostic.help.splice(0..0, help.iter().cloned());
+    diagnostic.rules = fix.as_ref().map(|fix| fix.toml(&engine.table, engine.is_from_glob));
+    Some(match (rule.and_then(|i| rules.get(i)?.origin.as_ref()), node) {
         (Some(origin), _) => diagnostic.at(origin, ""),
         (None, Some((node, op))) => diagnostic.at_node(file, node, op),
         (None, None) => diagnostic.in_file(file),
+    })
+}
+
+/// A hazard at the level that the manifest says for this engine; none if it is allowed.
+pub(super) fn judge(engine: &Engine, found: Diagnostic) -> Option<Diagnostic> {
+    match engine.hazard_level(&found.code) {
+        Some(HazardLevel::Allow) => None,
+        Some(HazardLevel::Warn) => Some(Diagnostic { level: Level::Warning, ..found }),
+        Some(HazardLevel::Deny) => {
+            let help = format!(
+                "or build it all the same: `{} = \"warn\"` in `[{}.hazards]`",
+                found.code, engine.table
+            );
+            Some(Diagnostic { level: Level::Error, ..found }.help(help))
+        }
+        None => Some(found),
     }
 }
 
@@ -328,16 +335,16 @@ pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRu
     let wanted = engines.iter().map(|e| e.source.clone()).collect();
     let read = sources::read_all(ctx, wanted);
     let typed = prepare_all(ctx, engines, &read);
-    let mut found: Vec<(Option<Digest>, ModelRules)> = Vec::new();
+    let mut found: Vec<(Option<Digest>, &BTreeMap<String, HazardLevel>, ModelRules)> = Vec::new();
     for engine in engines {
         let name = engine.name.to_string();
         let typed = typed.get(&name);
         let key = typed.map(|t| t.key);
         // Equal keys give equal types; but names of rules are those of each engine.
         let rules = precision::resolve(engine);
-        if let Some((_, same)) =
-            found.iter_mut().find(|(k, same)| *k == key && k.is_some() && same.rules == rules)
-        {
+        if let Some((_, _, same)) = found.iter_mut().find(|(k, levels, same)| {
+            *k == key && k.is_some() && **levels == engine.hazards && same.rules == rules
+        }) {
             same.engines.push(name);
             continue;
         }
@@ -363,7 +370,11 @@ pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRu
                 assignment = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             }
         }
-        found.push((key, ModelRules { engines: vec![name], assignment, rules, diagnostics }));
+        found.push((
+            key,
+            &engine.hazards,
+            ModelRules { engines: vec![name], assignment, rules, diagnostics },
+        ));
     }
-    Ok(found.into_iter().map(|(_, rules)| rules).collect())
+    Ok(found.into_iter().map(|(_, _, rules)| rules).collect())
 }

@@ -46,7 +46,8 @@ pub(super) fn text(diagnostic: &Diagnostic, color: bool, root: Option<&Path>) ->
     for note in &diagnostic.notes {
         group = group.element(Mark::NOTE.message(note.as_str()));
     }
-    for help in &diagnostic.help {
+    let rules = diagnostic.rules.as_ref().map(|rules| format!("add this rule:\n{rules}"));
+    for help in rules.iter().chain(&diagnostic.help) {
         group = group.element(Mark::HELP.message(help.as_str()));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
@@ -92,6 +93,7 @@ pub(super) fn json(diagnostic: &Diagnostic) -> serde_json::Value {
         "related": related,
         "notes": diagnostic.notes,
         "help": diagnostic.help,
+        "rules": diagnostic.rules,
     })
 }
 

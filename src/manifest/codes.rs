@@ -32,6 +32,7 @@ codes! {
     UNKNOWN_GPU = "unknown-gpu": "a GPU name is in no table, or means several GPUs";
     UNKNOWN_SM = "unknown-sm": "no GPU is known to have this compute capability";
     UNKNOWN_PATTERN = "unknown-pattern": "a selector names a pattern that does not exist";
+    UNKNOWN_HAZARD = "unknown-hazard": "a level is given to a hazard that does not exist";
     UNKNOWN_METRIC = "unknown-metric": "a tolerance is given for a metric that does not exist";
     UNKNOWN_TARGET = "unknown-target": "a target is used that no manifest defines";
     UNKNOWN_TOOLCHAIN = "unknown-toolchain": "a toolchain is used that no manifest defines";

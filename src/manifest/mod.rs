@@ -23,7 +23,7 @@
 //! | `targets`, `fuse`, `rules` (lists) | replaced as a whole |
 //! | `[[profile]]` | replaced as a whole list: the order is TensorRT's index |
 //! | `[[rule]]` | appended, those of earlier layers first; all come after the sets in `rules` |
-//! | `build`, `io`, `verify.tolerance`, `verify.tolerance.OUTPUT` (tables) | by key |
+//! | `build`, `io`, `hazards`, `verify.tolerance`, `verify.tolerance.OUTPUT` (tables) | by key |
 //!
 //! `source` belongs to a model alone; `targets` to layers 1, 3 and 4. For the root of a toolchain, the
 //! environment variable wins over `enginewright.local.toml`, and that over the manifest.
@@ -31,6 +31,7 @@
 mod codes;
 mod fields;
 mod glob;
+mod hazards;
 mod load;
 mod model;
 mod normalize;
@@ -42,11 +43,13 @@ mod validate;
 mod written;
 
 pub use codes::CODES;
+pub use hazards::{HAZARDS, Hazard, HazardLevel, hazard};
 pub use load::{Error, Loaded, Options, find_root, load};
 pub use model::{
     BuildOptions, Engine, EngineName, Fuse, IoType, Manifest, OpsetRequirement, Precision, Profile,
     Profiling, Range, Rule, Selector, Source, Target, Tiling, Toolchain, ToolchainKind, Verify, VerifyInputs,
 };
+pub use text::toml_key;
 
 /// The toolchain that exists without being declared, and that a target has if it names none.
 pub const BUILT_IN_TOOLCHAIN: &str = "rtx";

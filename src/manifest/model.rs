@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::hazards::{self, HazardLevel};
 use crate::diagnostic::{Origin, SourceFile};
 use crate::gpu::Sm;
 
@@ -128,6 +129,8 @@ pub struct Engine {
     pub rule_sets: Vec<String>,
     /// Every rule in order: of the rule sets, then the model's own. Later rules win.
     pub rules: Vec<Rule>,
+    /// Levels of hazards that the manifest says, by code. In no key: they decide if there is an engine, not which.
+    pub hazards: BTreeMap<String, HazardLevel>,
     /// May FP32 products be computed in TF32?
     pub tf32: bool,
     /// Optimization profiles in TensorRT's order.
@@ -138,10 +141,22 @@ pub struct Engine {
     pub build: BuildOptions,
     /// How its accuracy is proved, if it is.
     pub verify: Option<Verify>,
+    /// The table of its model or variant, as TOML has it: `model.encoder`, `models.detectors.variant.small`.
+    pub table: String,
+    /// Is that the table of many models?
+    pub is_from_glob: bool,
     /// Where the model was declared.
     pub origin: Origin,
     /// Where the source was declared.
     pub source_origin: Origin,
+}
+
+impl Engine {
+    /// What is done about the hazard with this code; none if it is the code of no hazard.
+    #[must_use]
+    pub fn hazard_level(&self, code: &str) -> Option<HazardLevel> {
+        self.hazards.get(code).copied().or_else(|| Some(hazards::hazard(code)?.level))
+    }
 }
 
 /// Where a model comes from.

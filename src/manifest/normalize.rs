@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fields::Located;
 use super::model::{BuildOptions, Engine, EngineName, Precision, Source, Target, Verify};
+use super::text::toml_key;
 use super::written::{BuildLayer, Common, Defaults, OnTarget, STD_FP16, Settings, Variant, VerifyLayer};
 use crate::diagnostic::Origin;
 
@@ -13,6 +14,8 @@ pub(super) struct Candidate<'d> {
     pub(super) name: String,
     pub(super) source: Located<Source>,
     pub(super) common: &'d Common,
+    /// The glob that it comes from.
+    pub(super) glob: Option<&'d str>,
     pub(super) origin: Origin,
 }
 
@@ -49,6 +52,13 @@ impl Candidate<'_> {
 
     /// Every default becomes explicit.
     fn finish(&self, name: EngineName, target: &Target, settings: Settings) -> Engine {
+        let mut table = match self.glob {
+            Some(glob) => format!("models.{}", toml_key(glob)),
+            None => format!("model.{}", toml_key(&name.model)),
+        };
+        if let Some(variant) = &name.variant {
+            table += &format!(".variant.{}", toml_key(variant));
+        }
         let precision = settings.precision.unwrap_or(Precision::AsIs);
         let rule_sets = match settings.rule_sets {
             Some(sets) => sets.into_iter().map(|set| set.value).collect(),
@@ -65,11 +75,14 @@ impl Candidate<'_> {
             rule_sets,
             // Those of the sets are put before these when the sets are known to exist.
             rules: settings.own_rules,
+            hazards: settings.hazards,
             tf32: settings.tf32.unwrap_or(false),
             profiles: settings.profiles.unwrap_or_default(),
             io: settings.io,
             build: build_options(&settings.build),
             verify: settings.verify.map(verify),
+            table,
+            is_from_glob: self.glob.is_some(),
             origin: self.origin.clone(),
             source_origin: self.source.origin.clone(),
         }
@@ -106,6 +119,7 @@ impl Settings {
             precision,
             rule_sets,
             own_rules,
+            hazards,
             tf32,
             profiles,
             io,
@@ -118,6 +132,7 @@ impl Settings {
         replace(&mut self.precision, precision);
         replace(&mut self.rule_sets, rule_sets);
         self.own_rules.extend_from_slice(own_rules);
+        extend(&mut self.hazards, hazards);
         replace(&mut self.tf32, tf32);
         replace(&mut self.profiles, profiles);
         extend(&mut self.io, io);

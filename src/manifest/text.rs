@@ -210,6 +210,16 @@ pub(super) fn variable_part(toolchain: &str) -> String {
     toolchain.to_ascii_uppercase().replace(['-', '.'], "_")
 }
 
+/// A TOML key, quoted if need be.
+#[must_use]
+pub fn toml_key(name: &str) -> String {
+    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        name.to_owned()
+    } else {
+        toml::Value::String(name.to_owned()).to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

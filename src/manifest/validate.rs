@@ -243,17 +243,22 @@ impl<'d> Check<'d> {
         for (name, Located { value, origin }) in &self.document.models {
             // A source that could not be read was reported; its engines are not needed then.
             let Some(source) = value.source.clone() else { continue };
-            let candidate =
-                Candidate { name: name.clone(), source, common: &value.common, origin: origin.clone() };
+            let candidate = Candidate {
+                name: name.clone(),
+                source,
+                common: &value.common,
+                glob: None,
+                origin: origin.clone(),
+            };
             candidates.insert(name.clone(), candidate);
         }
-        for Located { value, origin } in self.document.globs.values() {
+        for (glob_name, Located { value, origin }) in &self.document.globs {
             let Some(pattern) = &value.pattern else { continue };
             let folder = pattern.origin.file.path.parent().unwrap_or(Path::new("/"));
             match glob::expand(folder, &pattern.value) {
                 Ok(paths) => {
                     for path in paths {
-                        self.add_from_glob(&mut candidates, path, pattern, &value.common, origin);
+                        self.add_from_glob(&mut candidates, path, glob_name, pattern, &value.common, origin);
                     }
                 }
                 Err(bad) => {
@@ -269,6 +274,7 @@ impl<'d> Check<'d> {
         &self,
         candidates: &mut Declared<Candidate<'d>>,
         path: PathBuf,
+        glob: &'d str,
         pattern: &Located<String>,
         common: &'d Common,
         origin: &Origin,
@@ -294,7 +300,8 @@ impl<'d> Check<'d> {
             return;
         }
         let source = Located { value: Source::Path { path }, origin: pattern.origin.clone() };
-        candidates.insert(name.clone(), Candidate { name, source, common, origin: origin.clone() });
+        let glob = Some(glob);
+        candidates.insert(name.clone(), Candidate { name, source, common, glob, origin: origin.clone() });
     }
 
     fn engines(&self, candidates: &[Candidate<'d>], resolved: &BTreeMap<String, Target>) -> Vec<Engine> {

@@ -16,5 +16,5 @@ pub use facts::{
 pub use lock::{
     FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, source_id,
 };
-pub use profiles::{ResolvedProfile, show_dims, toml_key};
+pub use profiles::{ResolvedProfile, show_dims};
 pub use reason::{Now, Reason, causes, fields};

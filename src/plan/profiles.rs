@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, nearest};
-use crate::manifest::{Engine, Profile, Range};
+use crate::manifest::{Engine, Profile, Range, toml_key};
 use crate::onnx::{Dim, Summary, Tensor};
 
 /// A profile, resolved to inputs: each range is `[min, opt, max]`.
@@ -291,7 +291,7 @@ fn paste(engine: &Engine, inputs: &[&Tensor]) -> String {
             }
         }
     }
-    let mut text = format!("[[model.{}.profile]]\nname = \"default\"", toml_key(&engine.name.model));
+    let mut text = format!("[[{}.profile]]\nname = \"default\"", engine.table);
     if !dims.is_empty() {
         let dims: Vec<String> =
             dims.iter().map(|(name, range)| format!("{} = {range}", toml_key(name))).collect();
@@ -301,14 +301,4 @@ fn paste(engine: &Engine, inputs: &[&Tensor]) -> String {
         text += &format!("\n{line}");
     }
     text
-}
-
-/// A TOML key, quoted if need be.
-#[must_use]
-pub fn toml_key(name: &str) -> String {
-    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-        name.to_owned()
-    } else {
-        toml::Value::String(name.to_owned()).to_string()
-    }
 }

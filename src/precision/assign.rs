@@ -163,7 +163,7 @@ fn not_in_opset(view: &View<'_>, spec: &Spec, nodes: &[NodeAssignment]) -> Vec<P
     let problem = |(why, nodes): (&str, Vec<&str>)| {
         let count =
             if nodes.len() == 1 { "1 node stays".to_owned() } else { format!("{} nodes stay", nodes.len()) };
-        Problem::warning("type-not-in-opset", format!("{count} fp32: {why}"))
+        Problem::hazard("type-not-in-opset", format!("{count} fp32: {why}"))
             .note(format!("the first is `{}`", nodes[0]))
             .help("export the model with a newer opset")
     };

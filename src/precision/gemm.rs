@@ -235,7 +235,7 @@ impl Edges<'_> {
             .collect();
         let message =
             format!("`{}` cannot stay FP32: TensorRT computes a lone {op} with half weights", node.name);
-        let problem = Problem::error("fp32-gemm-demoted", message)
+        let problem = Problem::hazard("fp32-gemm-demoted", message)
             .at_node(&node.name, op)
             .note("between Casts from and to 16 bits, an FP32 matrix product alone is demoted; a bias or activation in FP32 after it would prevent that, and there is none");
         let mut names: Vec<&str> = region.iter().map(|id| self.view.nodes[*id].name.as_str()).collect();

@@ -96,7 +96,7 @@ impl<'v> Constants<'v> {
         if loss.overflows > 1 {
             message += &format!(", and {} more such values", loss.overflows - 1);
         }
-        let problem = Problem::error(&format!("{what}-overflow-{}", of.name()), message);
+        let problem = Problem::hazard(&format!("{what}-overflow-{}", of.name()), message);
         let problem = if is_mask {
             problem.note("it would become minus infinity, and a row of these NaN in a Softmax")
         } else {
@@ -113,7 +113,7 @@ impl<'v> Constants<'v> {
         }
         let code = format!("epsilon-underflow-{}", of.name());
         let message = format!("`{name}` is {value:e}, which becomes 0 in {}", of.name());
-        let problem = Problem::error(&code, message)
+        let problem = Problem::hazard(&code, message)
             .note("a division or logarithm that it guards is not guarded any more");
         self.problems.push(read_by(problem, &readers, &format!("`{name}` vanishes in {}", of.name())));
     }
@@ -126,7 +126,7 @@ impl<'v> Constants<'v> {
                 if tensors == 1 { "tensor" } else { "tensors" },
                 of.name()
             );
-            self.problems.push(Problem::warning(&format!("weight-underflow-{}", of.name()), message));
+            self.problems.push(Problem::hazard(&format!("weight-underflow-{}", of.name()), message));
         }
         self.problems
     }
@@ -171,12 +171,9 @@ pub(super) fn norms(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignmen
             } else {
                 "the square of a value beyond 255 is infinite in fp16; TensorRT warns of some spellings only"
             };
-            let rule = format!(
-                "add this rule:\n[[{}.rule]]\nname = \"norms stay fp32\"\nselect = {{ pattern = \"{pattern}\" }}\nprecision = \"fp32\"",
-                super::problem::MODEL_MARK
-            );
-            let problem = Problem::warning(code, message).at_node(&view.nodes[*first].name, op);
-            problems.push(problem.note(why).help(rule).help("or use the rule set `std-fp16`"));
+            let problem = Problem::hazard(code, message).at_node(&view.nodes[*first].name, op);
+            let problem = problem.fix(&format!("{pattern} stays fp32"), format!("pattern = \"{pattern}\""));
+            problems.push(problem.note(why).help("or use the rule set `std-fp16`"));
         }
     }
     problems

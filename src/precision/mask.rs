@@ -74,10 +74,13 @@ pub(super) fn crossing(view: &View<'_>, nodes: &[NodeAssignment]) -> Vec<Problem
         let names: Vec<&str> = ids.iter().map(|id| view.nodes[*id].name.as_str()).collect();
         let first = ids.first().map(|id| &view.nodes[*id]);
         let (node, op) = first.map_or(("", ""), |n| (n.name.as_str(), n.proto.op_type()));
-        Problem::error("mask-overflow-fp16", format!("the mask `{name}` of {value} reaches `{node}` in fp16"))
-            .at_node(node, op)
-            .note("it would become minus infinity there, and a row of these NaN in a Softmax")
-            .paste(&format!("the mask `{name}` stays fp32"), names)
+        Problem::hazard(
+            "mask-overflow-fp16",
+            format!("the mask `{name}` of {value} reaches `{node}` in fp16"),
+        )
+        .at_node(node, op)
+        .note("it would become minus infinity there, and a row of these NaN in a Softmax")
+        .paste(&format!("the mask `{name}` stays fp32"), names)
     };
     narrow.into_iter().map(problem).collect()
 }

@@ -34,5 +34,5 @@ mod weights;
 pub use assign::{Assignment, Decider, NodeAssignment, RuleMatch};
 pub use float::FloatType;
 pub use prepare::{Prepared, prepare, prepare_files};
-pub use problem::{MODEL_MARK, Problem};
+pub use problem::{Fix, Problem};
 pub use spec::{Capabilities, ResolvedRule, RuleSpec, Select, Spec, resolve, spec};

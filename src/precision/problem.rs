@@ -3,12 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::float::FloatType;
+use crate::manifest::hazard;
+
 /// A problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Stable code.
     pub code: String,
-    /// Does it refuse the model?
+    /// Does it refuse the model? Of a hazard, the manifest says that: it does not refuse it here.
     pub is_error: bool,
     /// What is wrong.
     pub message: String,
@@ -18,16 +21,39 @@ pub struct Problem {
     pub node: Option<(String, String)>,
     /// Causes and facts.
     pub notes: Vec<String>,
-    /// What to do. [`MODEL_MARK`] stands for the model's table.
+    /// What to do.
     pub help: Vec<String>,
+    /// The rule that mends it.
+    pub fix: Option<Fix>,
 }
 
-/// Stands in a rule to be pasted for `model.NAME` or `model.NAME.variant.VARIANT`, which a result that
-/// several models share cannot know.
-pub const MODEL_MARK: &str = "\u{1}model\u{1}";
+/// A rule to be pasted. Which table it belongs to is not known here: several models may share the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fix {
+    /// Its name.
+    pub name: String,
+    /// Its selector, as TOML without its braces.
+    pub select: String,
+    /// The type that it gives.
+    pub precision: FloatType,
+}
+
+impl Fix {
+    /// The rule as TOML, for the model with this table; `optional` if the table is that of many models.
+    #[must_use]
+    pub fn toml(&self, table: &str, optional: bool) -> String {
+        let name = toml::Value::String(self.name.clone());
+        let (select, precision) = (&self.select, self.precision.name());
+        let optional = if optional { "\noptional = true" } else { "" };
+        format!(
+            "[[{table}.rule]]\nname = {name}\nselect = {{ {select} }}\nprecision = \"{precision}\"{optional}"
+        )
+    }
+}
 
 impl Problem {
     pub(super) fn error(code: &str, message: impl Into<String>) -> Problem {
+        debug_assert!(hazard(code).is_none(), "the manifest judges `{code}`");
         Problem {
             code: code.to_owned(),
             is_error: true,
@@ -36,11 +62,15 @@ impl Problem {
             node: None,
             notes: Vec::new(),
             help: Vec::new(),
+            fix: None,
         }
     }
 
-    pub(super) fn warning(code: &str, message: impl Into<String>) -> Problem {
-        Problem { is_error: false, ..Problem::error(code, message) }
+    /// Something of the table of hazards. Its level is the manifest's to say, which decides nothing here:
+    /// the typed model is the same.
+    pub(super) fn hazard(code: &str, message: impl Into<String>) -> Problem {
+        debug_assert!(hazard(code).is_some(), "`{code}` is in no table");
+        Problem { code: code.to_owned(), is_error: false, ..Problem::error("", message) }
     }
 
     pub(super) fn of_rule(mut self, rule: usize) -> Problem {
@@ -71,9 +101,12 @@ impl Problem {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        self.help(format!(
-            "add this rule:\n[[{MODEL_MARK}.rule]]\nname = {}\nselect = {{ node = {select} }}\nprecision = \"fp32\"",
-            toml::Value::String(name.to_owned()),
-        ))
+        self.fix(name, format!("node = {select}"))
+    }
+
+    /// Adds a rule, ready to be pasted, that keeps what is selected in FP32.
+    pub(super) fn fix(mut self, name: &str, select: impl Into<String>) -> Problem {
+        self.fix = Some(Fix { name: name.to_owned(), select: select.into(), precision: FloatType::Fp32 });
+        self
     }
 }

@@ -108,6 +108,34 @@ fn a_weight_that_fp16_cannot_hold_is_refused_with_the_rule_that_mends_it() {
 }
 
 #[test]
+fn a_level_is_judged_on_what_was_recorded() {
+    let head = "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\nprecision = \"fp16\"\n";
+    let project = with_model(models::mlp(2e5), "precision = \"fp16\"\n");
+    let prepared = |project: &Project| {
+        let results = std::fs::read_dir(project.path("cache/v1/results/prepare")).unwrap();
+        results.flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap()).count()
+    };
+    let apply = project.run(&["apply"]);
+    apply
+        .expect(1)
+        .says(&["error[weight-overflow-fp16]", "`weight-overflow-fp16 = \"warn\"` in `[model.m.hazards]`"]);
+    assert_eq!(prepared(&project), 1, "what was found is recorded");
+
+    for (level, code, says) in [("warn", 0, true), ("allow", 0, false), ("deny", 3, true)] {
+        project.manifest(&format!("{head}[model.m.hazards]\nweight-overflow-fp16 = \"{level}\"\n"));
+        let plan = project.run(&["--format", "json", "plan"]);
+        assert_eq!(codes(&plan.expect(code).json()).contains(&"weight-overflow-fp16"), says, "{plan:?}");
+        assert_eq!(prepared(&project), 1, "nothing runs again");
+        // The engine is the same whatever the level.
+        if code == 0 {
+            project.run(&["apply"]).expect(0).says(&[if says { "ready in" } else { "nothing to do" }]);
+        }
+    }
+    project.manifest(&format!("{head}[model.m.hazards]\nweight-overflo-fp16 = \"warn\"\n"));
+    project.run(&["plan"]).expect(3).says(&["unknown-hazard", "did you mean `weight-overflow-fp16`?"]);
+}
+
+#[test]
 fn a_pinned_product_is_computed_with_fp32_weights() {
     let rule = "[[model.m.rule]]\nname = \"pin\"\nselect = { node = \"pinned\" }\nprecision = \"fp32\"\n";
     let project = with_model(models::lone_product(), &format!("precision = \"fp16\"\n{rule}"));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::hazards::HazardLevel;
 use super::super::load::Options;
 use super::super::model::{BuildOptions, Precision, ToolchainKind};
 use super::{BASE, engine, read_with_local, valid};
@@ -12,6 +13,7 @@ sm = 'sm_89'
 [defaults]
 targets = ['t', 'u']
 build = { epoch = 1, max-aux-streams = 1, tiling = 'fast' }
+hazards = { fp16-norm = 'allow', weight-underflow-fp16 = 'deny' }
 io = { x = { type = 'fp32' } }
 rule = [{ name = 'defaults', select = { op = 'A' }, precision = 'fp32' }]
 [[defaults.profile]]
@@ -31,6 +33,7 @@ profile = [{ dims = { b = 1 } }, { dims = { b = 2 } }]
 [model.m.verify]
 tolerance = { cosine = 0.9, out = { max-abs = 2 } }
 [model.m.on.u]
+hazards = { fp16-norm = 'deny' }
 build = { epoch = 5 }
 [model.m.variant.v]
 build = { epoch = 4 }
@@ -65,6 +68,25 @@ fn tables_merge_lists_replace_own_rules_append() {
     assert!(verify.inputs.is_some());
     assert_eq!((verify.tolerance["rmse"], verify.tolerance["cosine"]), (1.0, 0.9));
     assert_eq!(verify.output_tolerance["out"].len(), 2);
+}
+
+#[test]
+fn levels_of_hazards_merge_by_code_over_the_built_in_ones() {
+    let manifest = valid(LAYERS);
+    let level = |name: &str, code: &str| engine(&manifest, name).hazard_level(code).map(HazardLevel::name);
+    assert_eq!([level("m@t", "fp16-norm"), level("m@u", "fp16-norm")], [Some("allow"), Some("deny")]);
+    assert_eq!(level("m@u", "weight-underflow-fp16"), Some("deny"));
+    assert_eq!(level("m@u", "weight-overflow-fp16"), Some("deny"));
+    assert_eq!(level("m@u", "weight-underflow-bf16"), Some("warn"));
+    assert_eq!(level("m@u", "rule-no-match"), None);
+}
+
+#[test]
+fn the_table_of_a_model_is_where_its_rules_go() {
+    let manifest =
+        valid("[model.'a.b']\nsource = { path = 'm.onnx' }\ntargets = ['t']\nvariant = { v = {} }");
+    assert_eq!(engine(&manifest, "a.b@t").table, "model.\"a.b\"");
+    assert_eq!(engine(&manifest, "a.b.v@t").table, "model.\"a.b\".variant.v");
 }
 
 #[test]

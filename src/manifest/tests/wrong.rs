@@ -50,6 +50,13 @@ const CASES: &[(&str, &[&str])] = &[
         "[defaults]\nfuse = ['layernorm']",
         &["unknown-value: `defaults.fuse[0]` must be `layer-norm`, not `layernorm` @ 'layernorm'"],
     ),
+    (
+        "[defaults.hazards]\nmask-overflow-f16 = 'warn'\nfp16-norm = 'error'",
+        &[
+            "unknown-hazard: there is no hazard `mask-overflow-f16` @ mask-overflow-f16",
+            "unknown-value: `defaults.hazards.fp16-norm` must be `allow`, `warn` or `deny`, not `error` @ 'error'",
+        ],
+    ),
     // Names.
     (
         "[target.'RTX 4090']\ngpu = 'RTX 4090'",

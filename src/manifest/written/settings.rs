@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::codes;
-use super::super::fields::{Fields, Item, Located, shown};
+use super::super::fields::{Fields, Item, Located, alternatives, shown};
+use super::super::hazards::{HAZARDS, HazardLevel, hazard};
 use super::super::model::{Fuse, IoType, OpsetRequirement, Precision, Profile, Rule, Source};
 use super::super::text;
 use super::{
     BuildLayer, Defaults, OnTarget, VerifyLayer, build, check_name, profile, rule, source, unique_names,
     verify,
 };
+use crate::diagnostic::{Diagnostic, nearest};
 
 /// Keys that every layer takes.
 const SETTINGS: &[&str] =
-    &["opset", "fuse", "precision", "rules", "tf32", "rule", "profile", "io", "build", "verify"];
+    &["opset", "fuse", "precision", "rules", "hazards", "tf32", "rule", "profile", "io", "build", "verify"];
 
 /// One layer of settings: what is not given is left to the layers below.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,7 @@ pub(in crate::manifest) struct Settings {
     pub(in crate::manifest) precision: Option<Precision>,
     pub(in crate::manifest) rule_sets: Option<Vec<Located<String>>>,
     pub(in crate::manifest) own_rules: Vec<Rule>,
+    pub(in crate::manifest) hazards: BTreeMap<String, HazardLevel>,
     pub(in crate::manifest) tf32: Option<bool>,
     pub(in crate::manifest) profiles: Option<Vec<Profile>>,
     pub(in crate::manifest) io: BTreeMap<String, IoType>,
@@ -109,6 +112,7 @@ fn decode_settings(fields: &Fields<'_>, with_targets: bool) -> Settings {
         precision: fields.get("precision").and_then(|item| item.word(&precisions.map(|p| (p.name(), p)))),
         rule_sets: fields.get("rules").map(|item| unique_names(&item)),
         own_rules: fields.get("rule").and_then(|item| rule::decode_list(&item)).unwrap_or_default(),
+        hazards: fields.get("hazards").map(|item| hazards(&item)).unwrap_or_default(),
         tf32: fields.get("tf32").and_then(|item| item.boolean()),
         profiles: fields.get("profile").and_then(|item| profile::decode_list(&item)),
         io: fields.get("io").and_then(|item| build::decode_io(&item)).unwrap_or_default(),
@@ -136,4 +140,23 @@ fn opset(item: &Item<'_>) -> Option<OpsetRequirement> {
 fn fuse(item: &Item<'_>) -> BTreeSet<Fuse> {
     let items = item.list().unwrap_or_default();
     items.iter().filter_map(|item| item.word(&[("layer-norm", Fuse::LayerNorm)])).collect()
+}
+
+/// Levels by code. What is found is judged by them long after, so that a code which does not exist would be
+/// believed in silence.
+fn hazards(item: &Item<'_>) -> BTreeMap<String, HazardLevel> {
+    let mut levels = BTreeMap::new();
+    for (code, entry) in item.entries().unwrap_or_default() {
+        if hazard(&code).is_none() {
+            let codes = || HAZARDS.iter().map(|hazard| hazard.code);
+            let message = format!("there is no hazard `{}`", shown(&code));
+            let error = Diagnostic::error(codes::UNKNOWN_HAZARD, message).at(entry.key, "");
+            entry.report(match nearest(&code, codes()) {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None => error.note(format!("hazards are {}", alternatives(codes()))),
+            });
+        }
+        levels.extend(entry.word(&HazardLevel::WORDS).map(|level| (code, level)));
+    }
+    levels
 }

@@ -1,0 +1,85 @@
+//! The hazards: what can go wrong with numbers, by code, each with its level unless a manifest says another.
+//!
+//! A level is a judgement on what was found, and in no key: another level is another answer to the same record.
+
+/// What is done about a hazard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HazardLevel {
+    /// Nothing is said.
+    Allow,
+    /// It is told, and the engine is built.
+    Warn,
+    /// It is an error, and the engine is not built.
+    Deny,
+}
+
+impl HazardLevel {
+    /// All, as written in manifests.
+    pub(super) const WORDS: [(&'static str, HazardLevel); 3] =
+        [("allow", HazardLevel::Allow), ("warn", HazardLevel::Warn), ("deny", HazardLevel::Deny)];
+
+    /// As written in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            HazardLevel::Allow => "allow",
+            HazardLevel::Warn => "warn",
+            HazardLevel::Deny => "deny",
+        }
+    }
+}
+
+/// Something that can go wrong with numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hazard {
+    /// Stable code.
+    pub code: &'static str,
+    /// Its level where no manifest says another.
+    pub level: HazardLevel,
+    /// What it is, in one line.
+    pub meaning: &'static str,
+}
+
+const fn warn(code: &'static str, meaning: &'static str) -> Hazard {
+    Hazard { code, level: HazardLevel::Warn, meaning }
+}
+
+const fn deny(code: &'static str, meaning: &'static str) -> Hazard {
+    Hazard { code, level: HazardLevel::Deny, meaning }
+}
+
+/// Every hazard, in the order of its documentation.
+pub const HAZARDS: &[Hazard] = &[
+    deny("weight-overflow-fp16", "a weight is beyond 65504, the largest number of FP16"),
+    deny("weight-overflow-bf16", "a weight is beyond the largest number of BF16"),
+    warn("weight-underflow-fp16", "some weights become 0 in FP16"),
+    warn("weight-underflow-bf16", "some weights become 0 in BF16"),
+    deny("mask-overflow-fp16", "a mask becomes minus infinity in FP16, and a row of these NaN in a Softmax"),
+    deny("mask-overflow-bf16", "a mask becomes minus infinity in BF16, and a row of these NaN in a Softmax"),
+    deny("epsilon-underflow-fp16", "an epsilon becomes 0 in FP16, and guards nothing any more"),
+    deny("epsilon-underflow-bf16", "an epsilon becomes 0 in BF16, and guards nothing any more"),
+    warn("fp16-decomposed-norm", "a norm written as several operators is computed in FP16"),
+    warn("fp16-norm", "a norm gives its result in FP16: scale and bias are applied in it"),
+    deny("fp32-gemm-demoted", "a matrix product that is FP32 alone between Casts would get half weights"),
+    warn("type-not-in-opset", "operators stay FP32 since ONNX has them in FP16 in newer opsets only"),
+    warn("layernorm-fp16", "TensorRT says that it computes a layer norm in FP16"),
+    deny("pin-demoted", "the engine does not compute a node in the type that a rule gave it"),
+];
+
+/// The hazard with this code.
+#[must_use]
+pub fn hazard(code: &str) -> Option<&'static Hazard> {
+    HAZARDS.iter().find(|hazard| hazard.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_no_codes_of_other_problems() {
+        let unique: std::collections::BTreeSet<_> = HAZARDS.iter().map(|hazard| hazard.code).collect();
+        assert_eq!(unique.len(), HAZARDS.len());
+        assert!(super::super::CODES.iter().all(|(code, _)| hazard(code).is_none()));
+    }
+}
