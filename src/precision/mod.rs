@@ -4,7 +4,8 @@
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
 //! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then the graph is rewritten (`rewrite`, `names`,
 //! `weights`), what does not fit into 16 bits is told (`hazard`, `mask`), and the result is inferred anew and held
-//! against the assignment (`check`).
+//! against the assignment (`check`). What the typed model computes, rounding by rounding, is computed anywhere by its
+//! [`oracle`].
 //!
 //! Knows no TensorRT: what a toolchain does is given as [`Capabilities`].
 //!
@@ -17,6 +18,7 @@ mod gemm;
 mod hazard;
 mod mask;
 mod names;
+pub mod oracle;
 mod pattern;
 mod prepare;
 mod problem;

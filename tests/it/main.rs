@@ -9,6 +9,7 @@ mod examples;
 mod kill;
 mod models;
 mod onnx_cases;
+mod oracle;
 mod precision;
 mod rebuild;
 mod support;
