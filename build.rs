@@ -1,11 +1,13 @@
 //! Computes, at compile time, the digest of the sources that decide what a canonical model is, so
-//! that nobody can forget to raise a version number (see `plan::keys`).
+//! that nobody can forget to raise a version number (see `plan::keys`); and compiles the deterministic runtime of
+//! workers (see `worker::det`), a library that the program carries inside.
 
 #![expect(clippy::disallowed_methods, reason = "a build script has files of its own")]
 
 use std::path::{Path, PathBuf};
 
 fn main() {
+    deterministic_runtime();
     let mut files = Vec::new();
     for folder in ["src/onnx", "src/precision"] {
         if !Path::new(folder).exists() {
@@ -34,4 +36,19 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+fn deterministic_runtime() {
+    let folder = Path::new("src/worker/det");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let library = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("det.so");
+    let compiler = cc::Build::new().opt_level(2).debug(false).pic(true).get_compiler();
+    let status = compiler
+        .to_command()
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-o"])
+        .arg(&library)
+        .args([folder.join("alloc.c"), folder.join("threads.c")])
+        .args(["-ldl", "-lpthread"])
+        .status();
+    assert!(status.is_ok_and(|s| s.success()), "the C compiler cannot compile `{}`", folder.display());
 }

@@ -12,8 +12,8 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::manifest::{BuildOptions, Engine};
 use crate::plan::{BuiltRef, Keyed, ToolchainRef};
-use crate::worker::protocol::{BuildRequest, Built, Options, ProfileShapes, Request, Response};
-use crate::worker::{Limits, Outcome};
+use crate::worker::protocol::{BuildRequest, Built, Hermetic, Options, ProfileShapes, Request, Response};
+use crate::worker::{Limits, Outcome, WorkerError};
 
 /// Bytes of memory that a build is expected to need at most: measured on TensorRT-RTX 1.7.
 #[must_use]
@@ -96,15 +96,22 @@ fn run(
     let job = ctx.cache.job_dir().map_err(cache_failed)?;
     let prepared = &keyed.prepared;
     ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job.path()).map_err(|e| vec![e])?;
-    let request = Request::Build(Box::new(request(engine, keyed, libraries)));
+    let request_as = |hermetic| Request::Build(Box::new(request(engine, keyed, libraries.clone(), hermetic)));
+    let mut request = request_as(Hermetic::Det);
     let limits = Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env: Vec::new() };
+    let mut outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
+    if matches!(outcome, Err(WorkerError::Stuck { .. })) {
+        // What cannot be built deterministically is built all the same, and said to be so.
+        request = request_as(Hermetic::Plain);
+        outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
+    }
     let failed = |failure: Failure| {
         let failure = failure.keep(ctx, engines, &request, job.path());
         let mut diagnostic = failure.diagnostic(&format!("building `{}`", engine.name));
         add_nodes(ctx, keyed, engine, &failure, &mut diagnostic);
         vec![diagnostic]
     };
-    match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
+    match outcome {
         Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
             toolchains::unchanged(ctx, engine, toolchain)?;
             let built =
@@ -142,7 +149,7 @@ fn record(
         "prepare_key": prepare_key,
         "toolchain_version": toolchain.version,
         "bindings": built.bindings,
-        "hermetic": "plain",
+        "hermetic": built.hermetic.name(),
     });
     let record = ctx.record(keyed.build.clone(), outputs, info, wall)?;
     Ok(BuiltRef { engine: record.outputs["engine"].clone(), duration_ms: record.duration_ms })
@@ -162,7 +169,12 @@ fn record_prepare(ctx: &Context<'_>, keyed: &Keyed) -> Result<Digest, cache::Err
     Ok(key)
 }
 
-fn request(engine: &Engine, keyed: &Keyed, libraries: std::path::PathBuf) -> BuildRequest {
+fn request(
+    engine: &Engine,
+    keyed: &Keyed,
+    libraries: std::path::PathBuf,
+    hermetic: Hermetic,
+) -> BuildRequest {
     let profiles = keyed.profiles.iter().map(|profile| ProfileShapes {
         shapes: profile.shapes.clone().into_iter().collect(),
         values: profile.values.clone().into_iter().collect(),
@@ -172,6 +184,7 @@ fn request(engine: &Engine, keyed: &Keyed, libraries: std::path::PathBuf) -> Bui
         sms: engine.target.sms.iter().map(|sm| sm.0).collect(),
         profiles: profiles.collect(),
         options: options(&engine.build, engine.tf32),
+        hermetic,
     }
 }
 

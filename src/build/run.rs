@@ -75,6 +75,7 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
     }
     let results = carry_out(ctx, engines, &gathered);
     let mut warnings = gathered.warnings.clone();
+    warnings.extend(plainly_built(&results));
     let finished = finish(ctx, &gathered, &results, prune, &mut warnings);
     ctx.cache.flush();
     Ok(RunSummary {
@@ -173,6 +174,27 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
         results.insert(engine.name.to_string(), result);
     }
     results
+}
+
+/// Engines that were built by a worker that is not deterministic.
+fn plainly_built(results: &Results) -> Option<Diagnostic> {
+    let plain: Vec<&str> = results
+        .iter()
+        .filter(|(_, result)| result.as_ref().is_ok_and(|(sidecar, _)| sidecar.hermetic == "plain"))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let message = match plain.as_slice() {
+        [] => return None,
+        [one] => format!("`{one}` was built by a plain worker"),
+        [first, rest @ ..] => format!("`{first}` and {} more were built by a plain worker", rest.len()),
+    };
+    Some(Diagnostic {
+        level: crate::diagnostic::Level::Warning,
+        notes: vec!["it works as any other, and another build may give other bytes".to_owned()],
+        ..Diagnostic::error("worker-plain", message).help(
+            "the cache must lie where programs may be executed (not mounted `noexec`); else it is a matter of the model",
+        )
+    })
 }
 
 /// An engine is published only if its source is still what it was built from.

@@ -30,7 +30,7 @@ use crate::precision::Spec;
 
 /// Version of the worker's recipe: what it does with a request to build. Raise it with every
 /// change that can change an engine's bytes; a golden test reminds you.
-pub const BUILD_VERSION: i64 = 1;
+pub const BUILD_VERSION: i64 = 2;
 
 /// Digest of the sources that decide the canonical form and the prepared ONNX.
 pub const PREPARE_VERSION: &str = env!("ENGINEWRIGHT_PREPARE_VERSION");

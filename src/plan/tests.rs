@@ -126,7 +126,7 @@ fn the_key_of_a_fixed_build_never_changes() {
     preimage.fields.insert("prepared".into(), "model".into());
     assert_eq!(
         preimage.key().to_string(),
-        "5b448a70da6f3ac6be822ef0b18cbd4d741f8ddacfb731049fc01090ca10fa70"
+        "760ff90df6cd769b5d4c4077077e396ec5fedec5981388df3672911cebade650"
     );
 }
 

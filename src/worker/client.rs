@@ -11,9 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::codec::{self, FrameError};
+use super::det;
 use super::error::{MemoryDeath, WorkerError, signal_name};
 use super::process::{Ended, Process};
-use super::protocol::{Answer, Hello, MAGIC, Request, Response, VERSION};
+use super::protocol::{Answer, Hello, Hermetic, MAGIC, Request, Response, VERSION};
 
 /// How often limits and the wish to cancel are looked at. Answers are taken at once.
 const POLL: Duration = Duration::from_millis(50);
@@ -86,7 +87,11 @@ impl Client {
     ) -> Result<Outcome, WorkerError> {
         let started = Instant::now();
         let frame = codec::encode(request).map_err(|e| WorkerError::Unsendable { what: e.to_string() })?;
-        let env = environment(request, limits);
+        let mut env = environment(request, limits);
+        if matches!(request, Request::Build(build) if build.hermetic == Hermetic::Det) {
+            det::install(job_dir).map_err(|e| WorkerError::Spawn(e.source))?;
+            env.push((det::PRELOAD.0.to_owned(), det::PRELOAD.1.to_owned()));
+        }
         let (mut process, stdin, stdout) =
             Process::start(&self.program, job_dir, &env).map_err(WorkerError::Spawn)?;
 
@@ -218,6 +223,7 @@ fn death(ended: Ended, what: String, stderr: String) -> WorkerError {
             WorkerError::OutOfMemory { what: MemoryDeath::Allocation, stderr }
         }
         (Some(signal), _) => WorkerError::Crashed { signal, name: signal_name(signal), stderr },
+        (None, Some(det::EXIT_DEADLOCK | det::EXIT_THREADS)) => WorkerError::Stuck { stderr },
         // Half a frame and a good end is nonsense; no frame at all is an early exit.
         (None, Some(0)) if what.contains("of a frame") => WorkerError::Garbage { what, stderr },
         (None, code) => WorkerError::ExitedEarly { code: code.unwrap_or(-1), stderr },
@@ -334,6 +340,11 @@ mod tests {
             matches!(&early, WorkerError::ExitedEarly { code: 7, stderr } if stderr == "bye\n"),
             "{early:?}"
         );
+        let stuck = Fake::acting("echo 'all of them wait' >&2\nexit 86\n").run().unwrap_err();
+        assert!(
+            matches!(&stuck, WorkerError::Stuck { stderr } if stderr == "all of them wait\n"),
+            "{stuck:?}"
+        );
         let early = Fake::acting("exit 0\n").run().unwrap_err();
         assert!(matches!(early, WorkerError::ExitedEarly { code: 0, .. }), "{early:?}");
     }
@@ -363,7 +374,7 @@ mod tests {
     fn a_worker_of_another_version_is_named() {
         let hello = frame(r#"{"magic":"enginewright-worker","protocol":9,"program":"3.1.4"}"#);
         let error = Fake::acting(&format!("{hello}sleep 60\n")).run().unwrap_err();
-        assert_eq!(error.to_string(), "the worker speaks protocol 9 (version 3.1.4), this program speaks 1");
+        assert_eq!(error.to_string(), "the worker speaks protocol 9 (version 3.1.4), this program speaks 2");
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<Option<
 #[cfg(test)]
 mod tests {
     use super::super::protocol::{
-        Answer, Built, Canonicalized, Hello, MAGIC, Refusal, Request, Response, VERSION,
+        Answer, Built, Canonicalized, Hello, Hermetic, MAGIC, Refusal, Request, Response, VERSION,
     };
     use super::*;
 
@@ -102,7 +102,12 @@ mod tests {
         for response in [
             Response::Canonicalized(Box::new(canonicalized)),
             Response::Probed { version: "1.7.1.116".into() },
-            Response::Built(Box::new(Built { bindings: vec![], log: vec![], version: "1".into() })),
+            Response::Built(Box::new(Built {
+                bindings: vec![],
+                log: vec![],
+                version: "1".into(),
+                hermetic: Hermetic::Det,
+            })),
             Response::Refused(Box::new(refusal)),
         ] {
             let answer = Answer { response, peak_rss: u64::MAX };

@@ -55,6 +55,9 @@ pub enum WorkerError {
         code: i32,
         stderr: String,
     },
+    /// Its threads cannot take turns: all of them wait, or there are too many.
+    #[error("the worker's threads cannot take turns")]
+    Stuck { stderr: String },
     /// It is a worker of another version.
     #[error("the worker speaks protocol {theirs} (version {program}), this program speaks {VERSION}")]
     WrongProtocol {
@@ -110,6 +113,7 @@ impl WorkerError {
             WorkerError::OutOfMemory { .. } => "worker-out-of-memory",
             WorkerError::Garbage { .. } => "worker-garbage",
             WorkerError::ExitedEarly { .. } => "worker-exited-early",
+            WorkerError::Stuck { .. } => "worker-stuck",
             WorkerError::WrongProtocol { .. } => "worker-wrong-protocol",
             WorkerError::Cancelled { .. } => "worker-cancelled",
         }
@@ -125,6 +129,7 @@ impl WorkerError {
             | WorkerError::OutOfMemory { stderr, .. }
             | WorkerError::Garbage { stderr, .. }
             | WorkerError::ExitedEarly { stderr, .. }
+            | WorkerError::Stuck { stderr }
             | WorkerError::WrongProtocol { stderr, .. }
             | WorkerError::Cancelled { stderr } => stderr,
         }

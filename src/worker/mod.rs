@@ -10,6 +10,7 @@
 mod canonicalize;
 mod client;
 mod codec;
+mod det;
 mod error;
 mod prepare;
 mod process;

@@ -15,7 +15,7 @@ use crate::onnx::Summary;
 use crate::precision::{Problem, Spec};
 
 /// Version of this protocol. Raised with every change of the messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest frame allowed, in bytes.
 pub const MAX_FRAME: u32 = 64 << 20;
@@ -67,6 +67,29 @@ pub struct BuildRequest {
     pub profiles: Vec<ProfileShapes>,
     /// Builder options.
     pub options: Options,
+    /// How the worker is to run.
+    pub hermetic: Hermetic,
+}
+
+/// How a worker builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hermetic {
+    /// Memory at fixed addresses, threads that take turns: the same request gives the same engine.
+    Det,
+    /// As any program.
+    Plain,
+}
+
+impl Hermetic {
+    /// As in files: `det` or `plain`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Hermetic::Det => "det",
+            Hermetic::Plain => "plain",
+        }
+    }
 }
 
 /// One optimization profile, resolved to inputs. Each range is `[min, opt, max]`.
@@ -165,6 +188,8 @@ pub struct Built {
     pub log: Vec<LogLine>,
     /// Version of the library.
     pub version: String,
+    /// How the worker ran: plain where it could not be otherwise.
+    pub hermetic: Hermetic,
 }
 
 /// An input or output of an engine.

@@ -6,6 +6,7 @@ mod apply;
 mod architecture;
 mod bad_input;
 mod examples;
+mod hermetic;
 mod kill;
 mod models;
 mod onnx_cases;

@@ -15,14 +15,15 @@ mod profile;
 
 use std::ffi::{CStr, c_char};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use library::{BUILDER_LIBRARY, LibraryVersion, NEWEST_LIBRARY, OLDEST_LIBRARY, PARSER_LIBRARY};
 
 use self::builder::Builder;
 use self::library::Libraries;
 use self::log::Log;
-use super::protocol::{Binding, BuildRequest, Built, Refusal};
+use super::det;
+use super::protocol::{Binding, BuildRequest, Built, Hermetic, Refusal};
 use crate::onnx::MODEL_FILE;
 
 /// Compute capabilities that the library builds for: 86 is sm_86.
@@ -50,10 +51,13 @@ pub(super) fn probe(folder: &Path) -> Result<LibraryVersion> {
 /// Builds `model.onnx` into `engine.plan`, both in the current folder.
 pub(super) fn build(request: &BuildRequest) -> Result<Built> {
     let log = Log::start();
+    let is_det = request.hermetic == Hermetic::Det && det::begin();
     let result = attempt(request, log);
+    det::end();
     let lines = log.take();
+    let hermetic = if is_det { Hermetic::Det } else { Hermetic::Plain };
     match result {
-        Ok((bindings, version)) => Ok(Built { bindings, log: lines, version: version.to_string() }),
+        Ok((bindings, version)) => Ok(Built { bindings, log: lines, version: version.to_string(), hermetic }),
         Err(mut refusal) => {
             if refusal.stage == "build" && refusal.code.is_empty() {
                 explain::explain(&mut refusal, &lines, &request.sms, request.options.workspace);
@@ -74,7 +78,12 @@ fn attempt(request: &BuildRequest, log: &'static Log) -> Result<(Vec<Binding>, L
         return refuse("read", "model-empty", format!("`{MODEL_FILE}` is empty"));
     }
 
-    let libraries = Libraries::open(request.libraries.as_path())?;
+    let folder = fixed_name(&request.libraries);
+    let libraries = Libraries::open(&folder).map_err(|mut refusal| {
+        let (fixed, given) = (folder.display().to_string(), request.libraries.display().to_string());
+        refusal.message = refusal.message.replace(&fixed, &given);
+        refusal
+    })?;
     let mut builder = Builder::new(&libraries, log)?;
     parse::parse(&mut builder, &libraries, log, &model)?;
     let network = network::ports(&mut builder)?;
@@ -83,6 +92,15 @@ fn attempt(request: &BuildRequest, log: &'static Log) -> Result<(Vec<Binding>, L
     let engine = builder.build()?;
     write(engine)?;
     Ok((network.bindings(), libraries.version))
+}
+
+/// A name for the libraries' folder that is the same in every job, of the same length above all: the loader keeps
+/// names on the heap. The folder itself where that cannot be.
+fn fixed_name(libraries: &Path) -> PathBuf {
+    const LINK: &str = "libraries";
+    let fixed = Path::new("/proc/self/cwd").join(LINK);
+    let _ = crate::fs::symlink(libraries, Path::new(LINK));
+    if crate::fs::is_dir(&fixed) { fixed } else { libraries.to_owned() }
 }
 
 /// Writes the engine. It is flushed to the disk by whoever keeps it.

@@ -52,19 +52,34 @@ pub(crate) fn rtx_libraries() -> &'static Path {
 
 /// A project in a temporary folder.
 pub(crate) struct Project {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+    root: PathBuf,
 }
 
 impl Project {
     /// An empty folder.
     pub(crate) fn bare() -> Project {
-        Project { folder: tempfile::Builder::new().prefix("project-").tempdir().unwrap() }
+        Project::bare_in("")
+    }
+
+    fn bare_in(below: &str) -> Project {
+        let folder = tempfile::Builder::new().prefix("project-").tempdir().unwrap();
+        let root = folder.path().join(below);
+        std::fs::create_dir_all(&root).unwrap();
+        Project { _folder: folder, root }
     }
 
     /// A project whose manifest is `text` after a head that declares the toolchain `rtx` and the
     /// target `a` (sm_86).
     pub(crate) fn new(text: &str) -> Project {
         let project = Project::bare();
+        project.manifest(text);
+        project
+    }
+
+    /// As [`Project::new`], in a folder below the temporary one.
+    pub(crate) fn new_in(below: &str, text: &str) -> Project {
+        let project = Project::bare_in(below);
         project.manifest(text);
         project
     }
@@ -89,7 +104,7 @@ impl Project {
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self.folder.path()
+        &self.root
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
