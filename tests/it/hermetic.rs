@@ -35,7 +35,11 @@ fn where_and_when_it_is_built_changes_no_byte_of_an_engine() {
     let is_done = AtomicBool::new(false);
     let second = std::thread::scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| while !is_done.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let project = Project::new_in(&"long/".repeat(20), &recognizer());
         let engine = engine_of(&project, &["taskset", "-c", "0"], &"x".repeat(5000));
