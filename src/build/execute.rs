@@ -11,6 +11,7 @@ use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::manifest::{BuildOptions, Engine};
+use crate::onnx::TypedNode;
 use crate::plan::{BuiltRef, Keyed, ToolchainRef};
 use crate::worker::protocol::{BuildRequest, Built, Hermetic, Options, ProfileShapes, Request, Response};
 use crate::worker::{Limits, Outcome, WorkerError};
@@ -221,14 +222,18 @@ fn add_nodes(
     let weights = keyed.prepared.weights.as_ref().and_then(read);
     let Ok(model) = crate::onnx::read_canonical(graph, weights) else { return };
     let nodes = wanted(&model);
-    let shown: Vec<String> = nodes.iter().take(10).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
-    if !shown.is_empty() {
-        let more = if nodes.len() > shown.len() {
-            format!(" and {} more", nodes.len() - shown.len())
-        } else {
-            String::new()
-        };
-        diagnostic.notes.push(format!("the nodes: {}{more}", shown.join(", ")));
+    if !nodes.is_empty() {
+        diagnostic.notes.push(node_list(&nodes));
         diagnostic.help.push(format!("or leave sm_75 out of target `{}`", engine.target.name));
     }
+}
+
+/// The first of these nodes, and how many more there are.
+pub(super) fn node_list(nodes: &[TypedNode]) -> String {
+    let shown: Vec<String> = nodes.iter().take(10).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
+    let more = match nodes.len() - shown.len() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    format!("the nodes: {}{more}", shown.join(", "))
 }

@@ -9,10 +9,10 @@ use super::publish::Sidecar;
 use super::sources::{self, Read};
 use super::{prepare, publish, toolchains};
 use crate::cache;
-use crate::diagnostic::{Diagnostic, Origin, Place};
+use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::Digest;
 use crate::fs;
-use crate::manifest::{Engine, Precision, Source};
+use crate::manifest::{Engine, Precision, Source, hazard};
 use crate::onnx::TensorDigest;
 use crate::plan::{
     self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef,
@@ -72,18 +72,19 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         let (published, sidecar) = publish::published(&ctx.manifest.root, &engine.name, &ctx.cache);
         let mut planned = if errors.is_empty() {
             let mut found = Vec::new();
-            let prepared = match typed.get(&engine.name.to_string()) {
+            let prepared = match typed.get(&engine.name.to_string()).zip(read.get(&engine.source)) {
                 None => None,
-                Some(typed) => {
-                    let (errors, warnings) = prepare::diagnostics(engine, typed, &read);
+                Some((typed, read)) => {
+                    let (errors, warnings) = prepare::diagnostics(engine, typed, read);
                     gathered.warnings.extend(warnings);
                     found.extend(errors);
                     typed.prepared.clone()
                 }
             };
-            let sets =
-                |error: &&Diagnostic| engine.rules.iter().any(|rule| is_at(error, rule.origin.as_ref()));
-            found.extend(unused.iter().filter(sets).cloned());
+            for hazard in read.get(&engine.source).map(|read| read.hazards(engine)).unwrap_or_default() {
+                if hazard.level == Level::Error { &mut found } else { &mut gathered.warnings }.push(hazard);
+            }
+            found.extend(prepare::unused_rules_of(engine, &unused));
             if found.is_empty() {
                 plan_engine(ctx, engine, &read, &toolchains, &published, prepared)?
             } else {
@@ -102,7 +103,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         gathered.planned.push(planned);
     }
     for (source, read) in read {
-        gathered.warnings.extend(read.warnings);
+        gathered.warnings.extend(read.notes.into_iter().filter(|note| hazard(&note.code).is_none()));
         gathered.locked_sources.extend(read.locked);
         gathered.files.insert(source.clone(), read.files);
         if let SourceFact::AtHand { model, .. } = read.fact {
@@ -115,11 +116,6 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         }
     }
     Ok(gathered)
-}
-
-/// Is it about this place?
-fn is_at(diagnostic: &Diagnostic, origin: Option<&Origin>) -> bool {
-    matches!((&diagnostic.place, origin), (Some(Place::Text(at)), Some(origin)) if at == origin)
 }
 
 fn check(
@@ -146,7 +142,7 @@ fn plan_engine(
     let name = &engine.name;
     let model = match read.get(&engine.source).map(|r| &r.fact) {
         Some(SourceFact::AtHand { model, .. }) => model,
-        Some(SourceFact::Bad(errors)) => return Ok(Planned::error(name, declared(engine, errors))),
+        Some(SourceFact::Bad(errors)) => return Ok(Planned::error(name, sources::declared(engine, errors))),
         // Not read at all: the run was cancelled.
         Some(SourceFact::NotFetched) | None => {
             return Ok(Planned::unknown(name, vec![Reason::SourceNotFetched]));
@@ -177,15 +173,6 @@ fn plan_engine(
         plan::causes(now, &previous, &mut |model| tensors(ctx, model))
     };
     Ok(plan::decide(name, keyed, built, published, causes))
-}
-
-/// Errors of a source, those without a place at the line that declares it.
-fn declared(engine: &Engine, errors: &[Diagnostic]) -> Vec<Diagnostic> {
-    let at_source = |error: &Diagnostic| match error.place {
-        None => error.clone().at(&engine.source_origin, ""),
-        Some(_) => error.clone(),
-    };
-    errors.iter().map(at_source).collect()
 }
 
 /// The build with this key, if the cache holds it.

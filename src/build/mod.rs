@@ -1,6 +1,7 @@
 //! A plan carried out: facts gathered, workers run, engines published. Prints nothing: it emits
 //! [`Event`]s.
 
+mod check;
 mod context;
 mod events;
 mod execute;
@@ -13,6 +14,7 @@ mod scheduler;
 mod sources;
 mod toolchains;
 
+pub use check::{Checked, check};
 pub use context::Context;
 pub use events::{Event, Sink};
 pub use failure::{Failure, last_failure, log_text, replay};

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::scheduler::{self, Job};
 use super::sources::{self, Read};
 use crate::cache::{self, Record};
-use crate::diagnostic::{Diagnostic, Level};
+use crate::diagnostic::{Diagnostic, Level, Origin, Place};
 use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::manifest::{Engine, HazardLevel, Source};
@@ -219,21 +219,33 @@ fn read_assignment(path: &Path) -> Option<Assignment> {
 }
 
 /// Errors, and what is worth knowing, of one engine; as an error wins, so it is first.
-pub(super) fn diagnostics(
-    engine: &Engine,
-    typed: &Typed,
-    read: &BTreeMap<Source, Read>,
-) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+pub(super) fn diagnostics(engine: &Engine, typed: &Typed, read: &Read) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
     if let Some(failure) = &typed.failure {
         return (vec![(**failure).clone()], Vec::new());
     }
-    let file = match read.get(&engine.source).map(|r| &r.fact) {
-        Some(SourceFact::AtHand { path, .. }) => path.clone(),
+    let file = match &read.fact {
+        SourceFact::AtHand { path, .. } => path.clone(),
         _ => Path::new(MODEL_FILE).to_owned(),
     };
     let rules = precision::resolve(engine);
-    let all = typed.problems.iter().filter_map(|problem| diagnostic(engine, &rules, &file, problem));
+    let mut problems = typed.problems.clone();
+    name_apart(engine, &mut problems);
+    let all = problems.iter().filter_map(|problem| diagnostic(engine, &rules, &file, problem));
     all.partition(|diagnostic| diagnostic.level == Level::Error)
+}
+
+/// Two rules of one name are an error, so that no two to be pasted have one, nor that of a rule that is there.
+fn name_apart(engine: &Engine, problems: &mut [Problem]) {
+    let mut taken: BTreeMap<String, Option<String>> =
+        engine.rules.iter().filter(|rule| rule.set.is_none()).map(|rule| (rule.name.clone(), None)).collect();
+    for fix in problems.iter_mut().filter_map(|problem| problem.fix.as_mut()) {
+        let (name, mut n) = (fix.name.clone(), 1);
+        while taken.get(&fix.name).is_some_and(|select| select.as_ref() != Some(&fix.select)) {
+            n += 1;
+            fix.name = format!("{name} ({n})");
+        }
+        taken.insert(fix.name.clone(), Some(fix.select.clone()));
+    }
 }
 
 /// What a problem is under the levels of this engine; none if it is allowed.
@@ -314,6 +326,13 @@ pub(super) fn unused_set_rules(ctx: &Context<'_>, typed: &BTreeMap<String, Typed
         .collect()
 }
 
+/// Those of them that are of sets that this engine uses.
+pub(super) fn unused_rules_of(engine: &Engine, unused: &[Diagnostic]) -> Vec<Diagnostic> {
+    let is_at = |error: &Diagnostic, origin: Option<&Origin>| matches!((&error.place, origin), (Some(Place::Text(at)), Some(origin)) if at == origin);
+    let uses = |error: &&Diagnostic| engine.rules.iter().any(|rule| is_at(error, rule.origin.as_ref()));
+    unused.iter().filter(uses).cloned().collect()
+}
+
 /// The types of a model's nodes under the precision of some engines.
 #[derive(Debug)]
 pub struct ModelRules {
@@ -361,8 +380,8 @@ pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRu
             Some(SourceFact::AtHand { .. }) => Vec::new(),
         };
         let mut assignment = None;
-        if let Some(typed) = typed {
-            let (errors, warnings) = self::diagnostics(engine, typed, &read);
+        if let Some((typed, read)) = typed.zip(read.get(&engine.source)) {
+            let (errors, warnings) = self::diagnostics(engine, typed, read);
             diagnostics.extend(errors.into_iter().chain(warnings));
             assignment.clone_from(&typed.assignment);
             if let Some(blob) = typed.prepared.as_ref().and_then(|p| p.assignment.as_ref()) {

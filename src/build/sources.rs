@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::context::{Context, READ_TIMEOUT, millis};
 use super::events::Event;
 use super::failure::Failure;
+use super::prepare;
 use super::scheduler::{self, Job};
 use crate::cache::{self, Record};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest, Preimage};
 use crate::fs;
-use crate::manifest::Source;
-use crate::onnx::{MODEL_FILE, Summary, TENSORS_FILE, WEIGHTS_FILE};
+use crate::manifest::{Engine, Source, hazard};
+use crate::onnx::{self, MODEL_FILE, Summary, TENSORS_FILE, WEIGHTS_FILE};
 use crate::plan::{LockedSource, ModelRef, SourceFact, keys, source_id};
 use crate::source;
 use crate::worker::Limits;
@@ -30,13 +31,19 @@ pub(super) struct Read {
     pub(super) locked: Option<LockedSource>,
     /// Every file that was read, with what it was then.
     pub(super) files: Vec<(PathBuf, fs::Stat)>,
-    /// Worth knowing.
-    pub(super) warnings: Vec<Diagnostic>,
+    /// Worth knowing, hazards among it.
+    pub(super) notes: Vec<Diagnostic>,
 }
 
 impl Read {
     fn bad(errors: Vec<Diagnostic>) -> Read {
-        Read { fact: SourceFact::Bad(errors), locked: None, files: Vec::new(), warnings: Vec::new() }
+        Read { fact: SourceFact::Bad(errors), locked: None, files: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Its hazards, at the levels of this engine.
+    pub(super) fn hazards(&self, engine: &Engine) -> Vec<Diagnostic> {
+        let hazards = self.notes.iter().filter(|note| hazard(&note.code).is_some());
+        hazards.filter_map(|note| prepare::judge(engine, note.clone())).collect()
     }
 }
 
@@ -51,7 +58,7 @@ struct Externals {
 #[derive(Serialize, Deserialize)]
 struct Canonical {
     summary: Summary,
-    notes: Vec<String>,
+    notes: Vec<onnx::Note>,
 }
 
 /// Reads sources, several at a time.
@@ -94,17 +101,13 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
         raw,
         packages: located.pins.into_iter().map(|pin| (pin.file_name, pin.sha256)).collect(),
     };
-    let note = |text| Diagnostic { level: Level::Note, ..Diagnostic::error("model-note", text) };
-    let warnings = notes.into_iter().map(|text: String| note(text).in_file(&path)).collect();
-    Ok(Read {
-        fact: SourceFact::AtHand { path, model: Box::new(model) },
-        locked: Some(block),
-        files,
-        warnings,
-    })
+    let note =
+        |note: onnx::Note| Diagnostic { level: Level::Note, ..Diagnostic::error(note.code, note.text) };
+    let notes = notes.into_iter().map(|found| note(found).in_file(&path)).collect();
+    Ok(Read { fact: SourceFact::AtHand { path, model: Box::new(model) }, locked: Some(block), files, notes })
 }
 
-type Known = (ModelRef, Vec<String>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
+type Known = (ModelRef, Vec<onnx::Note>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
 
 /// The canonical form, if these very files were read before.
 fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<Option<Known>, cache::Error> {
@@ -132,7 +135,7 @@ fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<
     Ok(model_ref(&record).map(|(model, notes)| (model, notes, files, raw)))
 }
 
-fn model_ref(record: &Record) -> Option<(ModelRef, Vec<String>)> {
+fn model_ref(record: &Record) -> Option<(ModelRef, Vec<onnx::Note>)> {
     let graph = record.outputs.get("graph")?.clone();
     let weights = record.outputs.get("weights").cloned();
     let tensors = record.outputs.get("tensors")?.clone();
@@ -189,6 +192,15 @@ fn refused(path: &Path, refusal: Refusal) -> Vec<Diagnostic> {
         return vec![Failure::of_refusal(refusal).diagnostic(&what).in_file(path)];
     }
     refusal.diagnostics.into_iter().map(Diagnostic::from).collect()
+}
+
+/// Errors of a source, those without a place at the line that declares it.
+pub(super) fn declared(engine: &Engine, errors: &[Diagnostic]) -> Vec<Diagnostic> {
+    let at_source = |error: &Diagnostic| match error.place {
+        None => error.clone().at(&engine.source_origin, ""),
+        Some(_) => error.clone(),
+    };
+    errors.iter().map(at_source).collect()
 }
 
 /// Puts what the worker made into the cache, if the files are still what was digested.

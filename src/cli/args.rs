@@ -11,8 +11,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "enginewright", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 an engine failed; 2 --detailed-exitcode found work; 3 bad manifest,\n\
-                        model or lock file; 4 nothing could start; 64 bad command line; 130, 143 stopped by a signal."
+    after_help = "Exit codes: 0 done; 1 an engine failed, or `check` found errors; 2 --detailed-exitcode found work;\n\
+                        3 bad manifest, model or lock file; 4 nothing could start; 64 bad command line; 130, 143 stopped by a signal."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -56,6 +56,10 @@ pub(super) enum ColorArg {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Look for everything that is wrong with manifests, models and their numbers, and build nothing
+    #[command(after_help = "Exits with 1 if there is an error. Levels of hazards are set in manifests: \
+                            `[model.encoder.hazards]`.\n\nExample: enginewright check --fix-hints")]
+    Check(CheckArgs),
     /// Show what would be done, and why
     #[command(after_help = "Example: enginewright plan 'magika@*' --detailed-exitcode")]
     Plan(PlanArgs),
@@ -105,6 +109,18 @@ pub(super) struct EngineArgs {
     /// MODEL, MODEL@TARGET or globs of them [default: all]
     #[arg(value_name = "ENGINE")]
     pub(super) engines: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineArgs,
+    /// Print the rules that mend what was found, to be pasted into a manifest
+    #[arg(long)]
+    pub(super) fix_hints: bool,
+    /// Fetch models that are not here yet
+    #[arg(long)]
+    pub(super) fetch: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 
 /// Done, or nothing to do.
 pub const DONE: u8 = 0;
-/// It ran and the answer is no: an engine failed.
+/// It ran and the answer is no: an engine failed, or `check` found errors.
 pub const FAILED: u8 = 1;
 /// `--detailed-exitcode`: there is work to do.
 pub const CHANGES: u8 = 2;

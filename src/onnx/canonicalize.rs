@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::canonical::canonical;
 use super::error::{Error, Problems};
 use super::read::{self, Model, Source};
@@ -20,7 +22,22 @@ pub struct Canonical {
     /// The model in short.
     pub summary: Summary,
     /// What is worth knowing: things that were odd and could be put right.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+}
+
+/// Something worth knowing of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Stable code.
+    pub code: String,
+    /// What it is.
+    pub text: String,
+}
+
+impl Note {
+    fn new(code: &str, text: String) -> Note {
+        Note { code: code.to_owned(), text }
+    }
 }
 
 /// Reads and checks the model at `source` and writes its canonical form into `out_dir`:
@@ -31,11 +48,12 @@ pub struct Canonical {
 /// # Errors
 /// The model is not valid, changed while it was read, or files cannot be read or written.
 pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
-    let Source { mut model, files, mut notes } = read::read(source)?;
+    let Source { mut model, files, notes } = read::read(source)?;
     let ir_version = model.proto.ir_version();
     canonical(&mut model)?;
     check_types(&model)?;
-    notes.extend(infer::double_note(&model));
+    let mut notes: Vec<Note> = notes.into_iter().map(|text| Note::new("model-note", text)).collect();
+    notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
     let summary = Summary::of(&model, ir_version);
     let tensors = tensor_digests(model.graph());
     let path = out_dir.join(TENSORS_FILE);

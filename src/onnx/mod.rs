@@ -36,7 +36,7 @@ mod types;
 mod wire;
 mod write;
 
-pub use canonicalize::{Canonical, canonicalize, write_canonical};
+pub use canonicalize::{Canonical, Note, canonicalize, write_canonical};
 pub use element::{Type, TypeSet};
 pub use error::Error;
 pub use infer::{Declared, ElementTypes, element_types, element_types_with, type_errors};

@@ -214,14 +214,16 @@ fn doubles_are_noted() {
         graph(m).output.push(value("z", DataType::Double, &[1.into()]));
     });
     let (_, canonical) = canonical_of(&double).unwrap();
-    assert_eq!(canonical.notes, ["`z`, `d` are of type double, which TensorRT narrows to float"]);
+    let notes: Vec<&str> = canonical.notes.iter().map(|note| note.text.as_str()).collect();
+    assert_eq!(notes, ["`z`, `d` are of type double, which TensorRT narrows to float"]);
 }
 
 #[test]
 fn unsorted_nodes_are_sorted_with_a_note() {
     let unsorted = changed(&mlp(), |m| graph(m).node.swap(1, 3));
     let (files, canonical) = canonical_of(&unsorted).unwrap();
-    assert_eq!(canonical.notes, ["nodes were not in topological order, and are sorted"]);
+    assert_eq!(canonical.notes[0].code, "model-note");
+    assert_eq!(canonical.notes[0].text, "nodes were not in topological order, and are sorted");
     assert_eq!(files, files_of(&mlp()));
 }
 

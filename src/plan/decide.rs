@@ -184,18 +184,24 @@ pub fn keyed(
     toolchain: &ToolchainRef,
     prepared: PreparedRef,
 ) -> Result<Keyed, Vec<Diagnostic>> {
+    let profiles = fits(engine, model)?;
+    let prepare = keys::prepare(engine, model, spec(engine, Some(toolchain.kind)).as_ref());
+    let build = keys::build(engine, &prepared, &profiles, toolchain);
+    Ok(Keyed { model: model.digest, prepare, prepared, profiles, build_key: build.key(), build })
+}
+
+/// The profiles of an engine, resolved for its model.
+///
+/// # Errors
+/// Everything in the manifest that does not fit the model: profiles, opset.
+pub fn fits(engine: &Engine, model: &ModelRef) -> Result<Vec<ResolvedProfile>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     errors.extend(opset_error(engine, model));
     let profiles = profiles::resolve(engine, &model.summary).unwrap_or_else(|e| {
         errors.extend(e);
         Vec::new()
     });
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let prepare = keys::prepare(engine, model, spec(engine, Some(toolchain.kind)).as_ref());
-    let build = keys::build(engine, &prepared, &profiles, toolchain);
-    Ok(Keyed { model: model.digest, prepare, prepared, profiles, build_key: build.key(), build })
+    if errors.is_empty() { Ok(profiles) } else { Err(errors) }
 }
 
 fn opset_error(engine: &Engine, model: &ModelRef) -> Option<Diagnostic> {

@@ -9,7 +9,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Action, Keyed, Planned, check, decide, keyed, spec};
+pub use decide::{Action, Keyed, Planned, check, decide, fits, keyed, spec};
 pub use facts::{
     BuiltRef, ModelRef, PreparedRef, Previous, Published, SourceFact, ToolchainFact, ToolchainRef,
 };

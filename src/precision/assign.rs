@@ -1,6 +1,6 @@
 //! Rules x graph -> assignment: the type of each node, and who decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -150,25 +150,50 @@ fn one(
     NodeAssignment { name: node.name.clone(), op, inside, of, by }
 }
 
+/// How many nodes of an operator there are, and the first, by the opset that has the type and by operator.
+type Late<'v> = BTreeMap<i64, BTreeMap<&'v str, (usize, usize)>>;
+
 /// Says which operators stay FP32 because the model's opset is too old.
 fn not_in_opset(view: &View<'_>, spec: &Spec, nodes: &[NodeAssignment]) -> Vec<Problem> {
-    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (node, assigned) in view.nodes.iter().zip(nodes) {
-        if let Decider::Constraint { why, .. } = &assigned.by
-            && node.signature.is_too_old(why)
-        {
-            by_reason.entry(why).or_default().push(&assigned.name);
-        }
+    let mut found: BTreeMap<FloatType, Late<'_>> = BTreeMap::new();
+    for (id, (node, assigned)) in view.nodes.iter().zip(nodes).enumerate() {
+        let Decider::Constraint { why, over } = &assigned.by else { continue };
+        let wanted = over.map_or(spec.base, |rule| spec.rules[rule].precision);
+        let Some(since) =
+            node.signature.allowed_since(wanted).filter(|_| node.signature.denial(wanted) == Some(why))
+        else {
+            continue;
+        };
+        let ops = found.entry(wanted).or_default().entry(since).or_default();
+        ops.entry(node.proto.op_type()).or_insert((0, id)).0 += 1;
     }
-    let problem = |(why, nodes): (&str, Vec<&str>)| {
-        let count =
-            if nodes.len() == 1 { "1 node stays".to_owned() } else { format!("{} nodes stay", nodes.len()) };
-        Problem::hazard("type-not-in-opset", format!("{count} fp32: {why}"))
-            .note(format!("the first is `{}`", nodes[0]))
-            .help("export the model with a newer opset")
+    let problem = |(of, by_opset): (FloatType, Late<'_>)| {
+        // BF16 came to most operators late: who asks for it in an old model would get next to nothing.
+        let code = if of == FloatType::Bf16 { "bf16-not-in-opset" } else { "type-not-in-opset" };
+        let all = || by_opset.values().flatten();
+        let stay = match all().map(|(_, (count, _))| count).sum::<usize>() {
+            1 => "1 node stays".to_owned(),
+            n => format!("{n} nodes stay"),
+        };
+        let message = format!("{stay} fp32: ONNX has the operator in {} in newer opsets only", of.name());
+        let mut problem = Problem::hazard(code, message);
+        if let Some(first) = all().map(|(_, (_, first))| *first).min() {
+            problem = problem.at_node(&nodes[first].name, &nodes[first].op);
+        }
+        for (since, ops) in &by_opset {
+            let ops: Vec<String> = ops.iter().map(|(op, (n, _))| format!("`{op}` ({n})")).collect();
+            problem = problem.note(format!("from opset {since} on: {}", ops.join(", ")));
+        }
+        let newest = by_opset.keys().last().copied().unwrap_or_default();
+        let problem = problem.help(format!("export the model with opset {newest} or later"));
+        if of != FloatType::Bf16 {
+            return problem; // They stay FP32 as it is.
+        }
+        let ops: BTreeSet<String> = all().map(|(op, _)| format!("\"{op}\"")).collect();
+        let ops: Vec<String> = ops.into_iter().collect();
+        problem.fix("operators without bf16 stay fp32", format!("op = [{}]", ops.join(", ")))
     };
-    // In a model that is FP32 for the most part nobody waits for it.
-    if spec.base == FloatType::Fp32 { Vec::new() } else { by_reason.into_iter().map(problem).collect() }
+    found.into_iter().map(problem).collect()
 }
 
 /// Says what is wrong with what a rule selected.

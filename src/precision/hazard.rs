@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::assign::NodeAssignment;
 use super::float::FloatType;
-use super::pattern::Patterns;
+use super::pattern::{Instance, Patterns};
 use super::problem::Problem;
 use super::view::View;
 use super::weights::Loss;
@@ -152,29 +152,48 @@ fn read_by(problem: Problem, readers: &[(&str, &str)], rule: &str) -> Problem {
 pub(super) fn norms(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignment]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for pattern in ["layer-norm", "rms-norm", "l2-norm"] {
-        for instance in patterns.instances(pattern) {
-            let in_half = instance.nodes.iter().any(|id| nodes[*id].of == Some(FloatType::Fp16));
-            let Some(first) = instance.nodes.first().filter(|_| in_half) else { continue };
-            let (name, op) = (&instance.name, view.nodes[*first].proto.op_type());
-            let fused = instance.nodes.len() == 1;
-            let (code, message) = if fused {
-                ("fp16-norm", format!("`{name}` ({op}) gives its result in fp16"))
-            } else {
-                let what = format!(
-                    "the {pattern} `{name}`, written as {} nodes, is computed in fp16",
-                    instance.nodes.len()
-                );
-                ("fp16-decomposed-norm", what)
+        let in_half =
+            |instance: &&Instance| instance.nodes.iter().any(|id| nodes[*id].of == Some(FloatType::Fp16));
+        let (fused, decomposed): (Vec<&Instance>, Vec<&Instance>) = patterns
+            .instances(pattern)
+            .iter()
+            .filter(in_half)
+            .partition(|instance| instance.nodes.len() == 1);
+        for (code, instances, how, why) in [
+            (
+                "fp16-decomposed-norm",
+                decomposed,
+                "written as several operators and computed in fp16",
+                "the square of a value beyond 255 is infinite in fp16; TensorRT warns of some spellings only",
+            ),
+            (
+                "fp16-norm",
+                fused,
+                "computed in fp16",
+                "statistics are FP32, but scale and bias are applied in fp16",
+            ),
+        ] {
+            let Some(first) = instances.first().and_then(|instance| instance.nodes.first()) else { continue };
+            let what = match instances.as_slice() {
+                [one] => format!("the {pattern} `{}` is {how}", one.name),
+                many => format!("{} {pattern}s are {how}", many.len()),
             };
-            let why = if fused {
-                "scale and bias are applied in fp16, after statistics in FP32"
-            } else {
-                "the square of a value beyond 255 is infinite in fp16; TensorRT warns of some spellings only"
-            };
-            let problem = Problem::hazard(code, message).at_node(&view.nodes[*first].name, op);
+            let mut problem = Problem::hazard(code, what)
+                .at_node(&view.nodes[*first].name, view.nodes[*first].proto.op_type());
+            if instances.len() > 1 {
+                problem = problem.note(list(instances.iter().map(|instance| instance.name.as_str())));
+            }
             let problem = problem.fix(&format!("{pattern} stays fp32"), format!("pattern = \"{pattern}\""));
             problems.push(problem.note(why).help("or use the rule set `std-fp16`"));
         }
     }
     problems
+}
+
+/// The first of these names, and how many more there are.
+pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }

@@ -215,9 +215,10 @@ impl Signature {
         signature
     }
 
-    /// Is this why it cannot have a type, and would a newer opset mend it?
-    pub(super) fn is_too_old(&self, why: &str) -> bool {
-        self.denied.iter().any(|(_, denied)| denied == why && denied.contains(FROM_OPSET))
+    /// The opset from which on it can have this type, if it cannot have it in the model's.
+    pub(super) fn allowed_since(&self, of: FloatType) -> Option<i64> {
+        let (_, later) = self.denial(of)?.split_once(FROM_OPSET)?;
+        later.split(' ').next()?.parse().ok()
     }
 
     /// Why the node cannot have this type, if it cannot.

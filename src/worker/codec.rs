@@ -96,7 +96,10 @@ mod tests {
             operators: [("Relu".to_owned(), 1)].into(),
             weight_bytes: u64::MAX,
         };
-        let (files, notes) = (vec![("/m.onnx".into(), stat)], vec!["odd".to_owned()]);
+        let (files, notes) = (
+            vec![("/m.onnx".into(), stat)],
+            vec![crate::onnx::Note { code: "odd".to_owned(), text: "odd".to_owned() }],
+        );
         let canonicalized = Canonicalized { files, has_weights: true, summary, notes };
         let refusal = Refusal::new("build", "build-failed", "no `reason`\u{0}").help("none");
         for response in [

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Level, Place};
-use crate::onnx::Summary;
+use crate::onnx::{Note, Summary};
 use crate::precision::{Problem, Spec};
 
 /// Version of this protocol. Raised with every change of the messages.
@@ -157,7 +157,7 @@ pub struct Canonicalized {
     /// The model in short.
     pub summary: Summary,
     /// What is worth knowing about the model.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// Where a worker puts a typed model, in the job folder.

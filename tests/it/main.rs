@@ -5,6 +5,7 @@
 mod apply;
 mod architecture;
 mod bad_input;
+mod check;
 mod examples;
 mod hermetic;
 mod kill;

@@ -1,6 +1,7 @@
 //! The commands: each from settings and arguments to an exit code.
 
 mod apply;
+mod check;
 mod log;
 mod plan;
 mod replay;
@@ -19,6 +20,7 @@ use crate::plan::Reason;
 
 pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
     match command {
+        Command::Check(args) => check::run(settings, &args),
         Command::Plan(args) => plan::run(settings, &args),
         Command::Apply(args) => apply::run(settings, &args),
         Command::Status(args) => status::run(settings, &args),

@@ -228,3 +228,15 @@ pub(crate) fn opset_10() -> Vec<u8> {
     model.ir_version = Some(4);
     model.encode_to_vec()
 }
+
+/// A convolution, an activation and a pooling, of this opset.
+pub(crate) fn cnn(opset: i64) -> Vec<u8> {
+    let nodes = vec![
+        node("conv", "Conv", &["x", "w"], &["h"]),
+        node("relu", "Relu", &["h"], &["r"]),
+        node("pool", "GlobalAveragePool", &["r"], &["y"]),
+    ];
+    let mut graph = graph(&[1.into(), 4.into(), 8.into(), 8.into()], nodes, vec![weight("w", &[4, 4, 3, 3])]);
+    graph.output = vec![value("y", DataType::Float, &[1.into(), 4.into(), 1.into(), 1.into()])];
+    model(opset, graph).encode_to_vec()
+}
