@@ -27,6 +27,8 @@ pub struct Context<'a> {
     pub source: source::Settings,
     /// The lock file as it was when the run began.
     pub lock: Lock,
+    /// Is anything that differs from the lock file an error?
+    pub locked: bool,
     /// How many workers may run at once.
     pub jobs: usize,
     /// Bytes of memory that all workers together should stay under.

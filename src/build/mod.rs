@@ -21,5 +21,5 @@ pub use failure::{Failure, last_failure, log_text, replay};
 pub use gather::{Gathered, gather};
 pub use prepare::{ModelRules, model_rules};
 pub use publish::{Sidecar, engine_path, orphans, read_sidecar, sidecar_path};
-pub use run::{EngineOutcome, Outcome, RunSummary, apply};
+pub use run::{EngineOutcome, Outcome, RunSummary, apply, locked_differences};
 pub use toolchains::find as find_toolchain;

@@ -15,7 +15,10 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::fs;
 use crate::manifest::Engine;
-use crate::plan::{Action, BuiltRef, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Reason, source_id};
+use crate::plan::{
+    Action, BuiltRef, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, Reason, differences, same_engine,
+    source_id,
+};
 
 /// What became of one engine.
 #[derive(Debug, Clone)]
@@ -73,6 +76,15 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
             reasons: planned.reasons.clone(),
         });
     }
+    let differences = if ctx.locked { locked_differences(ctx, &gathered) } else { Vec::new() };
+    if !differences.is_empty() {
+        return Ok(RunSummary {
+            engines: gathered.planned.iter().map(|planned| outcome(planned, &Results::new())).collect(),
+            warnings: gathered.warnings,
+            errors: differences,
+            ms: millis(started.elapsed()),
+        });
+    }
     let results = carry_out(ctx, engines, &gathered);
     let mut warnings = gathered.warnings.clone();
     warnings.extend(plainly_built(&results));
@@ -84,6 +96,21 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
         errors: finished.err().into_iter().collect(),
         ms: millis(started.elapsed()),
     })
+}
+
+/// What differs from the lock file, before anything is done.
+#[must_use]
+pub fn locked_differences(ctx: &Context<'_>, gathered: &Gathered) -> Vec<Diagnostic> {
+    let published = gathered.sidecars.iter().map(|(name, sidecar)| (name.clone(), sidecar.file.b3));
+    let declared: Vec<String> = ctx.manifest.engines.iter().map(|e| e.name.to_string()).collect();
+    let present = Present {
+        planned: &gathered.planned,
+        sources: &gathered.locked_sources,
+        toolchains: &gathered.locked_toolchains,
+        published: &published.collect(),
+        declared: &declared,
+    };
+    differences(&ctx.lock, &present)
 }
 
 /// What became of an engine that there was work for, and that was begun.
@@ -160,6 +187,9 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
         }
         let result = built.clone().and_then(|built| {
             unchanged(gathered, engine)?;
+            if let Some(locked) = ctx.lock.engine(&engine.name.to_string()).filter(|_| ctx.locked) {
+                same_engine(locked, &built.engine.b3).map_err(|e| vec![e])?;
+            }
             let (sidecar, how) =
                 publish::publish(ctx, engine, keyed, model, toolchain, &built).map_err(|e| vec![e])?;
             let path = publish::engine_path(&ctx.manifest.root, &engine.name);
@@ -240,7 +270,9 @@ fn finish(
     let orphans = if prune { publish::orphans(root, &ctx.manifest.engines) } else { Vec::new() };
     let path = root.join(LOCK_FILE_NAME);
     let mut lock = ctx.lock.clone();
-    update(ctx, gathered, results, &mut lock);
+    if !ctx.locked {
+        update(ctx, gathered, results, &mut lock);
+    }
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
         return Ok(()); // A run without work writes nothing.
     }
@@ -253,7 +285,7 @@ fn finish(
     };
     update(ctx, gathered, results, &mut lock);
     let text = lock.render();
-    if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
+    if !ctx.locked && fs::read_to_string(&path).ok().as_deref() != Some(&text) {
         fs::write_atomic(&path, text.as_bytes()).map_err(file_error)?;
     }
     for orphan in orphans {

@@ -133,6 +133,9 @@ pub(super) struct PlanArgs {
     /// Fetch sources and toolchains that are not here yet
     #[arg(long)]
     pub(super) fetch: bool,
+    /// Fail if anything differs from the lock file
+    #[arg(long)]
+    pub(super) locked: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -148,6 +151,9 @@ pub(super) struct ApplyArgs {
     /// Use no network: fail where something must be fetched
     #[arg(long)]
     pub(super) offline: bool,
+    /// Do nothing if anything differs from the lock file, and leave that as it is
+    #[arg(long)]
+    pub(super) locked: bool,
 }
 
 #[derive(Debug, Subcommand)]

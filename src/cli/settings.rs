@@ -151,6 +151,7 @@ impl Settings {
                 timeout: Duration::from_secs(60 * 60),
             },
             lock: project.lock.clone(),
+            locked: false,
             jobs: jobs.map_or(cores, usize::from),
             memory: available_memory().unwrap_or(u64::MAX) / 10 * 9,
             events,

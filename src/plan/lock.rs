@@ -203,6 +203,11 @@ impl Lock {
         self.engines.iter().find(|e| e.name == name)
     }
 
+    /// The blocks of all engines.
+    pub fn engines(&self) -> impl Iterator<Item = &LockedEngine> {
+        self.engines.iter()
+    }
+
     /// Drops the blocks that no manifest declares any more.
     pub fn keep(&mut self, source: impl Fn(&str) -> bool, engine: impl Fn(&str) -> bool) {
         self.sources.retain(|s| source(&s.source));

@@ -4,6 +4,7 @@ mod decide;
 mod facts;
 pub mod keys;
 mod lock;
+mod locked;
 mod profiles;
 mod reason;
 #[cfg(test)]
@@ -16,5 +17,6 @@ pub use facts::{
 pub use lock::{
     FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, source_id,
 };
+pub use locked::{Present, differences, same_engine};
 pub use profiles::{ResolvedProfile, show_dims};
 pub use reason::{Now, Reason, causes, fields};

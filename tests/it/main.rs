@@ -9,6 +9,7 @@ mod check;
 mod examples;
 mod hermetic;
 mod kill;
+mod locked;
 mod models;
 mod onnx_cases;
 mod oracle;

@@ -23,7 +23,8 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     let now = SystemTime::now();
     let progress = Progress::new(settings, project.cache.start_run(now).ok());
     let network = if args.offline { Network::Deny } else { Network::Allow };
-    let ctx = settings.context(&project, network, args.jobs, &progress)?;
+    let mut ctx = settings.context(&project, network, args.jobs, &progress)?;
+    ctx.locked = args.locked;
     let summary = build::apply(&ctx, &engines, args.prune)?;
 
     let of_engines = summary.engines.iter().flat_map(|e| match &e.outcome {

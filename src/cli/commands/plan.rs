@@ -24,12 +24,14 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     let cache_warnings = ctx.cache.take_warnings();
 
     let errors = errors_of(&gathered);
+    let differences = if args.locked { build::locked_differences(&ctx, &gathered) } else { Vec::new() };
     let changes = gathered.planned.iter().any(|p| !matches!(p.action, Action::UpToDate | Action::Error));
     match settings.format {
         Format::Json => output::json(&json!({
             "format": output::JSON_FORMAT,
             "changes": changes,
             "engines": gathered.planned.iter().map(planned_json).collect::<Vec<_>>(),
+            "locked": differences.iter().map(render::json).collect::<Vec<_>>(),
             "orphans": orphans.iter().map(|o| output::path(o)).collect::<Vec<_>>(),
             "diagnostics": diagnostics_json(&project, &gathered),
             "cache_warnings": cache_warnings,
@@ -41,12 +43,14 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
                 output::stdout(&format!("orphaned  {}: `apply --prune` removes it\n", orphan.display()));
             }
             render::print(settings, &errors);
+            render::print(settings, &differences);
         }
     }
-    Ok(match (errors.is_empty(), changes && args.detailed_exitcode) {
-        (false, _) => exit::INVALID,
-        (true, true) => exit::CHANGES,
-        (true, false) => exit::DONE,
+    Ok(match () {
+        () if !errors.is_empty() => exit::INVALID,
+        () if !differences.is_empty() => exit::FAILED,
+        () if changes && args.detailed_exitcode => exit::CHANGES,
+        () => exit::DONE,
     })
 }
 
