@@ -228,7 +228,8 @@ impl Precision {
 }
 
 /// The type an input or output is declared to have in the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum IoType {
     /// `fp32`
     Fp32,
@@ -246,6 +247,35 @@ pub enum IoType {
     Uint8,
     /// `bool`
     Bool,
+}
+
+impl IoType {
+    /// All of them.
+    pub(crate) const ALL: [IoType; 8] = [
+        IoType::Fp32,
+        IoType::Fp16,
+        IoType::Bf16,
+        IoType::Int32,
+        IoType::Int64,
+        IoType::Int8,
+        IoType::Uint8,
+        IoType::Bool,
+    ];
+
+    /// As written in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            IoType::Fp32 => "fp32",
+            IoType::Fp16 => "fp16",
+            IoType::Bf16 => "bf16",
+            IoType::Int32 => "int32",
+            IoType::Int64 => "int64",
+            IoType::Int8 => "int8",
+            IoType::Uint8 => "uint8",
+            IoType::Bool => "bool",
+        }
+    }
 }
 
 /// A precision rule.

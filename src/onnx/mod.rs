@@ -41,7 +41,7 @@ pub use element::{Type, TypeSet};
 pub use error::Error;
 pub use infer::{Declared, ElementTypes, element_types, element_types_with, type_errors};
 pub use names::node_name;
-pub(crate) use names::{reads, subgraphs, subgraphs_mut};
+pub(crate) use names::{reads, shell, subgraphs, subgraphs_mut, without_subgraphs};
 pub use read::{Model, Source, read, read_canonical};
 pub use schema::{Arity, OpSchema, Param, ParamType, allows, schema};
 pub use summary::{Dim, Summary, Tensor, TensorDigest};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::proto::{GraphProto, NodeProto, SparseTensorProto};
+use super::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto};
 
 /// Name of a node; for one without a name, `node_of_` and its first output, as TensorRT's log calls it.
 #[must_use]
@@ -32,6 +32,46 @@ pub(crate) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
 /// The subgraphs of a node, to be changed.
 pub(crate) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
     node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+}
+
+/// A node with empty graphs for its subgraphs, which may be large.
+pub(crate) fn without_subgraphs(node: &NodeProto) -> NodeProto {
+    let empty = |attribute: &AttributeProto| {
+        if attribute.g.is_none() && attribute.graphs.is_empty() {
+            return attribute.clone();
+        }
+        let graphs = attribute.graphs.iter().map(|_| GraphProto::default()).collect();
+        AttributeProto {
+            name: attribute.name.clone(),
+            r#type: attribute.r#type,
+            g: attribute.g.as_ref().map(|_| GraphProto::default()),
+            graphs,
+            ..AttributeProto::default()
+        }
+    };
+    NodeProto {
+        input: node.input.clone(),
+        output: node.output.clone(),
+        name: node.name.clone(),
+        op_type: node.op_type.clone(),
+        domain: node.domain.clone(),
+        overload: node.overload.clone(),
+        attribute: node.attribute.iter().map(empty).collect(),
+        ..NodeProto::default()
+    }
+}
+
+/// A graph without its nodes and initializers.
+pub(crate) fn shell(graph: &GraphProto) -> GraphProto {
+    GraphProto {
+        name: graph.name.clone(),
+        input: graph.input.clone(),
+        output: graph.output.clone(),
+        value_info: graph.value_info.clone(),
+        sparse_initializer: graph.sparse_initializer.clone(),
+        quantization_annotation: graph.quantization_annotation.clone(),
+        ..GraphProto::default()
+    }
 }
 
 /// Every value that a node reads: its inputs and what its subgraphs capture.

@@ -122,14 +122,11 @@ pub fn check(engine: &Engine, toolchain: Option<ToolchainKind>) -> Vec<Diagnosti
             "say the precision of all other nodes: `precision = \"fp32\"` or `\"fp16\"`",
         );
     }
-    if engine.rules.iter().any(|rule| rule.accumulate.is_some()) {
+    if engine.precision == Precision::AsIs && !engine.io.is_empty() {
         not_yet(
-            "`accumulate`".to_owned(),
-            "leave `accumulate` out, or give the nodes `precision = \"fp32\"`",
+            "`io` under `precision = \"as-is\"`".to_owned(),
+            "say the precision of the nodes: `precision = \"fp32\"` or `\"fp16\"`",
         );
-    }
-    if !engine.io.is_empty() {
-        not_yet("`io`".to_owned(), "leave `io` out: inputs and outputs keep the types of the ONNX file");
     }
     errors.extend(toolchain.and_then(|kind| sm_error(engine, kind)));
     errors

@@ -8,6 +8,7 @@
 //! | model digest | prepare | the digest of the canonical form |
 //! | precision | prepare | it decides the prepared ONNX |
 //! | rules, as what they select and give, in order | prepare | likewise; their names and places decide nothing |
+//! | types of inputs and outputs that the manifest declares | prepare | they decide the prepared ONNX |
 //! | version of `std-fp16` | prepare | its rules are listed too, but two of its selectors are code |
 //! | what the toolchain does with typed models | prepare | it changes what must stay FP32; few toolchains differ |
 //! | digest of the prepared ONNX | build | what is built is what is hashed |
@@ -57,8 +58,7 @@ pub fn model_digest(graph: &Digest, weights: Option<&Digest>) -> Digest {
 /// The prepared ONNX of an engine.
 #[must_use]
 pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preimage {
-    // `fuse` and io types are refused before this point, and will be fields here as soon as they decide
-    // anything. The opset rule is a requirement, held against the model.
+    // `fuse` is refused before this point, and will be a field here as soon as it decides anything. The opset rule is a requirement, held against the model.
     let preimage = Preimage::new("prepare")
         .with("version", PREPARE_VERSION)
         .with("model", model.digest)
@@ -66,7 +66,10 @@ pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preima
         .with("typing", "typed");
     match spec {
         None => preimage, // As it is: nothing else decides.
-        Some(spec) => preimage.with("rules", spec.rule_fields()).with("toolchain", spec.capability_field()),
+        Some(spec) => preimage
+            .with("rules", spec.rule_fields())
+            .with("io", spec.io_field())
+            .with("toolchain", spec.capability_field()),
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::float::FloatType;
 use super::gemm;
+use super::plan::has_addend;
 use super::problem::Problem;
 use super::select::Finder;
 use super::shape_math;
@@ -37,6 +38,9 @@ pub struct NodeAssignment {
     /// The type that it computes in; none for one without a float result.
     #[serde(rename = "type")]
     pub of: Option<FloatType>,
+    /// The accumulators of a product that were asked for; none leaves them to TensorRT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accumulate: Option<FloatType>,
     /// Who decided.
     pub by: Decider,
 }
@@ -102,8 +106,9 @@ pub(super) fn assign(view: &View<'_>, finder: &Finder<'_, '_>, spec: &Spec) -> D
         .collect();
     problems.extend(not_in_opset(view, spec, &nodes));
     if spec.capabilities.demotes_lone_gemm {
-        problems.extend(gemm::widen(view, &mut nodes));
+        problems.extend(gemm::widen(view, spec, &mut nodes));
     }
+    problems.extend(accumulators(view, spec, &mut nodes));
     Decided { assignment: Assignment { base: spec.base, nodes, rules }, problems }
 }
 
@@ -126,6 +131,7 @@ fn one(
         (of, Decider::Constraint { why, over })
     };
     let in_file = || node.proto.output.iter().find_map(|output| view.float(node.scope, output));
+    let opaque = view.opaque_owner(id);
     let (of, by) = match &node.signature.role {
         Role::Constant => (None, Decider::NoType("a constant has the types of its readers".to_owned())),
         Role::Transparent => {
@@ -133,8 +139,8 @@ fn one(
         }
         _ if !typable => (None, Decider::NoType("no float result".to_owned())),
         Role::Opaque(why) => decided(in_file(), why.clone()),
-        _ if !node.owners.is_empty() => {
-            let owner = &view.nodes[node.owners[0]];
+        _ if opaque.is_some() => {
+            let owner = &view.nodes[opaque.unwrap_or(id)];
             let why = format!("subgraphs of `{}` ({}) keep their types", owner.name, owner.proto.op_type());
             decided(in_file(), why)
         }
@@ -147,7 +153,50 @@ fn one(
         },
     };
     let inside = node.owners.iter().map(|owner| view.nodes[*owner].name.clone()).collect();
-    NodeAssignment { name: node.name.clone(), op, inside, of, by }
+    NodeAssignment { name: node.name.clone(), op, inside, of, accumulate: None, by }
+}
+
+/// Products that can be given FP32 accumulators: those of which it is known what TensorRT makes of them.
+const PRODUCTS: [&str; 3] = ["MatMul", "Gemm", "Conv"];
+
+/// Gives products the accumulators that their rules ask for.
+fn accumulators(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut asked: BTreeMap<usize, bool> = BTreeMap::new();
+    for (id, node) in nodes.iter_mut().enumerate() {
+        let Decider::Rule(i) = node.by else { continue };
+        if !spec.rules[i].accumulate || node.of.is_none_or(|of| of == FloatType::Fp32) {
+            continue;
+        }
+        let proto = view.nodes[id].proto;
+        let found = asked.entry(i).or_default();
+        if PRODUCTS.contains(&node.op.as_str()) {
+            *found = true;
+            node.accumulate = Some(FloatType::Fp32);
+            let beta = proto.attribute.iter().find(|a| a.name() == "beta").map_or(1.0, |a| a.f());
+            if has_addend(proto) && (beta - 1.0).abs() > f32::EPSILON {
+                let message = format!("`{}` cannot have fp32 accumulators: its `beta` is {beta}", node.name);
+                let problem = Problem::error("accumulate-unknown", message).of_rule(i);
+                problems.push(problem.help("select it with `precision = \"fp32\"`"));
+            }
+        } else if gemm::GEMMS.contains(&node.op.as_str()) {
+            *found = true;
+            let message = format!(
+                "`{}` cannot have fp32 accumulators: it is not known how {} gets them",
+                node.name, node.op
+            );
+            let problem = Problem::error("accumulate-unknown", message).of_rule(i);
+            problems.push(problem.help(
+                "`accumulate` is for MatMul, Gemm and Conv: select these, or use `precision = \"fp32\"`",
+            ));
+        }
+    }
+    for (i, _) in asked.into_iter().filter(|(_, found)| !found) {
+        let message = format!("rule `{}` asks for accumulators and selects no product", spec.rules[i].name);
+        let problem = Problem::error("accumulate-no-product", message).of_rule(i);
+        problems.push(problem.help("select MatMul, Gemm or Conv, or leave `accumulate` out"));
+    }
+    problems
 }
 
 /// How many nodes of an operator there are, and the first, by the opset that has the type and by operator.

@@ -10,9 +10,13 @@ use super::assign::{Decider, NodeAssignment};
 use super::float::FloatType;
 use super::problem::Problem;
 use super::signature::{Role, Slot};
-use super::view::View;
+use super::spec::Spec;
+use super::view::{Key, View};
+use crate::manifest::IoType;
+use crate::onnx::infer::ScopeId;
+use crate::onnx::proto::GraphProto;
 
-const GEMMS: [&str; 6] = ["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "FusedMatMul"];
+pub(super) const GEMMS: [&str; 6] = ["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "FusedMatMul"];
 
 /// Operators that move elements and compute nothing.
 const SHAPES: [&str; 16] = [
@@ -64,41 +68,32 @@ const MENDS: [&str; 26] = [
     "Sum",
 ];
 
-/// The main graph as far as it matters here, by indices of [`View::nodes`].
+/// All graphs as far as they matter here, by indices of [`View::nodes`].
 struct Edges<'v> {
     view: &'v View<'v>,
-    producer: BTreeMap<&'v str, usize>,
-    consumers: BTreeMap<&'v str, Vec<usize>>,
-    outputs: BTreeSet<&'v str>,
+    producer: BTreeMap<Key<'v>, usize>,
+    consumers: BTreeMap<Key<'v>, Vec<usize>>,
+    /// Outputs of graphs that are FP32.
+    outputs: BTreeSet<Key<'v>>,
+    /// Inputs of graphs that have 16 bits.
+    narrow_inputs: BTreeSet<Key<'v>>,
 }
 
 /// Widens each region of matrix products that would be demoted; says which cannot be.
-pub(super) fn widen(view: &View<'_>, nodes: &mut [NodeAssignment]) -> Vec<Problem> {
-    let mut edges = Edges {
-        view,
-        producer: BTreeMap::new(),
-        consumers: BTreeMap::new(),
-        outputs: view.model.graph().output.iter().map(|o| o.name()).collect(),
-    };
-    for id in &view.top {
-        let proto = view.nodes[*id].proto;
-        edges.producer.extend(proto.output.iter().map(|value| (value.as_str(), *id)));
-        for value in crate::onnx::reads(proto) {
-            edges.consumers.entry(value).or_default().push(*id);
-        }
-    }
+pub(super) fn widen(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) -> Vec<Problem> {
+    let edges = Edges::new(view, spec, nodes);
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
-    for id in &view.top {
-        if seen.contains(id) || !edges.is_wide(nodes, *id) || !edges.is(*id, &GEMMS) {
+    for id in 0..view.nodes.len() {
+        if seen.contains(&id) || !edges.is_wide(nodes, id) || !edges.is(id, &GEMMS) {
             continue;
         }
-        let region = edges.region(nodes, *id);
+        let region = edges.region(nodes, id);
         seen.extend(region.iter().copied());
         if !edges.is_demoted(nodes, &region) {
             continue;
         }
-        let name = view.nodes[*id].name.clone();
+        let name = view.nodes[id].name.clone();
         match edges.mend(nodes, &region) {
             Some(mend) => {
                 for id in mend {
@@ -113,13 +108,56 @@ pub(super) fn widen(view: &View<'_>, nodes: &mut [NodeAssignment]) -> Vec<Proble
                     nodes[id].by = Decider::Constraint { why, over };
                 }
             }
-            None => problems.push(edges.refusal(nodes, &region, *id)),
+            None => problems.push(edges.refusal(nodes, &region, id)),
         }
     }
     problems
 }
 
-impl Edges<'_> {
+impl<'v> Edges<'v> {
+    fn new(view: &'v View<'v>, spec: &Spec, nodes: &[NodeAssignment]) -> Edges<'v> {
+        let mut edges = Edges {
+            view,
+            producer: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            outputs: BTreeSet::new(),
+            narrow_inputs: BTreeSet::new(),
+        };
+        for (id, node) in view.nodes.iter().enumerate() {
+            let made = node.proto.output.iter().filter(|name| !name.is_empty());
+            edges.producer.extend(made.map(|name| ((node.scope, name.as_str()), id)));
+            for key in node.proto.input.iter().filter_map(|name| view.key(node.scope, name)) {
+                edges.consumers.entry(key).or_default().push(id);
+            }
+            for (scope, graph) in view.inner(id) {
+                edges.borders(scope, graph, &|_| nodes[id].of);
+            }
+        }
+        let asked = |name: &str| match spec.io.get(name) {
+            Some(IoType::Fp16) => Some(FloatType::Fp16),
+            Some(IoType::Bf16) => Some(FloatType::Bf16),
+            Some(IoType::Fp32) => Some(FloatType::Fp32),
+            _ => None,
+        };
+        edges.borders(view.types.graph(), view.model.graph(), &asked);
+        edges
+    }
+
+    /// Inputs and outputs of a graph, which have these types; those without have the type of the file.
+    fn borders(&mut self, scope: ScopeId, graph: &'v GraphProto, of: &dyn Fn(&str) -> Option<FloatType>) {
+        let of = |name: &str| {
+            let file = self.view.float(scope, name)?;
+            Some(of(name).unwrap_or(file))
+        };
+        let is_wide = |name: &str| of(name) == Some(FloatType::Fp32);
+        let inputs = graph.input.iter().map(|v| v.name()).filter(|name| of(name).is_some() && !is_wide(name));
+        let narrow: Vec<Key<'v>> = inputs.map(|name| (scope, name)).collect();
+        let outputs = graph.output.iter().map(|v| v.name()).filter(|name| is_wide(name));
+        let wide: Vec<Key<'v>> = outputs.map(|name| (scope, name)).collect();
+        self.narrow_inputs.extend(narrow);
+        self.outputs.extend(wide);
+    }
+
     fn is(&self, id: usize, ops: &[&str]) -> bool {
         ops.contains(&self.view.nodes[id].proto.op_type())
     }
@@ -139,7 +177,7 @@ impl Edges<'_> {
         };
         let follows =
             names.iter().zip(slots).filter(|(_, slot)| **slot == Slot::Follows).map(|(name, _)| name);
-        let mut open: Vec<usize> = follows.flat_map(|name| self.beside(name, forward)).collect();
+        let mut open: Vec<usize> = follows.flat_map(|name| self.beside(node.scope, name, forward)).collect();
         // A Cast between float types is as good as nothing: what is behind it is the neighbour.
         let mut found = Vec::new();
         while let Some(next) = open.pop() {
@@ -147,7 +185,7 @@ impl Edges<'_> {
             if node.signature.role == Role::Transparent {
                 let proto = node.proto;
                 let behind = if forward { proto.output.first() } else { proto.input.first() };
-                open.extend(behind.into_iter().flat_map(|name| self.beside(name, forward)));
+                open.extend(behind.into_iter().flat_map(|name| self.beside(node.scope, name, forward)));
             } else {
                 found.push(next);
             }
@@ -156,12 +194,29 @@ impl Edges<'_> {
     }
 
     /// The readers of a value, or its maker.
-    fn beside(&self, value: &str, forward: bool) -> Vec<usize> {
+    fn beside(&self, scope: ScopeId, value: &'v str, forward: bool) -> Vec<usize> {
+        let Some(key) = self.view.key(scope, value) else { return Vec::new() };
         if forward {
-            self.consumers.get(value).cloned().unwrap_or_default()
+            self.consumers.get(&key).cloned().unwrap_or_default()
         } else {
-            self.producer.get(value).copied().into_iter().collect()
+            self.producer.get(&key).copied().into_iter().collect()
         }
+    }
+
+    /// Does a node read an input of 16 bits of its graph, through Casts?
+    fn reads_narrow_input(&self, id: usize) -> bool {
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            let node = &self.view.nodes[id];
+            for key in node.proto.input.iter().filter_map(|name| self.view.key(node.scope, name)) {
+                if self.narrow_inputs.contains(&key) {
+                    return true;
+                }
+                let maker = self.producer.get(&key).copied();
+                open.extend(maker.filter(|m| self.view.nodes[*m].signature.role == Role::Transparent));
+            }
+        }
+        false
     }
 
     /// The FP32 nodes that hang together with this one.
@@ -184,13 +239,18 @@ impl Edges<'_> {
         if !region.iter().all(|id| self.is(*id, &GEMMS) || self.is(*id, &SHAPES)) {
             return false;
         }
-        let results = region.iter().flat_map(|id| &self.view.nodes[*id].proto.output);
-        if results.into_iter().any(|value| self.outputs.contains(value.as_str())) {
+        let gives = |id: &usize| {
+            let node = &self.view.nodes[*id];
+            node.proto.output.iter().any(|name| self.outputs.contains(&(node.scope, name.as_str())))
+        };
+        if region.iter().any(gives) {
             return false;
         }
         let outside = |id: &usize| !region.contains(id);
         // Where a reader without a type of its own takes the result, it stays FP32.
-        around(false).any(|id| narrow(&id)) && around(true).filter(outside).all(|id| narrow(&id))
+        let reads_narrow =
+            around(false).any(|id| narrow(&id)) || region.iter().any(|id| self.reads_narrow_input(*id));
+        reads_narrow && around(true).filter(outside).all(|id| narrow(&id))
     }
 
     /// The bias or activation after the region that can be FP32, and the shape operators on the way to it.

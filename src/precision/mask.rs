@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::NodeAssignment;
 use super::float::FloatType;
+use super::made::constant_tensor;
 use super::problem::Problem;
-use super::rewrite::constant_tensor;
 use super::signature::Role;
 use super::view::View;
 use crate::onnx::proto::TensorProto;

@@ -2,9 +2,10 @@
 //!
 //! The way: rules of an engine become data ([`spec`]); selectors find nodes (`select`, `pattern`) in the model
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
-//! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then the graph is rewritten (`rewrite`, `names`,
-//! `weights`), what does not fit into 16 bits is told (`hazard`, `mask`), and the result is inferred anew and held
-//! against the assignment (`check`). What the typed model computes, rounding by rounding, is computed anywhere by its
+//! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then every value
+//! is given its form (`plan`, `io`) and the graph is rewritten (`rewrite`, `made`, `names`, `weights`), what does
+//! not fit into 16 bits is told (`hazard`, `mask`), and the result is inferred anew and held against the
+//! assignment (`check`). What the typed model computes, rounding by rounding, is computed anywhere by its
 //! [`oracle`].
 //!
 //! Knows no TensorRT: what a toolchain does is given as [`Capabilities`].
@@ -16,10 +17,13 @@ mod check;
 mod float;
 mod gemm;
 mod hazard;
+mod io;
+mod made;
 mod mask;
 mod names;
 pub mod oracle;
 mod pattern;
+mod plan;
 mod prepare;
 mod problem;
 mod rewrite;

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::select::Finder;
 use super::spec::Spec;
 use super::view::View;
-use super::{check, hazard, mask, rewrite};
+use super::{check, hazard, io, mask, rewrite};
 use crate::onnx::{self, Model};
 
 /// What came of a model.
@@ -45,15 +45,18 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     refuse(model)?;
     let types = onnx::element_types(model);
     let view = View::new(model, &types, &spec.capabilities);
+    let (io, wrong_io) = io::resolve(model, &types, spec);
     let finder = Finder::new(&view);
     let decided = assign(&view, &finder, spec);
     let (assignment, mut problems) = (decided.assignment, decided.problems);
+    problems.extend(wrong_io);
     problems.extend(hazard::norms(&view, finder.patterns(), &assignment.nodes));
     problems.extend(mask::crossing(&view, &assignment.nodes));
-    let rewritten = rewrite::rewrite(&view, &assignment.nodes);
+    let mut rewritten = rewrite::rewrite(&view, &assignment.nodes, &io.floats);
     problems.extend(rewritten.problems);
+    io.apply(&mut rewritten.graph);
     let typed = model.with_graph(rewritten.graph);
-    problems.extend(check::check(&view, &assignment.nodes, &typed));
+    problems.extend(check::check(&view, &assignment.nodes, &typed, &rewritten.around_products));
     let model = (!problems.iter().any(|p| p.is_error)).then_some(typed);
     Ok(Prepared { model, assignment, problems })
 }

@@ -6,8 +6,8 @@ use globset::{Glob, GlobMatcher};
 use regex::Regex;
 
 use super::float::FloatType;
+use super::made::constant_tensor;
 use super::pattern::{Instance, Patterns};
-use super::rewrite::constant_tensor;
 use super::spec::Select;
 use super::std_fp16::{ELEMENTWISE, EXPONENTIALS};
 use super::view::View;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::signature::{Role, Slot};
-use super::view::View;
+use super::view::{Key, View};
 
 /// Operators that such arithmetic is made of.
 const ARITHMETIC: [&str; 20] = [
@@ -30,7 +30,7 @@ const ARITHMETIC: [&str; 20] = [
     "Reshape",
 ];
 
-/// The nodes of the main graph that compute shapes in floats.
+/// The nodes that compute shapes in floats.
 pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
     let is = |id: usize| {
         let node = &view.nodes[id];
@@ -38,18 +38,23 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
             && node.proto.domain().is_empty()
             && ARITHMETIC.contains(&node.proto.op_type())
     };
-    let mut constants: BTreeSet<&str> = view.model.graph().initializer.iter().map(|t| t.name()).collect();
+    let mut constants: BTreeSet<Key<'_>> = BTreeSet::new();
+    let mut outputs: BTreeSet<Key<'_>> = BTreeSet::new();
+    for (scope, (graph, _)) in &view.graphs {
+        constants.extend(graph.initializer.iter().map(|t| (*scope, t.name())));
+        outputs.extend(graph.output.iter().map(|o| (*scope, o.name())));
+    }
     // Values computed from integers and constants alone; casts of the file between float types are looked through.
-    let mut from_integers: BTreeSet<&str> = BTreeSet::new();
+    let mut from_integers: BTreeSet<Key<'_>> = BTreeSet::new();
     let mut candidates = BTreeSet::new();
-    for id in view.top.iter().copied() {
+    for id in 0..view.nodes.len() {
         let node = &view.nodes[id];
-        let floats = node.proto.input.iter().filter(|name| view.main_float(name).is_some());
-        let inputs: Vec<&str> = floats.map(String::as_str).collect();
-        let known = inputs.iter().all(|name| constants.contains(name) || from_integers.contains(name));
-        let any = inputs.iter().any(|name| from_integers.contains(name));
+        let floats = node.proto.input.iter().filter(|name| view.float(node.scope, name).is_some());
+        let inputs: Vec<Key<'_>> = floats.filter_map(|name| view.key(node.scope, name)).collect();
+        let known = inputs.iter().all(|key| constants.contains(key) || from_integers.contains(key));
+        let any = inputs.iter().any(|key| from_integers.contains(key));
         let is_root = inputs.is_empty() && node.proto.op_type() == "Cast" && is(id);
-        let outputs = || node.proto.output.iter().map(String::as_str);
+        let outputs = || node.proto.output.iter().map(|name| (node.scope, name.as_str()));
         match node.signature.role {
             Role::Constant => constants.extend(outputs()),
             Role::Transparent if any => from_integers.extend(outputs()),
@@ -61,15 +66,14 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
         }
     }
     // Of these, what ends in integers alone. Readers come after makers, so that one walk back is enough.
-    let outputs: BTreeSet<&str> = view.model.graph().output.iter().map(|o| o.name()).collect();
-    let mut readers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut readers: BTreeMap<Key<'_>, Vec<usize>> = BTreeMap::new();
     let mut found = BTreeSet::new();
     let mut looked_through = BTreeSet::new();
-    for id in view.top.iter().rev().copied() {
+    for id in (0..view.nodes.len()).rev() {
         let node = &view.nodes[id];
         let ends = |name: &String| {
-            let read = readers.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-            !outputs.contains(name.as_str())
+            let read = readers.get(&(node.scope, name.as_str())).map_or(&[][..], Vec::as_slice);
+            !outputs.contains(&(node.scope, name.as_str()))
                 && !read.is_empty()
                 && read.iter().all(|reader| {
                     found.contains(reader)
@@ -81,7 +85,7 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
         let all_end = made().all(ends);
         // What a shape is computed from must be exact too, whoever else reads it.
         let feeds = made().any(|name| {
-            let read = readers.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            let read = readers.get(&(node.scope, name.as_str())).map_or(&[][..], Vec::as_slice);
             read.iter().any(|reader| found.contains(reader) || looked_through.contains(reader))
         });
         if (all_end || feeds) && candidates.contains(&id) {
@@ -90,8 +94,8 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
         if (all_end || feeds) && node.signature.role == Role::Transparent {
             looked_through.insert(id);
         }
-        for name in crate::onnx::reads(node.proto) {
-            readers.entry(name).or_default().push(id);
+        for key in node.proto.input.iter().filter_map(|name| view.key(node.scope, name)) {
+            readers.entry(key).or_default().push(id);
         }
     }
     found

@@ -69,7 +69,7 @@ const FROM_OPSET: &str = " from opset ";
 impl Signature {
     pub(super) fn of(
         node: &NodeProto,
-        scope: ScopeId,
+        (scope, index): (ScopeId, usize),
         types: &ElementTypes,
         facts: &Facts<'_>,
         sparse: &BTreeSet<&str>,
@@ -84,7 +84,11 @@ impl Signature {
         };
         let (domain, op) = (node.domain(), node.op_type());
         if onnx::subgraphs(node).next().is_some() {
-            return opaque(format!("`{op}` and its subgraphs keep their types"));
+            let version = facts.opsets.get(domain).copied().unwrap_or(i64::MAX);
+            return match Signature::of_control(node, (scope, index), types, version) {
+                Some(signature) => signature,
+                None => opaque(format!("`{op}` and its subgraphs keep their types")),
+            };
         }
         if facts.functions.contains(&(domain, op)) {
             return opaque(format!("`{op}` is a function of the model, which keeps its types"));
@@ -143,6 +147,51 @@ impl Signature {
             }
         }
         signature
+    }
+
+    /// If, Loop and Scan: everything of the three types at their borders follows, so that what goes round has one
+    /// type. None if something there is not known or no tensor, or if floats go round that the node does not give.
+    fn of_control(
+        node: &NodeProto,
+        (scope, index): (ScopeId, usize),
+        types: &ElementTypes,
+        version: i64,
+    ) -> Option<Signature> {
+        let op = node.op_type();
+        if !node.domain().is_empty() || !matches!(op, "If" | "Loop" | "Scan") {
+            return None;
+        }
+        let schema = onnx::schema("", op, version)?;
+        let slot = |scope: ScopeId, name: &str| {
+            if name.is_empty() {
+                return Some(Slot::Free);
+            }
+            let of = types.get(scope, name);
+            of.element()?;
+            Some(if FloatType::of_type(of).is_some() { Slot::Follows } else { Slot::Free })
+        };
+        let slots = |names: &[String]| names.iter().map(|n| slot(scope, n)).collect::<Option<Vec<_>>>();
+        let (inputs, outputs) = (slots(&node.input)?, slots(&node.output)?);
+        let mut inside = false;
+        for (ordinal, graph) in onnx::subgraphs(node).enumerate() {
+            let inner = types.subgraph(scope, index, ordinal)?;
+            for value in graph.input.iter().chain(&graph.output) {
+                inside |= slot(inner, value.name())? == Slot::Follows;
+            }
+        }
+        let gives = outputs.contains(&Slot::Follows);
+        if inside && !gives {
+            return None;
+        }
+        let role = if gives { Role::Typed } else { Role::Reader };
+        let mut signature = Signature { role, inputs, outputs, denied: Vec::new() };
+        for of in [FloatType::Fp16, FloatType::Bf16] {
+            if gives && !schema.allows("V", of.element()) {
+                let later = onnx::schema("", op, i64::MAX).filter(|l| l.allows("V", of.element()));
+                signature.denied.push((of, denial(node, schema, of, later.map(|l| l.since_version))));
+            }
+        }
+        Some(signature)
     }
 
     /// A Cast takes everything; to one of the three types it gives what it is assigned.

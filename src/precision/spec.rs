@@ -9,7 +9,7 @@ use super::float::FloatType;
 use super::std_fp16;
 use crate::diagnostic::Origin;
 use crate::digest::Value;
-use crate::manifest::{Engine, Precision, Rule, Selector};
+use crate::manifest::{Engine, IoType, Precision, Rule, Selector};
 
 /// Everything that decides the typed form of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Spec {
     pub rules: Vec<RuleSpec>,
     /// What the toolchain is known to do.
     pub capabilities: Capabilities,
+    /// Inputs and outputs of the model that get another type, and which.
+    #[serde(default)]
+    pub io: BTreeMap<String, IoType>,
 }
 
 /// What a toolchain does with typed models, as data.
@@ -42,6 +45,8 @@ pub struct RuleSpec {
     pub select: Select,
     /// Their type.
     pub precision: FloatType,
+    /// Have products of 16 bits FP32 accumulators?
+    pub accumulate: bool,
     /// How many instances it must select, if pinned.
     pub expect: Option<u64>,
     /// May it select nothing?
@@ -90,6 +95,7 @@ fn of_rule(rule: &Rule) -> ResolvedRule {
         select: Select::Written(Box::new(rule.select.clone())),
         // The manifest has no rule with `as-is`.
         precision: FloatType::of(rule.precision).unwrap_or(FloatType::Fp32),
+        accumulate: rule.accumulate == Some(Precision::Fp32),
         expect: rule.expect,
         optional: rule.optional,
     };
@@ -101,7 +107,7 @@ fn of_rule(rule: &Rule) -> ResolvedRule {
 pub fn spec(engine: &Engine, capabilities: Capabilities) -> Option<Spec> {
     let base = FloatType::of(engine.precision)?;
     let rules = resolve(engine).into_iter().map(|rule| rule.spec).collect();
-    Some(Spec { base, rules, capabilities })
+    Some(Spec { base, rules, capabilities, io: engine.io.clone() })
 }
 
 impl FloatType {
@@ -131,6 +137,12 @@ impl Spec {
         fields
     }
 
+    /// The types of inputs and outputs, as a field of a key.
+    #[must_use]
+    pub fn io_field(&self) -> Value {
+        Value::Map(self.io.iter().map(|(name, of)| (name.clone(), Value::from(of.name()))).collect())
+    }
+
     /// What the toolchain is known to do, as a field of a key.
     #[must_use]
     pub fn capability_field(&self) -> Value {
@@ -149,6 +161,9 @@ impl RuleSpec {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("{} -> {}", self.select, self.precision.name());
+        if self.accumulate {
+            text += ", accumulate = fp32";
+        }
         if let Some(expect) = self.expect {
             let _ = write!(text, ", expect = {expect}");
         }
@@ -219,6 +234,7 @@ mod tests {
             set: None,
             select: Select::Written(Box::new(select)),
             precision: FloatType::Fp32,
+            accumulate: false,
             expect: Some(3),
             optional: false,
         };

@@ -50,6 +50,7 @@ pub(super) fn rules() -> Vec<RuleSpec> {
         set: Some(NAME.to_owned()),
         select,
         precision: FloatType::Fp32,
+        accumulate: false,
         expect: None,
         optional: true,
     };

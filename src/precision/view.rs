@@ -15,6 +15,8 @@ pub(super) struct Node<'m> {
     /// Its name; for one without a name, `node_of_` and its first output.
     pub(super) name: String,
     pub(super) scope: ScopeId,
+    /// Its place in the nodes of its graph.
+    pub(super) index: usize,
     /// The nodes whose subgraphs it lies in, outermost first, as indices of [`View::nodes`].
     pub(super) owners: Vec<usize>,
     /// Which of its inputs and outputs follow its type.
@@ -36,11 +38,16 @@ pub(super) struct View<'m> {
     pub(super) nodes: Vec<Node<'m>>,
     /// The nodes of the main graph by their index there, as indices of `nodes`.
     pub(super) top: Vec<usize>,
+    /// The main graph and all subgraphs, with their nodes as indices of `nodes`.
+    pub(super) graphs: BTreeMap<ScopeId, (&'m GraphProto, Vec<usize>)>,
 }
+
+/// A value, by the scope that defines it and its name.
+pub(super) type Key<'a> = (ScopeId, &'a str);
 
 impl<'m> View<'m> {
     pub(super) fn new(model: &'m Model, types: &'m ElementTypes, capabilities: &Capabilities) -> View<'m> {
-        let mut view = View { model, types, nodes: Vec::new(), top: Vec::new() };
+        let mut view = View { model, types, nodes: Vec::new(), top: Vec::new(), graphs: BTreeMap::new() };
         let functions = model.proto().functions.iter().map(|f| (f.domain(), f.name())).collect();
         let opsets = model.proto().opset_import.iter().map(|o| (o.domain(), o.version())).collect();
         let facts = Facts { functions, opsets, capabilities };
@@ -49,24 +56,47 @@ impl<'m> View<'m> {
     }
 
     fn walk(&mut self, graph: &'m GraphProto, scope: ScopeId, owners: &[usize], facts: &Facts<'_>) {
+        self.graphs.insert(scope, (graph, Vec::new()));
         let sparse: BTreeSet<&str> =
             graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())).collect();
         for (index, proto) in graph.node.iter().enumerate() {
-            let signature = Signature::of(proto, scope, self.types, facts, &sparse);
+            let signature = Signature::of(proto, (scope, index), self.types, facts, &sparse);
             let id = self.nodes.len();
+            if let Some((_, nodes)) = self.graphs.get_mut(&scope) {
+                nodes.push(id);
+            }
             let (name, owners) = (onnx::node_name(proto), owners.to_vec());
             if owners.is_empty() {
                 self.top.push(id);
             }
             let mut inside = owners.clone();
             inside.push(id);
-            self.nodes.push(Node { proto, name, scope, owners, signature });
+            self.nodes.push(Node { proto, name, scope, index, owners, signature });
             for (ordinal, inner) in onnx::subgraphs(proto).enumerate() {
                 if let Some(scope) = self.types.subgraph(scope, index, ordinal) {
                     self.walk(inner, scope, &inside, facts);
                 }
             }
         }
+    }
+
+    /// The value that is called so in this scope, here or around it.
+    pub(super) fn key<'a>(&self, scope: ScopeId, name: &'a str) -> Option<Key<'a>> {
+        Some((self.types.scope_of(scope, name)?, name))
+    }
+
+    /// The node whose subgraphs keep their types, if it lies in some of these.
+    pub(super) fn opaque_owner(&self, id: usize) -> Option<usize> {
+        let is_opaque = |id: &&usize| matches!(self.nodes[**id].signature.role, Role::Opaque(_));
+        self.nodes[id].owners.iter().find(is_opaque).copied()
+    }
+
+    /// The subgraphs of a node, with their scopes.
+    pub(super) fn inner(&self, id: usize) -> impl Iterator<Item = (ScopeId, &'m GraphProto)> {
+        let node = &self.nodes[id];
+        let (scope, index) = (node.scope, node.index);
+        let inner = onnx::subgraphs(node.proto).enumerate();
+        inner.filter_map(move |(i, graph)| Some((self.types.subgraph(scope, index, i)?, graph)))
     }
 
     /// The type of a value, if it is one of the three.

@@ -97,20 +97,11 @@ fn bytes(item: &Item<'_>) -> Option<u64> {
 
 /// `io.NAME.type` by NAME.
 pub(super) fn decode_io(item: &Item<'_>) -> Option<BTreeMap<String, IoType>> {
-    const TYPES: [(&str, IoType); 8] = [
-        ("fp32", IoType::Fp32),
-        ("fp16", IoType::Fp16),
-        ("bf16", IoType::Bf16),
-        ("int32", IoType::Int32),
-        ("int64", IoType::Int64),
-        ("int8", IoType::Int8),
-        ("uint8", IoType::Uint8),
-        ("bool", IoType::Bool),
-    ];
+    let words = IoType::ALL.map(|of| (of.name(), of));
     let mut types = BTreeMap::new();
     for (name, entry) in item.entries()? {
         let Some(fields) = entry.table(&[&["type"]]) else { continue };
-        let declared = fields.required("type", "type = \"fp32\"").and_then(|item| item.word(&TYPES));
+        let declared = fields.required("type", "type = \"fp32\"").and_then(|item| item.word(&words));
         types.extend(declared.map(|declared| (name, declared)));
     }
     Some(types)

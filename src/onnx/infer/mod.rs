@@ -136,6 +136,20 @@ impl ElementTypes {
         lookup(&self.scopes, scope, name)
     }
 
+    /// The scope that defines what is called `name` in this scope: itself, or one around it.
+    #[must_use]
+    pub fn scope_of(&self, scope: ScopeId, name: &str) -> Option<ScopeId> {
+        let mut at = Some(scope);
+        while let Some(id) = at {
+            let scope = self.scope(id);
+            if scope.values.contains_key(name) {
+                return Some(id);
+            }
+            at = scope.parent;
+        }
+        None
+    }
+
     /// The element type of a value, if it is known to be a tensor.
     #[must_use]
     pub fn element(&self, scope: ScopeId, name: &str) -> Option<DataType> {

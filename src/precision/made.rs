@@ -1,0 +1,86 @@
+//! Nodes and attributes that the rewrite makes.
+
+use super::float::FloatType;
+use crate::onnx::proto::attribute_proto::AttributeType;
+use crate::onnx::proto::type_proto::Value;
+use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// A Cast.
+pub(super) fn cast_node(name: &str, from: &str, to: &str, of: FloatType) -> NodeProto {
+    cast_to(name, from, to, of.element() as i32)
+}
+
+/// A Cast to any type.
+pub(super) fn cast_to(name: &str, from: &str, to: &str, element: i32) -> NodeProto {
+    let mut node = NodeProto {
+        name: Some(name.to_owned()),
+        op_type: Some("Cast".to_owned()),
+        input: vec![from.to_owned()],
+        output: vec![to.to_owned()],
+        ..NodeProto::default()
+    };
+    set_element(&mut node, element);
+    node
+}
+
+/// Changes what a Cast gives.
+pub(super) fn set_type(cast: &mut NodeProto, of: FloatType) {
+    set_element(cast, of.element() as i32);
+}
+
+fn set_element(cast: &mut NodeProto, element: i32) {
+    let to = AttributeProto {
+        name: Some("to".to_owned()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(i64::from(element)),
+        ..AttributeProto::default()
+    };
+    cast.attribute.retain(|a| a.name() != "to");
+    cast.attribute.push(to);
+}
+
+/// The attribute `value`.
+pub(super) fn tensor_attribute(value: TensorProto) -> AttributeProto {
+    AttributeProto {
+        name: Some("value".to_owned()),
+        r#type: Some(AttributeType::Tensor as i32),
+        t: Some(value),
+        ..AttributeProto::default()
+    }
+}
+
+/// What ConstantOfShape is filled with if nothing is said.
+pub(super) fn zero_of_shape() -> TensorProto {
+    TensorProto {
+        data_type: Some(FloatType::Fp32.element() as i32),
+        dims: vec![1],
+        raw_data: Some(vec![0; 4].into()),
+        ..TensorProto::default()
+    }
+}
+
+/// The value of a Constant node, whatever attribute it is in.
+pub(super) fn constant_tensor(node: &NodeProto) -> Option<TensorProto> {
+    let float = FloatType::Fp32.element() as i32;
+    let of = |dims: Vec<i64>, values: &[f32]| TensorProto {
+        data_type: Some(float),
+        dims,
+        raw_data: Some(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()),
+        ..TensorProto::default()
+    };
+    node.attribute.iter().find_map(|a| match a.name() {
+        "value" => a.t.clone(),
+        "value_float" => Some(of(Vec::new(), &[a.f()])),
+        "value_floats" => Some(of(vec![i64::try_from(a.floats.len()).ok()?], &a.floats)),
+        _ => None,
+    })
+}
+
+/// Declares an input or output as a tensor of this type.
+pub(super) fn declare(value: &mut ValueInfoProto, element: i32) {
+    match value.r#type.as_mut().and_then(|of| of.value.as_mut()) {
+        Some(Value::TensorType(tensor)) => tensor.elem_type = Some(element),
+        Some(Value::SparseTensorType(tensor)) => tensor.elem_type = Some(element),
+        _ => {}
+    }
+}
