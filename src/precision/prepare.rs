@@ -9,6 +9,7 @@ use super::assign::{Assignment, assign};
 use super::problem::Problem;
 use super::select::Finder;
 use super::spec::Spec;
+use super::signature::computes_quantized;
 use super::view::View;
 use super::{check, hazard, io, mask, rewrite};
 use crate::onnx::{self, Model};
@@ -27,16 +28,6 @@ pub struct Prepared {
 /// The oldest opset whose types are known.
 const MIN_OPSET: i64 = 6;
 
-/// Operators that quantize, whose surroundings must not be touched.
-const QUANTIZED: [&str; 6] = [
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "ConvInteger",
-    "MatMulInteger",
-    "QLinearConv",
-];
-
 /// Types a model.
 ///
 /// # Errors
@@ -50,6 +41,7 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     let decided = assign(&view, &finder, spec);
     let (assignment, mut problems) = (decided.assignment, decided.problems);
     problems.extend(wrong_io);
+    problems.extend(quantized(&view));
     problems.extend(hazard::norms(&view, finder.patterns(), &assignment.nodes));
     problems.extend(mask::crossing(&view, &assignment.nodes));
     let mut rewritten = rewrite::rewrite(&view, &assignment.nodes, &io.floats);
@@ -59,6 +51,18 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     problems.extend(check::check(&view, &assignment.nodes, &typed, &rewritten.around_products));
     let model = (!problems.iter().any(|p| p.is_error)).then_some(typed);
     Ok(Prepared { model, assignment, problems })
+}
+
+/// Says which operators compute with quantized values: they are as they are, whatever the precision.
+fn quantized(view: &View<'_>) -> Option<Problem> {
+    let ids = view.nodes.iter().filter(|node| computes_quantized(node.proto.op_type()));
+    let nodes: Vec<_> = ids.collect();
+    let first = nodes.first()?;
+    let ops: BTreeSet<&str> = nodes.iter().map(|node| node.proto.op_type()).collect();
+    let ops: Vec<&str> = ops.into_iter().collect();
+    let message = format!("{} compute with quantized values and stay as they are", ops.join(", "));
+    let problem = Problem::warning("quantized-operator", message).at_node(&first.name, first.proto.op_type());
+    Some(problem.note("TensorRT wants QuantizeLinear and DequantizeLinear around plain operators instead"))
 }
 
 /// Types the canonical model in these bytes and writes it into `folder`, as [`onnx::canonicalize`] does. Gives
@@ -98,22 +102,6 @@ fn refuse(model: &Model) -> Result<(), Vec<Problem>> {
     if opset.is_none() {
         // Then there is no Cast either.
         let message = "a model without standard operators cannot be given a precision";
-        problems.push(Problem::error("not-yet", message).help("use `precision = \"as-is\"`"));
-    }
-    let mut quantized: BTreeSet<&str> = BTreeSet::new();
-    let mut open = vec![model.graph()];
-    while let Some(graph) = open.pop() {
-        for node in &graph.node {
-            let op = node.op_type();
-            if QUANTIZED.contains(&op) || op.starts_with("QLinear") || op.starts_with("DynamicQuantize") {
-                quantized.insert(op);
-            }
-            open.extend(onnx::subgraphs(node));
-        }
-    }
-    if !quantized.is_empty() {
-        let ops: Vec<&str> = quantized.into_iter().collect();
-        let message = format!("a quantized model cannot be given a precision yet: it has {}", ops.join(", "));
         problems.push(Problem::error("not-yet", message).help("use `precision = \"as-is\"`"));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }

@@ -45,7 +45,7 @@ pub(super) struct Signature {
 }
 
 /// Operators whose result has a type that an attribute says.
-const TYPE_BY_ATTRIBUTE: [&str; 15] = [
+const TYPE_BY_ATTRIBUTE: [&str; 13] = [
     "EyeLike",
     "RandomNormal",
     "RandomUniform",
@@ -59,8 +59,6 @@ const TYPE_BY_ATTRIBUTE: [&str; 15] = [
     "MelWeightMatrix",
     "BitCast",
     "ImageDecoder",
-    "QuantizeLinear",
-    "DequantizeLinear",
 ];
 
 /// In reasons that a newer opset mends.
@@ -92,6 +90,9 @@ impl Signature {
         }
         if facts.functions.contains(&(domain, op)) {
             return opaque(format!("`{op}` is a function of the model, which keeps its types"));
+        }
+        if is_quantized(op) {
+            return opaque(format!("`{op}` is quantized: its scales and borders keep their types"));
         }
         if domain == "ai.onnx.ml" {
             // Their attributes have types too.
@@ -274,6 +275,18 @@ impl Signature {
     pub(super) fn denial(&self, of: FloatType) -> Option<&str> {
         self.denied.iter().find(|(denied, _)| *denied == of).map(|(_, why)| why.as_str())
     }
+}
+
+/// Does an operator make or take quantized values?
+fn is_quantized(op: &str) -> bool {
+    op.contains("Quantize") || computes_quantized(op)
+}
+
+/// Does an operator compute with quantized values, rather than make or unmake them?
+pub(super) fn computes_quantized(op: &str) -> bool {
+    op.starts_with("QLinear")
+        || op.starts_with("DynamicQuantize")
+        || ["ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"].contains(&op)
 }
 
 fn takes_all(schema: &OpSchema, parameter: &str) -> bool {

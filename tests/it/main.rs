@@ -16,3 +16,4 @@ mod oracle;
 mod precision;
 mod rebuild;
 mod support;
+mod typed;

@@ -213,9 +213,6 @@ fn what_is_not_done_yet_is_said() {
         project.run(&["plan"]).expect(3).says(&["error[not-yet]", says]);
     };
     refused("precision = \"fp16\"\nfuse = [\"layer-norm\"]\n", "`fuse` is not supported yet");
-    let accumulate = "precision = \"fp16\"\n[[model.m.rule]]\nname = \"r\"\nselect = { op = \"MatMul\" }\n\
-                      precision = \"fp16\"\naccumulate = \"fp32\"\n";
-    refused(accumulate, "`accumulate` is not supported yet");
     let as_is = "[[model.m.rule]]\nname = \"r\"\nselect = { op = \"MatMul\" }\nprecision = \"fp16\"\n";
     refused(as_is, "`precision = \"as-is\"`");
 }

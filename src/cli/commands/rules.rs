@@ -50,7 +50,7 @@ fn text(rules: &ModelRules, root: &Path) -> String {
     let rows: Vec<Vec<String>> = assignment
         .nodes
         .iter()
-        .map(|node| vec![path(node), node.op.clone(), type_name(node).to_owned(), decided(node, rules, root)])
+        .map(|node| vec![path(node), node.op.clone(), type_name(node), decided(node, rules, root)])
         .collect();
     text += &output::table(&["NODE", "OPERATOR", "TYPE", "DECIDED BY"], &rows);
     let _ = writeln!(text, "{}", counts(assignment));
@@ -89,8 +89,13 @@ fn path(node: &NodeAssignment) -> String {
     node.inside.iter().chain([&node.name]).map(String::as_str).collect::<Vec<_>>().join(" > ")
 }
 
-fn type_name(node: &NodeAssignment) -> &'static str {
-    node.of.map_or("-", FloatType::name)
+/// `fp16`, or `fp16 (fp32 sums)` if accumulators were asked for.
+fn type_name(node: &NodeAssignment) -> String {
+    let of = node.of.map_or("-", FloatType::name);
+    match node.accumulate {
+        Some(sums) => format!("{of} ({} sums)", sums.name()),
+        None => of.to_owned(),
+    }
 }
 
 fn decided(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
@@ -145,6 +150,7 @@ fn as_json(rules: &ModelRules, root: &Path) -> serde_json::Value {
                 "inside": node.inside,
                 "operator": node.op,
                 "type": node.of,
+                "accumulate": node.accumulate,
                 "by": by,
                 "rule": rule,
                 "why": why,

@@ -90,6 +90,75 @@ pub(crate) fn lone_product() -> Vec<u8> {
     model(17, graph(&[8.into(), 64.into()], nodes, initializers)).encode_to_vec()
 }
 
+/// Products of 64 x 64 in every spelling that can have accumulators: a MatMul, a Gemm with a bias, and a MatMul again.
+pub(crate) fn products() -> Vec<u8> {
+    let nodes = vec![
+        node("first", "MatMul", &["x", "w"], &["a"]),
+        node("relu", "Relu", &["a"], &["b"]),
+        node("gemm", "Gemm", &["b", "w", "k"], &["c"]),
+        node("tanh", "Tanh", &["c"], &["d"]),
+        node("last", "MatMul", &["d", "w"], &["y"]),
+    ];
+    let initializers = vec![weight("w", &[64, 64]), weight("k", &[64])];
+    model(17, graph(&[8.into(), 64.into()], nodes, initializers)).encode_to_vec()
+}
+
+/// An If, and a Loop whose body reads a weight from around it; integers go in and come out.
+pub(crate) fn control_flow() -> Vec<u8> {
+    let of = |name: &str| value(name, DataType::Float, &[8.into(), 64.into()]);
+    let branch = |op: &str, out: &str| GraphProto {
+        name: Some("branch".into()),
+        output: vec![of(out)],
+        node: vec![node(&format!("branch_{op}"), op, &["s"], &[out])],
+        ..GraphProto::default()
+    };
+    let body = GraphProto {
+        name: Some("body".into()),
+        input: vec![value("i", DataType::Int64, &[]), value("c", DataType::Bool, &[]), of("state")],
+        output: vec![value("c_out", DataType::Bool, &[]), of("next"), of("seen")],
+        node: vec![
+            node("keep", "Identity", &["c"], &["c_out"]),
+            node("mm", "MatMul", &["state", "w"], &["m"]),
+            node("soft", "Softmax", &["m"], &["next"]),
+            node("tanh", "Tanh", &["m"], &["seen"]),
+        ],
+        ..GraphProto::default()
+    };
+    let nodes = vec![
+        node("start", "Relu", &["x"], &["s"]),
+        node("if", "If", &["flag"], &["chosen"])
+            .graph("then_branch", branch("Tanh", "t"))
+            .graph("else_branch", branch("Sigmoid", "u")),
+        node("loop", "Loop", &["rounds", "yes", "chosen"], &["y", "all"]).graph("body", body),
+        node("count", "Add", &["n", "n"], &["twice"]),
+    ];
+    let constants = vec![weight("w", &[64, 64]), ints("rounds", &[], &[3]), raw("yes", DataType::Bool, &[], vec![1])];
+    let mut graph = graph(&[8.into(), 64.into()], nodes, constants);
+    graph.input.extend([value("flag", DataType::Bool, &[]), value("n", DataType::Int64, &[2.into()])]);
+    graph.output.push(value("all", DataType::Float, &[3.into(), 8.into(), 64.into()]));
+    graph.output.push(value("twice", DataType::Int64, &[2.into()]));
+    model(17, graph).encode_to_vec()
+}
+
+/// A quantized convolution, as tools leave it: between QuantizeLinear and DequantizeLinear, weights INT8.
+pub(crate) fn quantized() -> Vec<u8> {
+    let image = [1.into(), 16.into(), 8.into(), 8.into()];
+    let nodes = vec![
+        node("start", "Sigmoid", &["x"], &["a"]),
+        node("q", "QuantizeLinear", &["a", "s", "z"], &["b"]),
+        node("d", "DequantizeLinear", &["b", "s", "z"], &["c"]),
+        node("dw", "DequantizeLinear", &["w", "s", "z"], &["v"]),
+        node("conv", "Conv", &["c", "v"], &["e"]),
+        node("relu", "Relu", &["e"], &["f"]),
+        node("q2", "QuantizeLinear", &["f", "s", "z"], &["g"]),
+        node("d2", "DequantizeLinear", &["g", "s", "z"], &["h"]),
+        node("end", "Tanh", &["h"], &["y"]),
+    ];
+    let w = raw("w", DataType::Int8, &[16, 16, 1, 1], (0..=255).collect());
+    let constants = vec![floats("s", &[], &[0.01]), raw("z", DataType::Int8, &[], vec![0]), w];
+    model(17, graph(&image, nodes, constants)).encode_to_vec()
+}
+
 /// [`mlp`], with everything that a model says about itself, and with its initializers in another order.
 pub(crate) fn mlp_documented(scale: f32) -> Vec<u8> {
     let mut model = mlp_model(scale, 2.into());
