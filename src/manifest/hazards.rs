@@ -64,6 +64,7 @@ pub const HAZARDS: &[Hazard] = &[
     deny("fp32-gemm-demoted", "a matrix product that is FP32 alone between Casts would get half weights"),
     deny("bf16-not-in-opset", "operators cannot be BF16, since ONNX has them in it in newer opsets only"),
     warn("type-not-in-opset", "operators stay FP32 since ONNX has them in FP16 in newer opsets only"),
+    warn("quantized-operator", "operators compute with quantized values, and stay as they are"),
     warn("layernorm-fp16", "TensorRT says that it computes a layer norm in FP16"),
     deny("pin-demoted", "the engine does not compute a node in the type that a rule gave it"),
 ];

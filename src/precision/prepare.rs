@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::assign::{Assignment, assign};
 use super::problem::Problem;
 use super::select::Finder;
-use super::spec::Spec;
 use super::signature::computes_quantized;
+use super::spec::Spec;
 use super::view::View;
 use super::{check, hazard, io, mask, rewrite};
 use crate::onnx::{self, Model};
@@ -61,7 +61,7 @@ fn quantized(view: &View<'_>) -> Option<Problem> {
     let ops: BTreeSet<&str> = nodes.iter().map(|node| node.proto.op_type()).collect();
     let ops: Vec<&str> = ops.into_iter().collect();
     let message = format!("{} compute with quantized values and stay as they are", ops.join(", "));
-    let problem = Problem::warning("quantized-operator", message).at_node(&first.name, first.proto.op_type());
+    let problem = Problem::hazard("quantized-operator", message).at_node(&first.name, first.proto.op_type());
     Some(problem.note("TensorRT wants QuantizeLinear and DequantizeLinear around plain operators instead"))
 }
 

@@ -279,7 +279,7 @@ impl Signature {
 
 /// Does an operator make or take quantized values?
 fn is_quantized(op: &str) -> bool {
-    op.contains("Quantize") || computes_quantized(op)
+    op.contains("Quantize") || op.contains("Dequantize") || computes_quantized(op)
 }
 
 /// Does an operator compute with quantized values, rather than make or unmake them?

@@ -308,6 +308,7 @@ fn magika_in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) ->
             ..Default::default()
         })),
         precision: FloatType::Fp32,
+        accumulate: false,
         expect: None,
         optional: false,
     };
@@ -315,6 +316,7 @@ fn magika_in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) ->
         base: FloatType::Fp16,
         rules: patterns.iter().map(rule).collect(),
         capabilities: Capabilities::default(),
+        io: std::collections::BTreeMap::new(),
     };
     let prepared = prepare(&canonical, &spec).unwrap();
     let typed = prepared.model.unwrap_or_else(|| panic!("{:#?}", prepared.problems));

@@ -54,7 +54,14 @@ fn products_get_the_accumulators_that_rules_ask_for() {
 fn inputs_and_outputs_have_the_types_that_io_says() {
     let io = "[model.m.io.x]\ntype = \"fp16\"\n[model.m.io.n]\ntype = \"int32\"\n[model.m.io.twice]\ntype = \"int32\"\n";
     let project = built(models::control_flow(), io);
-    let want = [("x", "half"), ("flag", "bool"), ("n", "int32"), ("y", "float"), ("all", "float"), ("twice", "int32")];
+    let want = [
+        ("x", "half"),
+        ("flag", "bool"),
+        ("n", "int32"),
+        ("y", "float"),
+        ("all", "float"),
+        ("twice", "int32"),
+    ];
     assert_eq!(bindings(&project), want.map(|(name, of)| (name.to_owned(), of.to_owned())));
     // What If and Loop hold is typed: the one FP32 operator is the Softmax.
     let json = project.run(&["--format", "json", "rules", "m"]).json();
@@ -76,5 +83,8 @@ fn inputs_and_outputs_have_the_types_that_io_says() {
 fn quantized_convolutions_are_computed_in_int8() {
     let project = built(models::quantized(), "");
     assert!(holds(&project, "type=int8 }") >= 2, "the convolution has no INT8 weights");
-    project.run(&["rules", "m"]).expect(0).says(&["`QuantizeLinear` is quantized: its scales and borders keep"]);
+    project
+        .run(&["rules", "m"])
+        .expect(0)
+        .says(&["`DequantizeLinear` is quantized: its scales and borders keep"]);
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::manifest::IoType;
 use crate::onnx::testing;
 
+#[test]
 fn subgraphs_are_typed_inside() {
     let prepared = typed(&branches(), &asked(Fp16, &[(ops(&["Sub"]), Fp32)]));
     assert_eq!(
@@ -32,6 +33,7 @@ fn subgraphs_are_typed_inside() {
     assert_eq!((add.of, add.inside.as_slice()), (Some(Fp16), &["/If".to_owned()][..]));
 }
 
+/// A Loop of three rounds with a state and a scanned output; its body reads a weight and the input from around it.
 fn looped() -> ModelProto {
     let any = |name: &str| value(name, DataType::Float, &["p".into(), "q".into()]);
     let body = GraphProto {
@@ -59,6 +61,7 @@ fn looped() -> ModelProto {
     model
 }
 
+#[test]
 fn what_goes_round_a_loop_keeps_one_type() {
     let prepared = typed(&looped(), &asked(Fp16, &[(ops(&["Softmax"]), Fp32)]));
     assert_eq!(
@@ -87,6 +90,7 @@ fn what_goes_round_a_loop_keeps_one_type() {
     );
 }
 
+#[test]
 fn products_can_have_fp32_accumulators() {
     let nodes = vec![
         node("one", "MatMul", &["x", "w"], &["a"]),
@@ -134,6 +138,7 @@ fn products_can_have_fp32_accumulators() {
     assert_eq!(shown(&rewritten(again.model.as_ref().unwrap())), shown(&back));
 }
 
+#[test]
 fn accumulators_are_for_products_that_fit() {
     let ask = |model: &ModelProto, select: Selector, of| {
         let mut spec = asked(Fp16, &[(select, of)]);
@@ -160,6 +165,7 @@ fn equation(text: &str) -> onnx::proto::AttributeProto {
     }
 }
 
+#[test]
 fn inputs_and_outputs_get_the_types_that_io_says() {
     let mut spec = asked(Fp16, &[]);
     spec.io = BTreeMap::from([("x".to_owned(), IoType::Fp16), ("y".to_owned(), IoType::Fp16)]);
@@ -177,6 +183,7 @@ fn inputs_and_outputs_get_the_types_that_io_says() {
     assert_eq!(codes(&typed(&mlp(), &spec).problems), ["io-type"]);
 }
 
+#[test]
 fn integers_of_io_are_cast_inside() {
     let nodes = vec![
         node("gather", "Gather", &["w", "ids"], &["e"]),
@@ -208,7 +215,6 @@ fn integers_of_io_are_cast_inside() {
     let back = rewritten(prepared.model.as_ref().unwrap());
     assert_eq!(rewritten(prepare(&back, &spec).unwrap().model.as_ref().unwrap()).graph(), back.graph());
 }
-
 
 #[test]
 fn nothing_between_quantize_and_dequantize_is_touched() {

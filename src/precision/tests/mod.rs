@@ -211,9 +211,6 @@ fn a_reader_without_a_float_result_takes_one_type() {
     assert_eq!(greater.of, None);
 }
 
-#[test]
-/// A Loop of three rounds with a state and a scanned output; its body reads a weight and the input from around it.
-#[test]
 /// Written and read back.
 fn rewritten(model: &Model) -> Model {
     let folder = tempfile::tempdir().unwrap();
@@ -221,10 +218,6 @@ fn rewritten(model: &Model) -> Model {
     read(folder.path())
 }
 
-#[test]
-#[test]
-#[test]
-#[test]
 #[test]
 fn a_custom_operator_keeps_the_types_at_its_borders() {
     let nodes = vec![

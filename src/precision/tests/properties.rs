@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What a generated node does, with the values that it reads, counted from the last one back.
 type Step = (usize, usize, usize);
 
 fn generated(steps: &[Step]) -> ModelProto {

@@ -5,7 +5,7 @@ use std::path::Path;
 use enginewright::onnx::proto::tensor_proto::DataType;
 use enginewright::onnx::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use enginewright::onnx::testing::{
-    TestDim, external, floats, ints, model, node, raw, save_external, value, weight,
+    TestDim, WithAttribute, external, floats, ints, model, node, raw, save_external, value, weight,
 };
 use prost::Message;
 
@@ -132,7 +132,8 @@ pub(crate) fn control_flow() -> Vec<u8> {
         node("loop", "Loop", &["rounds", "yes", "chosen"], &["y", "all"]).graph("body", body),
         node("count", "Add", &["n", "n"], &["twice"]),
     ];
-    let constants = vec![weight("w", &[64, 64]), ints("rounds", &[], &[3]), raw("yes", DataType::Bool, &[], vec![1])];
+    let constants =
+        vec![weight("w", &[64, 64]), ints("rounds", &[], &[3]), raw("yes", DataType::Bool, &[], vec![1])];
     let mut graph = graph(&[8.into(), 64.into()], nodes, constants);
     graph.input.extend([value("flag", DataType::Bool, &[]), value("n", DataType::Int64, &[2.into()])]);
     graph.output.push(value("all", DataType::Float, &[3.into(), 8.into(), 64.into()]));
