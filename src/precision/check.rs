@@ -133,13 +133,13 @@ impl<'c> Check<'c> {
         // A product with FP32 accumulators is FP32 between Casts; its inputs and outputs were named.
         let accumulates = self.nodes[id].accumulate.is_some();
         let wanted = if accumulates { Some(FloatType::Fp32) } else { self.nodes[id].of };
-        let outputs = node.output.iter().zip(&old.signature.outputs);
+        let mut outputs = node.output.iter().zip(&old.signature.outputs);
         let is_right = |(output, slot): (&String, &Slot)| {
             *slot != Slot::Follows || output.is_empty() || self.float(scope, output) == wanted
         };
         let is_around = |name: &String| self.around.contains(name);
         let is_sandwiched = || node.input.iter().chain(&node.output).all(is_around) && !has_addend(node);
-        if !outputs.map(is_right).fold(true, |a, b| a && b) || (accumulates && !is_sandwiched()) {
+        if !outputs.all(is_right) || (accumulates && !is_sandwiched()) {
             self.wrong.push(format!("`{}` does not compute in the type that it was given", old.name));
         }
     }
