@@ -99,6 +99,11 @@ fn tidy_graph(graph: &mut GraphProto) {
 fn tidy_nodes(nodes: &mut Vec<NodeProto>, outputs: &[String]) -> BTreeSet<String> {
     // Subgraphs first: what only their dead nodes read is not read.
     nodes.iter_mut().for_each(tidy_node);
+    drop_dead_nodes(nodes, outputs)
+}
+
+/// Drops nodes that no output depends on, and gives all values that outputs and the other nodes read.
+pub(super) fn drop_dead_nodes(nodes: &mut Vec<NodeProto>, outputs: &[String]) -> BTreeSet<String> {
     let mut used: BTreeSet<String> = outputs.iter().filter(|name| !name.is_empty()).cloned().collect();
     // Nodes are sorted, so that one walk from the end sees every reader before the maker.
     let mut live = vec![false; nodes.len()];

@@ -14,10 +14,14 @@ mod canonicalize;
 mod element;
 mod error;
 mod external;
+pub mod fuse;
 pub mod graph;
 pub mod infer;
 mod interface;
+pub(crate) mod make;
 mod names;
+pub mod opset;
+mod patch;
 pub mod pattern;
 #[rustfmt::skip]
 #[expect(missing_docs, clippy::all, reason = "generated; the names are those of the ONNX specification")]

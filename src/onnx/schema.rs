@@ -95,6 +95,13 @@ pub fn allows(domain: &str, op: &str, version: i64, parameter: &str, element: Da
     schema(domain, op, version).is_some_and(|schema| schema.allows(parameter, element))
 }
 
+/// The operators of a domain, each with the opsets that brought its versions, in order.
+#[cfg(test)]
+pub(super) fn versions(domain: &str) -> impl Iterator<Item = (&'static str, Vec<i64>)> {
+    let all = TABLE.get(domain).into_iter().flatten();
+    all.map(|(op, versions)| (*op, versions.iter().map(|schema| schema.since_version).collect()))
+}
+
 const TEXT: &str = include_str!("schema.txt");
 
 type Table = BTreeMap<&'static str, BTreeMap<&'static str, Vec<OpSchema>>>;

@@ -12,6 +12,7 @@ mod kill;
 mod locked;
 mod models;
 mod onnx_cases;
+mod opset;
 mod oracle;
 mod precision;
 mod rebuild;

@@ -1,0 +1,308 @@
+//! Operators that an exporter wrote as many nodes, put back as one: decomposed layer norms become
+//! LayerNormalization, which ONNX has from opset [`LAYER_NORMALIZATION`] on.
+//!
+//! Where the result could be another one, nothing is fused, and the reason is told: values inside that others read,
+//! axes that are not the last ones, scales that are broadcast along the normalized axes, and so on.
+//!
+//! The new node is called `PATH/LayerNormalization` after the path that the names of its parts share, as in
+//! [`Match::instance`]; where they share none, it has the name of its last part. The `doc_string` of its parts is
+//! joined in its own.
+
+use std::collections::BTreeMap;
+
+use super::canonical::drop_dead_nodes;
+use super::graph::{Constant, GraphView, NodeRef, Shapes, ValueId};
+use super::infer::element_types;
+use super::names::subgraphs_mut;
+use super::patch::{self, Names, Patch};
+use super::pattern::{self, Kind, Match};
+use super::proto::tensor_proto::DataType;
+use super::proto::{GraphProto, NodeProto, TensorProto};
+use super::read::Model;
+use super::{Type, make};
+
+/// The opset that brought LayerNormalization.
+pub const LAYER_NORMALIZATION: i64 = 17;
+
+/// A model whose layer norms are fused, still at its old opset.
+#[derive(Debug)]
+pub struct Fused {
+    /// The model.
+    pub model: Model,
+    /// The norms that were fused, in order.
+    pub norms: Vec<FusedNorm>,
+    /// The norms that could not be.
+    pub left: Vec<Left>,
+    /// How many were one operator before.
+    pub explicit: usize,
+}
+
+/// A norm that was fused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FusedNorm {
+    /// The name of its node.
+    pub name: String,
+    /// How many nodes it was.
+    pub parts: usize,
+}
+
+/// A norm that could not be fused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// What people call it.
+    pub instance: String,
+    /// The node that makes its output, and its operator.
+    pub node: (String, String),
+    /// Why.
+    pub why: String,
+}
+
+/// Fuses every layer norm that can be.
+#[must_use]
+pub fn layer_norms(model: &Model) -> Fused {
+    let mut names = Names::new(&model.proto);
+    let mut patches = BTreeMap::new();
+    let (mut norms, mut left) = (Vec::new(), Vec::new());
+    let view = GraphView::new(&model.proto);
+    let found = pattern::find_kind(&view, Kind::LayerNorm);
+    let explicit = found.iter().filter(|m| m.is_explicit()).count();
+    let decomposed: Vec<&Match> = found.iter().filter(|m| !m.is_explicit()).collect();
+    if !decomposed.is_empty() {
+        let (shapes, types) = (Shapes::new(&view), element_types(model));
+        let element = |scope: usize, name: &str| match patch::typed_scope(&view, &types, scope) {
+            Some(scope) => types.get(scope, name).clone(),
+            None => Type::Unknown,
+        };
+        let mut work = Work { view: &view, shapes: &shapes, element: &element, names: &mut names };
+        for norm in decomposed {
+            let Some((last, rest)) = norm.nodes.split_last() else { continue };
+            match work.fuse(norm) {
+                Ok((name, patch)) => {
+                    norms.push(FusedNorm { name, parts: norm.nodes.len() });
+                    patches.insert(*last, patch);
+                    let none = || Patch { nodes: Vec::new(), constants: Vec::new() };
+                    patches.extend(rest.iter().map(|part| (*part, none())));
+                }
+                Err(why) => left.push(work.left(norm, *last, why)),
+            }
+        }
+    }
+    let mut model = model.clone();
+    if !patches.is_empty() {
+        patch::apply(&mut model.proto, patches);
+        // What only told the parts their shapes is read no more.
+        model.proto.graph.iter_mut().for_each(drop_dead);
+    }
+    Fused { model, norms, left, explicit }
+}
+
+fn drop_dead(graph: &mut GraphProto) {
+    graph.node.iter_mut().for_each(|node| subgraphs_mut(node).for_each(drop_dead));
+    let outputs: Vec<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
+    drop_dead_nodes(&mut graph.node, &outputs);
+}
+
+struct Work<'w, 'm> {
+    view: &'w GraphView<'m>,
+    shapes: &'w Shapes,
+    element: &'w dyn Fn(usize, &str) -> Type,
+    names: &'w mut Names,
+}
+
+/// A LayerNormalization that is being put together.
+struct Draft {
+    label: String,
+    scope: usize,
+    element: DataType,
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+}
+
+impl Work<'_, '_> {
+    fn left(&self, norm: &Match, last: NodeRef, why: String) -> Left {
+        let node = self.view.at(last).map(|id| self.view.node(id));
+        let node = node.map(|n| (n.name.clone(), n.proto.op_type().to_owned())).unwrap_or_default();
+        Left { instance: norm.instance.clone(), node, why }
+    }
+
+    /// The name of the new node and what takes the place of the last part; or why there is none.
+    fn fuse(&mut self, norm: &Match) -> Result<(String, Patch), String> {
+        if let [first, ..] = &norm.escapes[..] {
+            return Err(format!("`{first}`, which is inside it, is read elsewhere too"));
+        }
+        if !norm.exact {
+            return Err(
+                "it adds epsilon behind the square root, bounds the variance by it, or divides by N - 1"
+                    .to_owned(),
+            );
+        }
+        let count = i64::try_from(norm.axes.len()).unwrap_or(0);
+        if count == 0 || norm.axes != (-count..0).collect::<Vec<_>>() {
+            return Err(format!("it normalizes the axes {:?}, which are not the last ones", norm.axes));
+        }
+        let scope = norm.scope();
+        let input = self.view.find(scope, &norm.input).ok_or("its input is not known")?;
+        let sizes: Vec<Option<i64>> = norm.axes.iter().map(|axis| self.shapes.dim(input, *axis)).collect();
+        let parameters: Vec<&String> = norm.scale.iter().chain(&norm.bias).collect();
+        let all = [&norm.input, &norm.output].into_iter().chain(parameters);
+        let element = self.widest(scope, all)?;
+
+        let name = self.name(norm);
+        let mut draft =
+            Draft { label: name.clone(), scope, element, nodes: Vec::new(), constants: Vec::new() };
+        let x = self.cast(&mut draft, &norm.input);
+        let bias = match &norm.bias {
+            Some(bias) => Some(self.parameter(&mut draft, bias, &sizes, "bias")?),
+            None => None,
+        };
+        let scale = match &norm.scale {
+            Some(scale) => self.parameter(&mut draft, scale, &sizes, "scale")?.0,
+            None => {
+                let known: Option<Vec<i64>> = sizes.iter().copied().collect();
+                let dims = known.or_else(|| bias.as_ref().map(|(_, dims)| dims.clone()));
+                let dims =
+                    dims.ok_or("it has no scale, and the size of its axes is not known to make one")?;
+                self.ones(&mut draft, &dims)?
+            }
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "ONNX has it as a float")]
+        let epsilon = norm.epsilon.unwrap_or(0.0) as f32;
+        let narrow = (self.element)(scope, &norm.output) != Type::Tensor(element);
+        let out = if narrow { self.names.fresh(&format!("{name}/out")) } else { norm.output.clone() };
+        let mut inputs = vec![x.as_str(), scale.as_str()];
+        inputs.extend(bias.as_ref().map(|(bias, _)| bias.as_str()));
+        let mut node = make::node(&name, "LayerNormalization", &inputs, &[&out]);
+        node.attribute = vec![make::int("axis", -count), make::float("epsilon", epsilon)];
+        draft.nodes.push(node);
+        if narrow && let Type::Tensor(to) = (self.element)(scope, &norm.output) {
+            let cast = self.names.fresh(&format!("{name}/Cast"));
+            let mut node = make::node(&cast, "Cast", &[&out], &[&norm.output]);
+            node.attribute.push(make::int("to", i64::from(to as i32)));
+            draft.nodes.push(node);
+        }
+        let parts = norm.nodes.iter().filter_map(|at| self.view.at(*at));
+        let docs: Vec<&str> =
+            parts.map(|id| self.view.node(id).proto.doc_string()).filter(|d| !d.is_empty()).collect();
+        let doc = (!docs.is_empty()).then(|| docs.join(" "));
+        draft.nodes.iter_mut().for_each(|node| node.doc_string.clone_from(&doc));
+        Ok((name, Patch { nodes: draft.nodes, constants: draft.constants }))
+    }
+
+    fn name(&mut self, norm: &Match) -> String {
+        let last = norm.nodes.last().and_then(|at| self.view.at(*at)).map(|id| self.view.node(id));
+        match last {
+            // The part that has this name goes.
+            Some(last) if last.name == norm.instance => norm.instance.clone(),
+            _ => self.names.fresh(&format!("{}/LayerNormalization", norm.instance)),
+        }
+    }
+
+    /// The type that holds all of these.
+    fn widest<'a>(&self, scope: usize, names: impl Iterator<Item = &'a String>) -> Result<DataType, String> {
+        let mut widest = None;
+        for name in names {
+            let element = match (self.element)(scope, name) {
+                Type::Tensor(of @ (DataType::Float | DataType::Float16 | DataType::Bfloat16)) => of,
+                Type::Unknown => return Err(format!("the type of `{name}` is not known")),
+                of => {
+                    return Err(format!(
+                        "`{name}` is of type {of}, and LayerNormalization computes in float"
+                    ));
+                }
+            };
+            widest = Some(match widest {
+                Some(other) if other != element => DataType::Float,
+                _ => element,
+            });
+        }
+        widest.ok_or_else(|| "it has no input".to_owned())
+    }
+
+    /// A value in the type of the norm.
+    fn cast(&mut self, draft: &mut Draft, name: &str) -> String {
+        if (self.element)(draft.scope, name) == Type::Tensor(draft.element) {
+            return name.to_owned();
+        }
+        let cast = self.names.fresh(&format!("{}/Cast", draft.label));
+        let mut node = make::node(&cast, "Cast", &[name], &[&cast]);
+        node.attribute.push(make::int("to", i64::from(draft.element as i32)));
+        draft.nodes.push(node);
+        cast
+    }
+
+    /// Scale or bias with exactly the dimensions that are normalized, in the type of the norm; and those dimensions.
+    fn parameter(
+        &mut self,
+        draft: &mut Draft,
+        name: &str,
+        sizes: &[Option<i64>],
+        what: &str,
+    ) -> Result<(String, Vec<i64>), String> {
+        let value = self.view.find(draft.scope, name).ok_or_else(|| format!("its {what} is not known"))?;
+        let dims: Option<Vec<i64>> = self.shapes.dims(value).and_then(|dims| dims.iter().copied().collect());
+        let dims = dims.ok_or_else(|| format!("the shape of its {what} `{name}` is not known"))?;
+        let misfit = || {
+            let wanted: Vec<String> =
+                sizes.iter().map(|n| n.map_or("?".to_owned(), |n| n.to_string())).collect();
+            format!(
+                "its {what} `{name}` has shape {dims:?}, where LayerNormalization wants [{}]",
+                wanted.join(", ")
+            )
+        };
+        let before = dims.len().checked_sub(sizes.len()).ok_or_else(misfit)?;
+        let (front, own) = dims.split_at(before);
+        // Along an axis of unknown size, 1 may be a broadcast.
+        let fits = own.iter().zip(sizes).all(|(own, size)| size.map_or(*own > 1, |size| size == *own));
+        if !fits || front.iter().any(|dim| *dim != 1) {
+            return Err(misfit());
+        }
+        let flat = if front.is_empty() { name.to_owned() } else { self.reshape(draft, name, value, own) };
+        if (self.element)(draft.scope, name) == Type::Tensor(draft.element) {
+            return Ok((flat, own.to_vec()));
+        }
+        let cast = self.names.fresh(&format!("{}/Cast", draft.label));
+        let mut node = make::node(&cast, "Cast", &[&flat], &[&cast]);
+        node.attribute.push(make::int("to", i64::from(draft.element as i32)));
+        draft.nodes.push(node);
+        Ok((cast, own.to_vec()))
+    }
+
+    /// A value without its leading dimensions of 1. A constant stays one.
+    fn reshape(&mut self, draft: &mut Draft, name: &str, value: ValueId, dims: &[i64]) -> String {
+        let of = self.view.value(value);
+        let makes = of.producer.map(|id| self.view.op(id));
+        if let (None | Some("Constant"), Some(Constant::Tensor(tensor))) = (makes, self.view.constant(value))
+            && tensor.raw_data.is_some()
+        {
+            let flat = self.names.fresh(&format!("{name}/flat"));
+            draft.constants.push(TensorProto {
+                name: Some(flat.clone()),
+                dims: dims.to_vec(),
+                ..tensor.clone()
+            });
+            return flat;
+        }
+        let (flat, shape) = (
+            self.names.fresh(&format!("{}/Reshape", draft.label)),
+            self.names.fresh(&format!("{}/shape", draft.label)),
+        );
+        draft.constants.push(TensorProto { name: Some(shape.clone()), ..make::int_vector(dims) });
+        draft.nodes.push(make::node(&flat, "Reshape", &[name, &shape], &[&flat]));
+        flat
+    }
+
+    /// A scale that changes nothing.
+    fn ones(&mut self, draft: &mut Draft, dims: &[i64]) -> Result<String, String> {
+        let one = make::float_bytes(draft.element, 1.0).unwrap_or_default();
+        let count = dims.iter().try_fold(1i64, |product, dim| product.checked_mul(*dim));
+        let count = count.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= MAX_ONES);
+        let data = one.repeat(count.ok_or("it has no scale, and one of its size would be too large")?);
+        let name = self.names.fresh(&format!("{}/scale", draft.label));
+        let tensor = make::raw_tensor(draft.element, dims, data.into());
+        draft.constants.push(TensorProto { name: Some(name.clone()), ..tensor });
+        Ok(name)
+    }
+}
+
+/// The most elements of a scale that is made.
+const MAX_ONES: usize = 1 << 24;
