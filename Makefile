@@ -2,6 +2,7 @@
 # make test   everything that must hold
 # make lint   formatting and lints
 # make bench  what we claim about speed, beside a peer
+# make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime
 # make soak   50 kills of the main process, and 50 of a worker
 
 ENGINEWRIGHT = target/release/enginewright
@@ -10,7 +11,7 @@ ENGINEWRIGHT = target/release/enginewright
 # start: always, once. Make them old, so that the next build has nothing to do.
 SETTLE = @find target -path '*/trtx_transformed_headers/*' -newermt 2001-01-01 -exec touch -d 2000-01-01 {} +
 
-.PHONY: demo test lint bench soak setup build clean
+.PHONY: demo test lint bench sweep soak setup build clean
 
 build: setup
 	cargo build --release --locked
@@ -37,6 +38,9 @@ lint: setup
 bench: build
 	cargo build --release --locked --example bench-models
 	python3 benches/overhead.py
+
+sweep: setup
+	OPSET_SWEEP=1 cargo test --locked --test it -- opset:: --nocapture
 
 soak: setup
 	SOAK=50 cargo test --locked --test it -- kill --nocapture

@@ -48,19 +48,8 @@ pub struct Refused {
 }
 
 /// Operators that ONNX had as experiments, without versions, and took back.
-const EXPERIMENTAL: [&str; 11] = [
-    "ATen",
-    "Affine",
-    "ConstantFill",
-    "Crop",
-    "DynamicSlice",
-    "GRUUnit",
-    "GivenTensorFill",
-    "ImageScaler",
-    "ParametricSoftplus",
-    "Scale",
-    "ScaledTanh",
-];
+const EXPERIMENTAL: [&str; 7] =
+    ["ATen", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "Scale"];
 
 /// Raises the opset of a model, and of those of its functions that are older, to `to`. A model that has it already,
 /// or a newer one, is given back as it is.

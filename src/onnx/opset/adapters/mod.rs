@@ -42,6 +42,7 @@ pub(super) fn named(name: &str) -> Option<Adapter> {
         "split-input" => inputs::split,
         "split-outputs" => inputs::split_outputs,
         "dft-axis" => inputs::dft_axis,
+        "experiment" => values::experiment,
         "scatter-elements" => values::scatter,
         "one-hot-negative" => values::one_hot,
         "conv-transpose-padding" => values::conv_transpose,

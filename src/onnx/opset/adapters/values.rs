@@ -4,6 +4,11 @@ use super::super::site::{Outcome, Site};
 use crate::onnx::make;
 use crate::onnx::proto::tensor_proto::DataType;
 
+/// Operators that were experiments in older opsets, and gone or another thing in newer ones.
+pub(super) fn experiment(_: &mut Site<'_, '_, '_>) -> Outcome {
+    Err("it was an experiment that this opset took back".to_owned())
+}
+
 /// Opset 11: a new name.
 pub(super) fn scatter(site: &mut Site<'_, '_, '_>) -> Outcome {
     site.node.op_type = Some("ScatterElements".to_owned());
