@@ -1,4 +1,4 @@
-//! Models of old opsets, raised to newer ones, and run in ONNX Runtime before and after. `opset_cases.py` makes the
+//! Models of old opsets, raised to newer ones, and run in ONNX Runtime before and after. `opset.py` makes the
 //! cases and judges. The packages `onnx` and `onnxruntime` are fetched once into `target/opset-cases`; without them
 //! the test says that it is skipped.
 //!
@@ -37,7 +37,7 @@ fn python() -> Option<PathBuf> {
 fn cases(packages: &Path, arguments: &[&str]) {
     let output = Command::new("python3")
         .env("PYTHONPATH", packages)
-        .arg(repository().join("tests/it/opset_cases.py"))
+        .arg(repository().join("tests/it/opset.py"))
         .args(arguments)
         .output()
         .unwrap();

@@ -1,7 +1,7 @@
 """Models of old opsets, and the judgement on what the upgrade made of them.
 
-    opset_cases.py make FOLDER [all]   writes `N.onnx`, `N.npz` and `cases.json`
-    opset_cases.py run FOLDER          runs `N.onnx` and each `N.OPSET/model.onnx`, and writes `results.json`
+    opset.py make FOLDER [all]   writes `N.onnx`, `N.npz` and `cases.json`
+    opset.py run FOLDER          runs `N.onnx` and each `N.OPSET/model.onnx`, and writes `results.json`
 
 `make` writes one or more cases for each version of each operator before its form changed; with `all`, also the models
 of the `onnx` package that were exported for old opsets. `run` compares in ONNX Runtime. Where that does not run
