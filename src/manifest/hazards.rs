@@ -40,6 +40,10 @@ pub struct Hazard {
     pub meaning: &'static str,
 }
 
+const fn allow(code: &'static str, meaning: &'static str) -> Hazard {
+    Hazard { code, level: HazardLevel::Allow, meaning }
+}
+
 const fn warn(code: &'static str, meaning: &'static str) -> Hazard {
     Hazard { code, level: HazardLevel::Warn, meaning }
 }
@@ -61,6 +65,17 @@ pub const HAZARDS: &[Hazard] = &[
     warn("fp16-decomposed-norm", "a norm written as several operators is computed in FP16"),
     warn("fp16-norm", "a norm gives its result in FP16: scale and bias are applied in it"),
     warn("double-narrowed", "values of type double, which TensorRT narrows to float"),
+    warn("fp16-long-sum", "a sum of many elements, or of squares, is computed in FP16"),
+    warn("fp16-exponential", "an exponential, a logarithm or a power is computed in FP16"),
+    warn("fp16-large-integer", "integers that may be beyond 2048 become FP16, which has not all of them"),
+    warn("subnormal-scale-fp16", "a constant that is multiplied or divided by has few digits in FP16"),
+    warn("fp16-attention-softmax", "the Softmax of an attention is computed in FP16"),
+    warn("attention-unscaled", "the product of queries and keys is computed in FP16, and nothing scales it"),
+    allow(
+        "attention-scaled-late",
+        "the product of queries and keys is computed in FP16, and scaled after it",
+    ),
+    warn("attention-unfused", "a pin on a product of an attention costs the fused kernel"),
     deny("fp32-gemm-demoted", "a matrix product that is FP32 alone between Casts would get half weights"),
     deny("bf16-not-in-opset", "operators cannot be BF16, since ONNX has them in it in newer opsets only"),
     warn("type-not-in-opset", "operators stay FP32 since ONNX has them in FP16 in newer opsets only"),

@@ -26,6 +26,9 @@ pub(super) enum Reading {
 /// How many readers a message names.
 const SHOWN: usize = 8;
 
+/// The least normal number of FP16.
+const SUBNORMAL: f32 = 6.103_515_6e-5;
+
 /// From here on a negative number is nothing but minus infinity to whoever wrote it.
 const MASK: f32 = -1e8;
 
@@ -47,6 +50,9 @@ impl<'v> Constants<'v> {
         let harmful: Vec<Reading> = readings.iter().copied().filter(|r| !self.is_bound(*r, loss)).collect();
         if let Some(value) = loss.first_overflow.filter(|_| !harmful.is_empty()) {
             self.overflow(name, of, value, loss, &harmful);
+        }
+        if of == FloatType::Fp16 && loss.largest > 0.0 && loss.largest < SUBNORMAL {
+            self.subnormal(name, loss.largest, readings);
         }
         if let Some(value) = loss.first_vanished {
             if loss.vanish == loss.of {
@@ -104,6 +110,19 @@ impl<'v> Constants<'v> {
         };
         let rule = format!("`{name}` does not fit into {}", of.name());
         self.problems.push(read_by(problem, &readers, &rule));
+    }
+
+    /// A scale of which FP16 keeps few digits.
+    fn subnormal(&mut self, name: &str, largest: f32, readings: &[Reading]) {
+        let mut readers = self.readers(readings);
+        readers.retain(|(_, op)| matches!(*op, "Mul" | "Div"));
+        if readers.is_empty() {
+            return;
+        }
+        let message = format!("the scale `{name}` is at most {largest:e}, of which fp16 keeps few digits");
+        let problem = Problem::hazard("subnormal-scale-fp16", message)
+            .note("below 6.1e-5 the numbers of fp16 are 6e-8 apart, and a division by one easily overflows");
+        self.problems.push(read_by(problem, &readers, &format!("`{name}` is a scale of few digits in fp16")));
     }
 
     fn epsilon(&mut self, name: &str, of: FloatType, value: f32, readings: &[Reading]) {

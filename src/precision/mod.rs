@@ -4,8 +4,8 @@
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
 //! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then every value
 //! is given its form (`plan`, `io`) and the graph is rewritten (`rewrite`, `made`, `names`, `weights`), what does
-//! not fit into 16 bits is told (`hazard`, `mask`), and the result is inferred anew and held against the
-//! assignment (`check`). What the typed model computes, rounding by rounding, is computed anywhere by its
+//! not fit into 16 bits is told (`hazard`, `mask`, `range`, `attention`), and the result is inferred anew and held
+//! against the assignment (`check`). What the typed model computes, rounding by rounding, is computed anywhere by its
 //! [`oracle`].
 //!
 //! Knows no TensorRT: what a toolchain does is given as [`Capabilities`].
@@ -13,10 +13,13 @@
 //! Invariant: the same model and the same [`Spec`], names of rules aside, give the same bytes.
 
 mod assign;
+mod attention;
 mod check;
 mod float;
 mod gemm;
 mod hazard;
+#[cfg(test)]
+mod hazard_tests;
 mod io;
 mod made;
 mod mask;
@@ -26,6 +29,7 @@ mod pattern;
 mod plan;
 mod prepare;
 mod problem;
+mod range;
 mod rewrite;
 mod select;
 mod shape_math;

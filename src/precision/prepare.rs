@@ -11,7 +11,7 @@ use super::select::Finder;
 use super::signature::computes_quantized;
 use super::spec::Spec;
 use super::view::View;
-use super::{check, hazard, io, mask, rewrite};
+use super::{attention, check, hazard, io, mask, range, rewrite};
 use crate::onnx::{self, Model};
 
 /// What came of a model.
@@ -43,6 +43,8 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     problems.extend(wrong_io);
     problems.extend(quantized(&view));
     problems.extend(hazard::norms(&view, finder.patterns(), &assignment.nodes));
+    problems.extend(range::hazards(&view, finder.patterns(), &assignment.nodes));
+    problems.extend(attention::hazards(&view, finder.patterns(), spec.base, &assignment.nodes));
     problems.extend(mask::crossing(&view, &assignment.nodes));
     let mut rewritten = rewrite::rewrite(&view, &assignment.nodes, &io.floats);
     problems.extend(rewritten.problems);

@@ -105,8 +105,13 @@ impl Problem {
     }
 
     /// Adds a rule, ready to be pasted, that keeps what is selected in FP32.
-    pub(super) fn fix(mut self, name: &str, select: impl Into<String>) -> Problem {
-        self.fix = Some(Fix { name: name.to_owned(), select: select.into(), precision: FloatType::Fp32 });
+    pub(super) fn fix(self, name: &str, select: impl Into<String>) -> Problem {
+        self.fix_as(FloatType::Fp32, name, select)
+    }
+
+    /// Adds a rule, ready to be pasted, that gives what is selected this type.
+    pub(super) fn fix_as(mut self, of: FloatType, name: &str, select: impl Into<String>) -> Problem {
+        self.fix = Some(Fix { name: name.to_owned(), select: select.into(), precision: of });
         self
     }
 }

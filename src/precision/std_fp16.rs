@@ -57,7 +57,8 @@ pub(super) fn rules() -> Vec<RuleSpec> {
     rules.into_iter().map(rule).collect()
 }
 
-const LARGE_REDUCTIONS: [&str; 10] = [
+/// Sums and products of many elements.
+pub(super) const LARGE_REDUCTIONS: [&str; 10] = [
     "ReduceSum",
     "ReduceSumSquare",
     "ReduceL1",

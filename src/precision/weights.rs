@@ -22,6 +22,8 @@ pub(super) struct Loss {
     pub(super) vanish: u64,
     /// The first of these.
     pub(super) first_vanished: Option<f32>,
+    /// The largest magnitude of what came of it.
+    pub(super) largest: f32,
     /// How many values there are.
     pub(super) of: u64,
 }
@@ -35,6 +37,7 @@ impl Loss {
             negative: self.negative || next.negative,
             vanish: self.vanish + next.vanish,
             first_vanished: self.first_vanished.or(next.first_vanished),
+            largest: self.largest.max(next.largest),
             of: self.of + next.of,
         }
     }
@@ -111,6 +114,7 @@ fn convert_piece(piece: &[u8], from: FloatType, to: FloatType) -> (Vec<u8>, Loss
                 half.to_f32()
             }
         };
+        loss.largest = loss.largest.max(back.abs());
         if value != 0.0 && back == 0.0 {
             loss.vanish += 1;
             loss.first_vanished.get_or_insert(value);

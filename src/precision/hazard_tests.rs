@@ -1,0 +1,210 @@
+//! Each hazard is told with its node and a rule; with the rule it is gone, and what is harmless is not told.
+
+use super::std_fp16;
+use super::*;
+use crate::manifest::Selector;
+use crate::onnx::proto::tensor_proto::DataType;
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::onnx::testing::{WithAttribute, floats, ints, model, node, save, value, weight};
+use crate::onnx::{self, Model};
+
+fn canonical(model: &ModelProto) -> Model {
+    let (source, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = source.path().join("m.onnx");
+    save(model, &path).unwrap();
+    onnx::canonicalize(&path, out.path()).unwrap();
+    let read = |name: &str| crate::fs::read(&out.path().join(name)).ok();
+    onnx::read_canonical(read(onnx::MODEL_FILE).unwrap().into(), read(onnx::WEIGHTS_FILE).map(Into::into))
+        .unwrap()
+}
+
+fn graph(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+    let graph = GraphProto {
+        input: vec![value("x", DataType::Float, &[2.into(), 4.into()])],
+        output: vec![value("y", DataType::Float, &["a".into(), "b".into()])],
+        node: nodes,
+        initializer,
+        ..GraphProto::default()
+    };
+    model(17, graph)
+}
+
+fn spec(rules: Vec<RuleSpec>) -> Spec {
+    Spec {
+        base: FloatType::Fp16,
+        rules,
+        capabilities: Capabilities::default(),
+        io: std::collections::BTreeMap::new(),
+    }
+}
+
+fn rule(select: Selector, precision: FloatType) -> RuleSpec {
+    RuleSpec {
+        name: "a rule".into(),
+        set: None,
+        select: Select::Written(Box::new(select)),
+        precision,
+        accumulate: false,
+        expect: None,
+        optional: false,
+    }
+}
+
+/// The selector that a problem's rule has.
+fn selector(fix: &Fix) -> Selector {
+    let table: toml::Table = fix.toml("m", false).parse().unwrap();
+    let select = &table["m"]["rule"][0]["select"];
+    let texts = |key: &str| match select.get(key) {
+        Some(toml::Value::String(one)) => vec![one.clone()],
+        Some(toml::Value::Array(many)) => many.iter().map(|v| v.as_str().unwrap().to_owned()).collect(),
+        _ => Vec::new(),
+    };
+    Selector { node: texts("node"), op: texts("op"), pattern: texts("pattern"), ..Selector::default() }
+}
+
+/// What is told under no rules: code, node, and the nodes that the fix selects; the fix mends it.
+#[track_caller]
+fn told(model: &ModelProto) -> Vec<(String, String)> {
+    let model = canonical(model);
+    let prepared = prepare(&model, &spec(Vec::new())).unwrap();
+    for problem in &prepared.problems {
+        let fix = problem.fix.as_ref().unwrap_or_else(|| panic!("{problem:?}"));
+        let mended = prepare(&model, &spec(vec![rule(selector(fix), fix.precision)])).unwrap();
+        let again = mended.problems.iter().find(|p| p.code == problem.code || p.code.starts_with("rule-"));
+        assert_eq!(again, None, "{fix:?}");
+    }
+    let told =
+        |p: &Problem| (p.code.clone(), p.node.as_ref().map(|(node, _)| node.clone()).unwrap_or_default());
+    prepared.problems.iter().map(told).collect()
+}
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(code, node)| ((*code).to_owned(), (*node).to_owned())).collect()
+}
+
+#[test]
+fn long_sums_and_means_of_squares_are_told_and_means_are_not() {
+    let nodes = vec![
+        node("mean", "ReduceMean", &["x"], &["m"]).ints("axes", &[-1]),
+        node("sum", "ReduceSum", &["m", "axis"], &["s"]),
+        node("square", "Mul", &["s", "s"], &["q"]),
+        node("power", "ReduceMean", &["q"], &["y"]).ints("axes", &[-1]),
+    ];
+    let prepared =
+        prepare(&canonical(&graph(nodes.clone(), vec![ints("axis", &[1], &[0])])), &spec(Vec::new()));
+    let fix = prepared.unwrap().problems[0].fix.clone().unwrap();
+    assert_eq!(selector(&fix).node, ["sum", "power", "square"]);
+    assert_eq!(told(&graph(nodes, vec![ints("axis", &[1], &[0])])), pairs(&[("fp16-long-sum", "sum")]));
+}
+
+#[test]
+fn exponentials_are_told_and_roots_are_not() {
+    let nodes = vec![
+        node("root", "Pow", &["x", "half"], &["r"]),
+        node("exp", "Exp", &["r"], &["e"]),
+        node("cube", "Pow", &["e", "three"], &["y"]),
+    ];
+    let model = graph(nodes, vec![floats("half", &[], &[0.5]), floats("three", &[], &[3.0])]);
+    assert_eq!(told(&model), pairs(&[("fp16-exponential", "exp")]));
+    // In a Softmax there is nothing to overflow.
+    let nodes = vec![node("softmax", "Softmax", &["x"], &["y"]).int("axis", -1)];
+    assert_eq!(told(&graph(nodes, vec![])), []);
+    // The default rules keep them FP32.
+    let std = spec(std_fp16::rules());
+    assert_eq!(prepare(&canonical(&model), &std).unwrap().problems, []);
+}
+
+#[test]
+fn scales_of_few_digits_are_told() {
+    let nodes = vec![node("scale", "Mul", &["x", "k"], &["a"]), node("bias", "Add", &["a", "k"], &["y"])];
+    assert_eq!(
+        told(&graph(nodes.clone(), vec![floats("k", &[4], &[1e-6, 2e-6, 0.0, 5e-5])])),
+        pairs(&[("subnormal-scale-fp16", "scale")])
+    );
+    assert_eq!(told(&graph(nodes, vec![floats("k", &[4], &[1e-6, 2e-6, 0.0, 1e-4])])), []);
+}
+
+#[test]
+fn integers_that_may_be_large_are_told_and_masks_are_not() {
+    let with_input = |nodes: Vec<NodeProto>, initializer: Vec<TensorProto>| {
+        let mut model = graph(nodes, initializer);
+        model.graph.as_mut().unwrap().input.push(value("ids", DataType::Int64, &[2.into(), 1.into()]));
+        model
+    };
+    let cast = |name: &str, from: &str, to: &str| node(name, "Cast", &[from], &[to]).int("to", 1);
+    // A mask of zeros and ones.
+    let mask = vec![cast("cast", "ids", "f"), node("mul", "Mul", &["x", "f"], &["y"])];
+    assert_eq!(told(&with_input(mask, vec![])), []);
+    // Positions of a rotary embedding.
+    let angle = vec![
+        cast("cast", "ids", "f"),
+        node("angle", "Mul", &["f", "frequencies"], &["a"]),
+        node("sin", "Sin", &["a"], &["s"]),
+        node("mul", "Mul", &["x", "s"], &["y"]),
+    ];
+    let model = with_input(angle, vec![floats("frequencies", &[4], &[1.0, 0.1, 0.01, 0.001])]);
+    assert_eq!(told(&model), pairs(&[("fp16-large-integer", "cast")]));
+    let problem = prepare(&canonical(&model), &spec(Vec::new())).unwrap().problems.remove(0);
+    assert_eq!(selector(&problem.fix.unwrap()).node, ["cast", "angle", "sin"]);
+    // Counted, and constant.
+    let counted = vec![
+        node("range", "Range", &["zero", "four", "one"], &["r"]),
+        cast("cast", "r", "f"),
+        node("add", "Add", &["x", "f"], &["y"]),
+    ];
+    let scalars = vec![ints("zero", &[], &[0]), ints("four", &[], &[4]), ints("one", &[], &[1])];
+    assert_eq!(told(&graph(counted, scalars)), pairs(&[("fp16-large-integer", "cast")]));
+    let constant = vec![cast("cast", "k", "f"), node("add", "Add", &["x", "f"], &["y"])];
+    assert_eq!(told(&graph(constant.clone(), vec![ints("k", &[1], &[2048])])), []);
+    let large = graph(constant, vec![ints("k", &[1], &[-2049])]);
+    assert_eq!(told(&large), pairs(&[("fp16-large-integer", "cast")]));
+}
+
+/// An attention whose scores are scaled before their product, after it, or not at all.
+fn attention(before: bool, after: bool) -> ModelProto {
+    let mut nodes = vec![
+        node("q", "MatMul", &["x", "w"], &["q0"]),
+        node("k", "MatMul", &["x", "w"], &["k0"]),
+        node("v", "MatMul", &["x", "w"], &["v0"]),
+        node("kt", "Transpose", &["k0"], &["k1"]).ints("perm", &[1, 0]),
+    ];
+    if before {
+        nodes.push(node("scaleq", "Mul", &["q0", "scale"], &["q1"]));
+    }
+    nodes.push(node("scores", "MatMul", &[if before { "q1" } else { "q0" }, "k1"], &["s0"]));
+    if after {
+        nodes.push(node("scale", "Mul", &["s0", "scale"], &["s1"]));
+    }
+    nodes.push(node("softmax", "Softmax", &[if after { "s1" } else { "s0" }], &["p"]).int("axis", -1));
+    nodes.push(node("context", "MatMul", &["p", "v0"], &["c"]));
+    nodes.push(node("out", "MatMul", &["c", "w"], &["y"]));
+    graph(nodes, vec![weight("w", &[4, 4]), floats("scale", &[], &[0.5])])
+}
+
+#[test]
+fn attentions_in_fp16_are_told_by_their_softmax_and_scale() {
+    let softmax = ("fp16-attention-softmax", "softmax");
+    assert_eq!(told(&attention(true, false)), pairs(&[softmax]));
+    assert_eq!(told(&attention(false, true)), pairs(&[softmax, ("attention-scaled-late", "scores")]));
+    assert_eq!(told(&attention(false, false)), pairs(&[softmax, ("attention-unscaled", "scores")]));
+}
+
+#[test]
+fn a_pin_that_costs_the_fused_kernel_is_told_with_the_way_back() {
+    let model = canonical(&attention(true, false));
+    let pattern = |name: &str| Selector { pattern: vec![name.to_owned()], ..Selector::default() };
+    let told = |name: &str, base: FloatType| {
+        let mut spec = spec(vec![rule(pattern(name), FloatType::Fp32)]);
+        spec.base = base;
+        prepare(&model, &spec).unwrap().problems
+    };
+    let codes = |problems: &[Problem]| problems.iter().map(|p| p.code.clone()).collect::<Vec<_>>();
+    assert_eq!(codes(&told("attention.softmax", FloatType::Fp16)), [""; 0]);
+    assert_eq!(codes(&told("attention", FloatType::Fp32)), [""; 0]);
+    let whole = told("attention", FloatType::Fp16);
+    assert_eq!(codes(&whole), ["attention-unfused"]);
+    let fix = whole[0].fix.clone().unwrap();
+    assert_eq!(fix.precision, FloatType::Fp16);
+    let rules = vec![rule(pattern("attention"), FloatType::Fp32), rule(selector(&fix), fix.precision)];
+    assert_eq!(prepare(&model, &spec(rules)).unwrap().problems, []);
+}
