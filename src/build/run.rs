@@ -276,6 +276,9 @@ fn finish(
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
         return Ok(()); // A run without work writes nothing.
     }
+    if let Err(e) = ctx.cache.register(root) {
+        ctx.cache.warn(format!("{e}: `cache gc` does not know what this project needs"));
+    }
     let _held = publish::lock(root).map_err(file_error)?;
     publish::sweep(root);
     // Another run may have written its blocks meanwhile.

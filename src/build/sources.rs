@@ -146,11 +146,11 @@ fn model_ref(record: &Record) -> Option<(ModelRef, Vec<onnx::Note>)> {
 
 /// The model behind a digest, if this cache holds it.
 pub(super) fn by_digest(ctx: &Context<'_>, model: &Digest) -> Option<ModelRef> {
-    let record = ctx.cache.record("model", &model_key(model).key()).ok()??;
+    let record = ctx.cache.record("model", &model_preimage(model).key()).ok()??;
     model_ref(&record).map(|(model, _)| model)
 }
 
-fn model_key(model: &Digest) -> Preimage {
+pub(super) fn model_preimage(model: &Digest) -> Preimage {
     Preimage::new("model").with("digest", model)
 }
 
@@ -262,7 +262,7 @@ fn record(
             Diagnostic::error("cache", "the cache holds a record that makes no sense").in_file(path),
         ]);
     };
-    put(model_key(&model.digest), recorded.outputs, recorded.info)?;
+    put(model_preimage(&model.digest), recorded.outputs, recorded.info)?;
     put(keys::externals(&file.b3), BTreeMap::new(), serde_json::json!(Externals { locations }))?;
     Ok((model, notes, files, raw))
 }

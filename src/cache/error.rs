@@ -53,6 +53,12 @@ pub enum Error {
         /// The root of the cache.
         path: PathBuf,
     },
+    /// Another process has the cache open.
+    #[error("the cache `{}` is in use", path.display())]
+    InUse {
+        /// The root of the cache.
+        path: PathBuf,
+    },
     /// A file changed while it was read.
     #[error("`{}` changed while it was read", path.display())]
     Changed {
@@ -111,6 +117,7 @@ impl Error {
             Error::ReadOnly { .. } => "cache-read-only",
             Error::NewerFormat { .. } => "cache-newer-format",
             Error::NotAFolder { .. } => "cache-not-a-folder",
+            Error::InUse { .. } => "cache-in-use",
             Error::Changed { .. } => "file-changed",
             Error::MissingBlob { .. } => "cache-missing-blob",
             Error::WrongKey { .. } => "cache-wrong-key",
@@ -142,6 +149,10 @@ impl Error {
             Error::NotAFolder { path } => {
                 vec![format!("move `{}` away", path.display()), elsewhere.to_owned()]
             }
+            Error::InUse { .. } => vec![
+                "run it when no other enginewright uses this cache (on a file system without locks, never)"
+                    .to_owned(),
+            ],
             Error::Changed { .. } => vec!["run again when nothing writes to it".to_owned()],
             Error::MissingBlob { .. } => {
                 vec!["something removes files from the cache while it is used; run again".to_owned()]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Cache;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::job::{is_still, try_lock};
 use crate::digest::Digest;
 use crate::fs;
@@ -34,10 +34,36 @@ impl Drop for ActionLock {
     }
 }
 
+/// Holds the cache in use, beside all others who do. Waits while it is collected, which is short. None where the
+/// file system has no locks: then nothing can be collected either.
+pub(super) fn share(v1: &std::path::Path) -> Option<File> {
+    let file = fs::open(&v1.join("format")).ok()?;
+    let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockShared);
+    locked.is_ok().then_some(file)
+}
+
+/// The cache is this process's alone until this is dropped.
+pub(super) struct Alone<'a>(&'a File);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(self.0, rustix::fs::FlockOperation::LockShared);
+    }
+}
+
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 impl Cache {
+    /// The cache for this process alone, if no other has it open.
+    pub(super) fn lock_alone(&self) -> Result<Alone<'_>> {
+        match &self.inner.in_use {
+            // The lock that is held shared becomes an exclusive one.
+            Some(file) if try_lock(file) => Ok(Alone(file)),
+            _ => Err(Error::InUse { path: self.inner.root.clone() }),
+        }
+    }
+
     /// Waits until this process alone may do the action. `on_wait` is called when another one
     /// does it already, and again when yet another took over. Look for the result after this
     /// returns: the other may have made it.

@@ -13,9 +13,11 @@
 //! - Everything unfinished lies in a folder of `tmp/` that its owner holds locked; locks are the
 //!   kernel's and die with their process. Nothing relies on a clock but the racy rule (see
 //!   [`Cache::file_digest`]) and the names of runs, failures and quarantined files.
+//! - Nothing is collected while another process has the cache open.
 //! - Opening a cache that is in order, and reading from it, writes nothing.
 
 mod blob;
+mod collect;
 mod error;
 mod failures;
 mod files;
@@ -33,6 +35,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use collect::{Collected, Garbage, Policy, Roots, Usage, Verified};
 pub use error::{Error, Result};
 pub use failures::FailureFile;
 pub(crate) use hash::hash_file;
@@ -63,6 +66,8 @@ struct Inner {
     /// Where this process keeps unfinished files; made on first use.
     scratch: Mutex<Option<Arc<JobDir>>>,
     warnings: Mutex<Vec<String>>,
+    /// Held shared as long as the cache is open, so that nothing is collected meanwhile.
+    in_use: Option<std::fs::File>,
 }
 
 impl Cache {
@@ -73,6 +78,7 @@ impl Cache {
         let v1 = root.join(layout::FOLDER);
         let opened_ns = now_ns();
         let (writable, warnings) = layout::prepare(&root, &v1)?;
+        let in_use = lock::share(&v1);
         let cache = Cache {
             inner: Arc::new(Inner {
                 root,
@@ -82,6 +88,7 @@ impl Cache {
                 index: Mutex::new(None),
                 scratch: Mutex::new(None),
                 warnings: Mutex::new(warnings),
+                in_use,
             }),
         };
         if writable {

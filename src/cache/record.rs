@@ -104,7 +104,10 @@ impl Cache {
 }
 
 /// The record in a file; none if somebody removed it meanwhile; or why it is damaged.
-fn read_record(path: &Path, key: &Digest) -> Result<std::result::Result<Option<Record>, &'static str>> {
+pub(super) fn read_record(
+    path: &Path,
+    key: &Digest,
+) -> Result<std::result::Result<Option<Record>, &'static str>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.is_missing() => return Ok(Ok(None)),

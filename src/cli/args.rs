@@ -93,6 +93,9 @@ pub(super) enum Command {
     /// List or fetch toolchains
     #[command(subcommand, after_help = "Example: enginewright toolchain fetch rtx")]
     Toolchain(ToolchainCommand),
+    /// Show, verify or collect the cache
+    #[command(subcommand, after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
+    Cache(CacheCommand),
     /// Run the request of a failed build again
     #[command(after_help = "Example: enginewright replay cache/v1/failures/ID")]
     Replay {
@@ -154,6 +157,35 @@ pub(super) struct ApplyArgs {
     /// Do nothing if anything differs from the lock file, and leave that as it is
     #[arg(long)]
     pub(super) locked: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheCommand {
+    /// Show what the cache holds
+    Stat,
+    /// Hash what the cache holds, and move what is damaged to `quarantine/`
+    #[command(after_help = "Example: enginewright cache verify --sample 5")]
+    Verify {
+        /// Hash this part of the blobs only
+        #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+        sample: u8,
+    },
+    /// Remove what no lock file and no published engine of any project needs
+    #[command(after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
+    Gc {
+        /// Only what was made longer ago than this
+        #[arg(long, value_name = "DAYS", default_value_t = 14)]
+        max_age: u32,
+        /// Only until the blobs take no more than this, the cheapest to make again first
+        #[arg(long, value_name = "SIZE", value_parser = crate::manifest::parse_size)]
+        max_size: Option<u64>,
+        /// Also what was made in the last 14 days
+        #[arg(long)]
+        force: bool,
+        /// Remove nothing, show what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

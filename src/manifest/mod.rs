@@ -49,7 +49,7 @@ pub use model::{
     BuildOptions, Engine, EngineName, Fuse, IoType, Manifest, OpsetRequirement, Precision, Profile,
     Profiling, Range, Rule, Selector, Source, Target, Tiling, Toolchain, ToolchainKind, Verify, VerifyInputs,
 };
-pub use text::toml_key;
+pub use text::{parse_size, toml_key};
 
 /// The toolchain that exists without being declared, and that a target has if it names none.
 pub const BUILT_IN_TOOLCHAIN: &str = "rtx";

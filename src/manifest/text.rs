@@ -75,6 +75,14 @@ pub(super) fn size(text: &str) -> Result<u64, Bad> {
     }
 }
 
+/// A size as manifests have it: `4GiB`, in bytes.
+///
+/// # Errors
+/// It is no size; the text says what to write.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    size(text).map_err(|bad| format!("{}: {}", bad.message, bad.help))
+}
+
 /// `90s`, `30min`, `1h`, `1h 30min`.
 pub(super) fn duration(text: &str) -> Result<Duration, Bad> {
     const HELP: &str = "write a whole number and a unit: `90s`, `30min`, `1h`";

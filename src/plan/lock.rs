@@ -203,6 +203,11 @@ impl Lock {
         self.engines.iter().find(|e| e.name == name)
     }
 
+    /// The blocks of all sources.
+    pub fn sources(&self) -> impl Iterator<Item = &LockedSource> {
+        self.sources.iter()
+    }
+
     /// The blocks of all engines.
     pub fn engines(&self) -> impl Iterator<Item = &LockedEngine> {
         self.engines.iter()

@@ -5,6 +5,7 @@
 mod apply;
 mod architecture;
 mod bad_input;
+mod cache;
 mod check;
 mod examples;
 mod hermetic;

@@ -1,6 +1,7 @@
 //! The commands: each from settings and arguments to an exit code.
 
 mod apply;
+mod cache;
 mod check;
 mod log;
 mod plan;
@@ -28,6 +29,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Rules { model } => rules::run(settings, &model),
         Command::Log { engine, failure } => log::run(settings, &engine, failure),
         Command::Toolchain(command) => toolchain::run(settings, &command),
+        Command::Cache(command) => cache::run(settings, &command),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),
     }
 }

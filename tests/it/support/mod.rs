@@ -64,7 +64,7 @@ impl Project {
 
     fn bare_in(below: &str) -> Project {
         let folder = tempfile::Builder::new().prefix("project-").tempdir().unwrap();
-        let root = folder.path().join(below);
+        let root = if below.is_empty() { folder.path().to_owned() } else { folder.path().join(below) };
         std::fs::create_dir_all(&root).unwrap();
         Project { _folder: folder, root }
     }

@@ -1,0 +1,106 @@
+//! What of a cache its projects need.
+
+use std::path::{Path, PathBuf};
+
+use super::publish::read_sidecar;
+use super::sources;
+use crate::cache::{self, Cache, Roots};
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Digest, Preimage};
+use crate::fs;
+use crate::plan::{LOCK_FILE_NAME, Lock, keys};
+
+/// What must stay, and for whom.
+#[derive(Debug, Default)]
+pub struct Keep {
+    /// What must stay.
+    pub roots: Roots,
+    /// The projects that were looked at.
+    pub projects: Vec<PathBuf>,
+    /// Projects that used the cache and are not there any more: nothing stays for their sake.
+    pub gone: Vec<PathBuf>,
+}
+
+/// What the lock files and the published engines of all projects that use a cache need of it.
+///
+/// # Errors
+/// A lock file cannot be read: nobody knows then what must stay.
+pub fn what_to_keep(cache: &Cache) -> Result<Keep, Vec<Diagnostic>> {
+    let mut keep = Keep::default();
+    let mut errors = Vec::new();
+    for project in cache.projects().map_err(|e| vec![Diagnostic::from(&e)])? {
+        if !fs::is_dir(&project) {
+            keep.gone.push(project);
+            continue;
+        }
+        match lock_of(&project) {
+            Ok(lock) => keep_lock(cache, &lock, &mut keep.roots).map_err(|e| vec![Diagnostic::from(&e)])?,
+            Err(error) => errors.push(error),
+        }
+        keep_published(&project, &mut keep.roots);
+        keep.projects.push(project);
+    }
+    if errors.is_empty() { Ok(keep) } else { Err(errors) }
+}
+
+fn lock_of(project: &Path) -> Result<Lock, Diagnostic> {
+    let path = project.join(LOCK_FILE_NAME);
+    let bad = |what: String| {
+        Diagnostic::error("lock-file", what)
+            .in_file(&path)
+            .help("mend it, or remove the project if nobody needs its engines: what must stay is not known")
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => Lock::parse(&text).map_err(|e| bad(e.to_string())),
+        Err(e) if e.is_missing() => Ok(Lock::new()),
+        Err(e) => Err(bad(e.to_string())),
+    }
+}
+
+fn keep_lock(cache: &Cache, lock: &Lock, roots: &mut Roots) -> Result<(), cache::Error> {
+    for engine in lock.engines() {
+        roots.blobs.insert(engine.b3);
+        keep_engine(roots, engine.build, engine.prepare);
+        keep_model(cache, &engine.model, roots)?;
+    }
+    for source in lock.sources() {
+        keep_key(roots, &keys::canonicalize(&source.raw));
+        if let Some(file) = source.raw.first() {
+            keep_key(roots, &keys::externals(file));
+        }
+        keep_model(cache, &source.model, roots)?;
+    }
+    Ok(())
+}
+
+/// The canonical form of a model: as long as it is there, its file need not be read again.
+fn keep_model(cache: &Cache, model: &Digest, roots: &mut Roots) -> Result<(), cache::Error> {
+    let preimage = sources::model_preimage(model);
+    if let Some(record) = cache.record(&preimage.action, &preimage.key())? {
+        roots.blobs.extend(record.outputs.values().map(|blob| blob.b3));
+    }
+    keep_key(roots, &preimage);
+    Ok(())
+}
+
+fn keep_key(roots: &mut Roots, preimage: &Preimage) {
+    roots.results.insert((preimage.action.clone(), preimage.key()));
+}
+
+fn keep_engine(roots: &mut Roots, build: Digest, prepare: Digest) {
+    roots.results.insert(("build".to_owned(), build));
+    roots.results.insert(("prepare".to_owned(), prepare));
+}
+
+fn keep_published(project: &Path, roots: &mut Roots) {
+    for folder in fs::list(&project.join("engines")).unwrap_or_default() {
+        for file in fs::list(&folder).unwrap_or_default() {
+            if file.extension().is_some_and(|e| e == "json") {
+                if let Some(sidecar) = read_sidecar(&file) {
+                    roots.blobs.insert(sidecar.file.b3);
+                    keep_engine(roots, sidecar.build_key, sidecar.prepare_key);
+                }
+            }
+        }
+    }
+}

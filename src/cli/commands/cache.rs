@@ -1,0 +1,158 @@
+//! `enginewright cache`
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::args::CacheCommand;
+use super::super::exit::{self, Failed};
+use super::super::output;
+use super::super::settings::{Format, Settings};
+use super::print_warnings;
+use crate::build;
+use crate::cache::{Cache, Collected, Garbage, Policy, Usage, Verified};
+use crate::diagnostic::Diagnostic;
+
+/// What is younger goes only if it is asked for in so many words.
+const SAFE_DAYS: u32 = 14;
+
+const DAY: u64 = 24 * 60 * 60;
+
+pub(super) fn run(settings: &Settings, command: &CacheCommand) -> Result<u8, Failed> {
+    let cache = settings.cache()?;
+    match command {
+        CacheCommand::Stat => stat(settings, &cache),
+        CacheCommand::Verify { sample } => verify(settings, &cache, *sample),
+        CacheCommand::Gc { max_age, max_size, force, dry_run } => {
+            if *max_age < SAFE_DAYS && !force {
+                let message =
+                    format!("`--max-age {max_age}` would remove what was made in the last {SAFE_DAYS} days");
+                let error = Diagnostic::error("usage", message).help("add `--force` if that is meant");
+                return Err(Failed::new(exit::USAGE, error));
+            }
+            let max_age = Duration::from_secs(u64::from(*max_age) * DAY);
+            gc(settings, &cache, &Policy { max_age, max_size: *max_size, dry_run: *dry_run })
+        }
+    }
+}
+
+fn stat(settings: &Settings, cache: &Cache) -> Result<u8, Failed> {
+    let usage = cache.usage()?;
+    let projects = cache.projects()?;
+    let total: u64 = usage.values().map(|u| u.bytes).sum();
+    match settings.format {
+        Format::Json => output::json(&json!({
+            "format": output::JSON_FORMAT,
+            "cache": output::path(cache.root()),
+            "bytes": total,
+            "kinds": usage.iter().map(|(kind, u)| json!({"kind": kind, "count": u.count, "bytes": u.bytes}))
+                .collect::<Vec<_>>(),
+            "projects": projects.iter().map(|p| output::path(p)).collect::<Vec<_>>(),
+            "cache_warnings": cache.take_warnings(),
+        })),
+        Format::Text => {
+            print_warnings(settings, &[], &[], cache.take_warnings());
+            let mut text = output::table(&["KIND", "COUNT", "SIZE"], &usage_rows(&usage));
+            text += &format!("\n{} in `{}`", output::size(total), cache.root().display());
+            text += &format!(", used by {}\n", output::count(projects.len(), "project"));
+            output::stdout(&text);
+        }
+    }
+    Ok(exit::DONE)
+}
+
+fn usage_rows(usage: &BTreeMap<String, Usage>) -> Vec<Vec<String>> {
+    let mut rows: Vec<(&String, &Usage)> = usage.iter().collect();
+    rows.sort_by_key(|(kind, usage)| (std::cmp::Reverse(usage.bytes), *kind));
+    rows.into_iter().map(|(kind, u)| vec![kind.clone(), u.count.to_string(), output::size(u.bytes)]).collect()
+}
+
+fn verify(settings: &Settings, cache: &Cache, sample: u8) -> Result<u8, Failed> {
+    let step = 100usize.div_ceil(usize::from(sample.max(1)));
+    let Verified { results, blobs, hashed, bytes, damaged } = cache.verify(step)?;
+    cache.flush();
+    let warnings = cache.take_warnings();
+    match settings.format {
+        Format::Json => output::json(&json!({
+            "format": output::JSON_FORMAT,
+            "results": results, "blobs": blobs, "hashed": hashed, "bytes": bytes, "damaged": damaged,
+            "cache_warnings": warnings,
+        })),
+        Format::Text => {
+            print_warnings(settings, &[], &[], warnings);
+            for what in &damaged {
+                output::stdout(&format!("damaged  {what}\n"));
+            }
+            let (results, blobs) = (output::count(results, "result"), output::count(blobs, "blob"));
+            let state =
+                if damaged.is_empty() { "sound".to_owned() } else { format!("{} damaged", damaged.len()) };
+            let size = output::size(bytes);
+            output::stdout(&format!("{results}, {blobs}, {hashed} of them hashed ({size}): {state}\n"));
+        }
+    }
+    Ok(if damaged.is_empty() { exit::DONE } else { exit::FAILED })
+}
+
+fn gc(settings: &Settings, cache: &Cache, policy: &Policy) -> Result<u8, Failed> {
+    if let Some(root) = &settings.root {
+        // The project that asks may never have built into this cache.
+        cache.register(root)?;
+    }
+    let keep =
+        build::what_to_keep(cache).map_err(|diagnostics| Failed { code: exit::INVALID, diagnostics })?;
+    let collected = cache.collect(&keep.roots, policy)?;
+    let Collected { results, blobs, bytes, kept } = &collected;
+    match settings.format {
+        Format::Json => output::json(&json!({
+            "format": output::JSON_FORMAT,
+            "dry_run": policy.dry_run,
+            "removed": results.iter().map(garbage_json).collect::<Vec<_>>(),
+            "blobs": blobs, "bytes": bytes, "kept_bytes": kept,
+            "projects": keep.projects.iter().map(|p| output::path(p)).collect::<Vec<_>>(),
+            "gone_projects": keep.gone.iter().map(|p| output::path(p)).collect::<Vec<_>>(),
+            "cache_warnings": cache.take_warnings(),
+        })),
+        Format::Text => {
+            print_warnings(settings, &[], &[], cache.take_warnings());
+            for project in &keep.gone {
+                output::stderr(&format!(
+                    "note: nothing is kept for `{}`, which is gone\n",
+                    project.display()
+                ));
+            }
+            if !results.is_empty() {
+                let rows: Vec<Vec<String>> = results.iter().map(garbage_row).collect();
+                output::stdout(&output::table(&["ACTION", "FOR", "AGE", "TIME TO MAKE", "SIZE"], &rows));
+                output::stdout("\n");
+            }
+            let verb = if policy.dry_run { "would remove" } else { "removed" };
+            output::stdout(&format!(
+                "{verb} {} and {} ({}); {} stay for {}\n",
+                output::count(results.len(), "result"),
+                output::count(*blobs, "blob"),
+                output::size(*bytes),
+                output::size(*kept),
+                output::count(keep.projects.len(), "project"),
+            ));
+        }
+    }
+    Ok(exit::DONE)
+}
+
+fn garbage_row(garbage: &Garbage) -> Vec<String> {
+    vec![
+        garbage.action.clone(),
+        garbage.name.clone().unwrap_or_else(|| garbage.key.short()),
+        format!("{} d", garbage.age.as_secs() / DAY),
+        output::duration(garbage.duration_ms),
+        output::size(garbage.bytes),
+    ]
+}
+
+fn garbage_json(garbage: &Garbage) -> serde_json::Value {
+    json!({
+        "action": garbage.action, "key": garbage.key, "engine": garbage.name, "bytes": garbage.bytes,
+        "age_s": garbage.age.as_secs(), "duration_ms": garbage.duration_ms,
+    })
+}
