@@ -95,11 +95,10 @@ fn keep_engine(roots: &mut Roots, build: Digest, prepare: Digest) {
 fn keep_published(project: &Path, roots: &mut Roots) {
     for folder in fs::list(&project.join("engines")).unwrap_or_default() {
         for file in fs::list(&folder).unwrap_or_default() {
-            if file.extension().is_some_and(|e| e == "json") {
-                if let Some(sidecar) = read_sidecar(&file) {
-                    roots.blobs.insert(sidecar.file.b3);
-                    keep_engine(roots, sidecar.build_key, sidecar.prepare_key);
-                }
+            let is_sidecar = file.extension().is_some_and(|e| e == "json");
+            if let Some(sidecar) = is_sidecar.then(|| read_sidecar(&file)).flatten() {
+                roots.blobs.insert(sidecar.file.b3);
+                keep_engine(roots, sidecar.build_key, sidecar.prepare_key);
             }
         }
     }
