@@ -342,6 +342,8 @@ pub struct ModelRules {
     pub assignment: Option<Assignment>,
     /// The rules that it was made from.
     pub rules: Vec<precision::ResolvedRule>,
+    /// May FP32 products be computed in TF32?
+    pub tf32: bool,
     /// What is wrong, or worth knowing.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -362,7 +364,8 @@ pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRu
         // Equal keys give equal types; but names of rules are those of each engine.
         let rules = precision::resolve(engine);
         if let Some((_, _, same)) = found.iter_mut().find(|(k, levels, same)| {
-            *k == key && k.is_some() && **levels == engine.hazards && same.rules == rules
+            let equal = **levels == engine.hazards && same.tf32 == engine.tf32 && same.rules == rules;
+            *k == key && k.is_some() && equal
         }) {
             same.engines.push(name);
             continue;
@@ -392,7 +395,7 @@ pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRu
         found.push((
             key,
             &engine.hazards,
-            ModelRules { engines: vec![name], assignment, rules, diagnostics },
+            ModelRules { engines: vec![name], assignment, rules, tf32: engine.tf32, diagnostics },
         ));
     }
     Ok(found.into_iter().map(|(_, _, rules)| rules).collect())

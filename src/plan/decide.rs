@@ -10,6 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::gpu::Sm;
 use crate::manifest::{Engine, EngineName, Precision, ToolchainKind};
+use crate::onnx::Tensor;
 use crate::precision::{self, Capabilities, FloatType, Spec};
 use crate::toolchain::{self, tensorrt_rtx};
 
@@ -194,11 +195,31 @@ pub fn keyed(
 pub fn fits(engine: &Engine, model: &ModelRef) -> Result<Vec<ResolvedProfile>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     errors.extend(opset_error(engine, model));
+    errors.extend(type_errors(engine, model));
     let profiles = profiles::resolve(engine, &model.summary).unwrap_or_else(|e| {
         errors.extend(e);
         Vec::new()
     });
     if errors.is_empty() { Ok(profiles) } else { Err(errors) }
+}
+
+/// Inputs and outputs of types that no TensorRT has.
+fn type_errors(engine: &Engine, model: &ModelRef) -> Vec<Diagnostic> {
+    let error = |(what, tensor): (&str, &Tensor)| {
+        let Tensor { name, element, .. } = tensor;
+        let message = format!(
+            "{what} `{name}` of model `{}` is of type {element}, which TensorRT does not have",
+            engine.name.model
+        );
+        Diagnostic::error("type-not-in-tensorrt", message)
+            .at(&engine.source_origin, "")
+            .help("export the model without what handles it: strings are for the program around the engine")
+    };
+    let (inputs, outputs) = (&model.summary.inputs, &model.summary.outputs);
+    let all = inputs.iter().map(|i| ("input", i)).chain(outputs.iter().map(|o| ("output", o)));
+    all.filter(|(_, t)| ["string", "complex64", "complex128"].contains(&t.element.as_str()))
+        .map(error)
+        .collect()
 }
 
 fn opset_error(engine: &Engine, model: &ModelRef) -> Option<Diagnostic> {

@@ -295,6 +295,15 @@ fn misfit(finder: &Finder<'_, '_>, spec: &Spec, i: usize, matched: &RuleMatch) -
     )
 }
 
+impl NodeAssignment {
+    /// Does it multiply and add, so that there are accumulators, and FP32 may mean TF32?
+    #[must_use]
+    pub fn is_product(&self) -> bool {
+        let op = self.op.rsplit("::").next().unwrap_or_default();
+        gemm::GEMMS.contains(&op) || ["LSTM", "GRU", "RNN"].contains(&op) || op.ends_with("Attention")
+    }
+}
+
 impl Assignment {
     /// How many nodes compute in this type.
     #[must_use]

@@ -124,3 +124,60 @@ fn bf16_that_the_opset_does_not_have_is_refused_with_the_rule_that_keeps_fp32() 
     project.manifest(&format!("{HEAD}{text}"));
     project.run(&["check"]).expect(0).says(&["no problems"]);
 }
+
+#[test]
+fn odd_models_are_named_for_what_is_odd_and_others_are_built() {
+    let names: Vec<&str> = models::odd().iter().map(|(name, _)| *name).collect();
+    let mut manifest = HEAD.to_owned() + &model("good", "good");
+    for name in &names {
+        manifest += &model(name, name);
+    }
+    let select = |name: &str, select: &str, more: &str| {
+        format!(
+            "[[model.integers.rule]]\nname = \"{name}\"\nselect = {{ {select} }}\nprecision = \"fp32\"\n{more}"
+        )
+    };
+    manifest += &select("none", "node = \"to-int\"", "");
+    manifest += &select("far", "node = \"to-inn\"", "");
+    manifest += &select("one", "node = \"back\"", "expect = 1\n");
+    manifest += &select("two", "node = \"back\"", "expect = 2\n");
+    let project = Project::new(&manifest);
+    project.write("good.onnx", models::mlp(1.0));
+    for (name, bytes) in models::odd() {
+        project.write(&format!("{name}.onnx"), bytes);
+    }
+    let json = project.run(&["--format", "json", "check"]);
+    let json = json.expect(1).json();
+    let said = |name: &str| {
+        let engines = json["engines"].as_array().unwrap();
+        let engine = engines.iter().find(|e| e["engine"] == format!("{name}@a")).unwrap();
+        let messages = engine["diagnostics"].as_array().unwrap().iter();
+        messages.map(|d| d["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(said("twice"), ["value `y` is made by node `relu` and by node `sigmoid`"]);
+    assert_eq!(
+        said("short"),
+        ["initializer `w` has 40 bytes of data where its type float and shape [4, 4] want 64"]
+    );
+    assert_eq!(said("negative"), ["initializer `w` has the negative dimension -4 at axis 0"]);
+    assert!(said("huge")[0].contains("dimension 1099511627776 at axis 0, beyond 32 bits"));
+    assert!(said("strings")[0].contains("input `x` of model `strings` is of type string"));
+    assert_eq!(said("old"), ["a model of opset 3 cannot be given a precision"]);
+    assert!(said("new")[0].contains("uses opset 30; opsets up to"));
+    assert_eq!(
+        said("integers"),
+        [
+            "rule `none` selects 1 node, which has no float result",
+            "rule `far` selects nothing in this model",
+            "rule `two` expects 2 nodes with a float result and selects 1",
+        ]
+    );
+    // What TensorRT alone can judge, or need not.
+    for fine in ["good", "custom", "unsorted", "chain"] {
+        assert_eq!(said(fine), [""; 0], "{fine}");
+    }
+    let apply =
+        project.run(&["apply", "good", "custom", "unsorted", "twice", "short", "strings", "integers"]);
+    apply.expect(1).says(&["2 of 7 engines ready, 5 failed", "`Frob` at `frob`"]);
+    assert!(project.exists("engines/good/a.engine") && project.exists("engines/unsorted/a.engine"));
+}

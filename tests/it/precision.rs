@@ -216,3 +216,26 @@ fn what_is_not_done_yet_is_said() {
     let as_is = "[[model.m.rule]]\nname = \"r\"\nselect = { op = \"MatMul\" }\nprecision = \"fp16\"\n";
     refused(as_is, "`precision = \"as-is\"`");
 }
+
+#[test]
+fn rules_show_tf32_and_accumulators() {
+    let pin =
+        "[[model.m.rule]]\nname = \"pin\"\nselect = { node = [\"mm1\", \"add1\"] }\nprecision = \"fp32\"\n";
+    let project = with_model(models::mlp(1.0), &format!("precision = \"fp16\"\ntf32 = true\n{pin}"));
+    let found = project.run(&["rules", "m"]);
+    let line = |node: &str| {
+        let line = found.stdout.lines().find(|line| line.split_whitespace().next() == Some(node)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(found.expect(0).stdout.contains("ACCUMULATOR"), "{}", found.stdout);
+    assert!(
+        line("mm1").starts_with("mm1 MatMul fp32 (tf32) fp32 \"pin\" manifests/m.toml:"),
+        "{}",
+        line("mm1")
+    );
+    assert!(line("add1").starts_with("add1 Add fp32 - \"pin\""), "{}", line("add1"));
+    assert_eq!(line("mm2"), "mm2 MatMul fp16 any the model's precision");
+    let json = rules(&project, "m").json();
+    let node = &json["models"][0]["nodes"][0];
+    assert_eq!((&node["tf32"], &node["accumulator"]), (&true.into(), &"fp32".into()));
+}

@@ -36,9 +36,9 @@ fn products_get_the_accumulators_that_rules_ask_for() {
     // The library's choice is 0. Weights are in half, and there is but one copy of them.
     assert_eq!((holds(&project, "accumulation_type=2"), holds(&project, "accumulation_type=0")), (3, 0));
     let rules = project.run(&["rules", "m"]);
-    rules.expect(0).says(&["gemm   Gemm      fp16 (fp32 sums)", "tanh   Tanh      fp16  "]);
+    rules.expect(0).says(&["gemm   Gemm      fp16  fp32 ", "tanh   Tanh      fp16  - "]);
     let json = project.run(&["--format", "json", "rules", "m"]).json();
-    assert_eq!(json["models"][0]["nodes"][0]["accumulate"], "fp32");
+    assert_eq!(json["models"][0]["nodes"][0]["accumulator"], "fp32");
 
     // Without it the library chooses; it is in the key.
     project.manifest(

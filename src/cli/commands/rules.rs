@@ -50,9 +50,12 @@ fn text(rules: &ModelRules, root: &Path) -> String {
     let rows: Vec<Vec<String>> = assignment
         .nodes
         .iter()
-        .map(|node| vec![path(node), node.op.clone(), type_name(node), decided(node, rules, root)])
+        .map(|node| {
+            let sums = accumulator(node).unwrap_or("-").to_owned();
+            vec![path(node), node.op.clone(), type_name(node, rules.tf32), sums, decided(node, rules, root)]
+        })
         .collect();
-    text += &output::table(&["NODE", "OPERATOR", "TYPE", "DECIDED BY"], &rows);
+    text += &output::table(&["NODE", "OPERATOR", "TYPE", "ACCUMULATOR", "DECIDED BY"], &rows);
     let _ = writeln!(text, "{}", counts(assignment));
     for (rule, matched) in rules.rules.iter().zip(&assignment.rules) {
         let instances = match matched.instances {
@@ -89,13 +92,21 @@ fn path(node: &NodeAssignment) -> String {
     node.inside.iter().chain([&node.name]).map(String::as_str).collect::<Vec<_>>().join(" > ")
 }
 
-/// `fp16`, or `fp16 (fp32 sums)` if accumulators were asked for.
-fn type_name(node: &NodeAssignment) -> String {
+/// `fp32 (tf32)` where that is what FP32 means.
+fn type_name(node: &NodeAssignment, tf32: bool) -> String {
     let of = node.of.map_or("-", FloatType::name);
-    match node.accumulate {
-        Some(sums) => format!("{of} ({} sums)", sums.name()),
-        None => of.to_owned(),
-    }
+    if is_tf32(node, tf32) { format!("{of} (tf32)") } else { of.to_owned() }
+}
+
+fn is_tf32(node: &NodeAssignment, tf32: bool) -> bool {
+    tf32 && node.of == Some(FloatType::Fp32) && node.is_product()
+}
+
+/// What a product adds up in; `any` if that is left to TensorRT. None for what is no product.
+fn accumulator(node: &NodeAssignment) -> Option<&'static str> {
+    let of = node.of.filter(|_| node.is_product())?;
+    let asked = node.accumulate.or(Some(of).filter(|of| *of == FloatType::Fp32));
+    Some(asked.map_or("any", FloatType::name))
 }
 
 fn decided(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
@@ -150,7 +161,8 @@ fn as_json(rules: &ModelRules, root: &Path) -> serde_json::Value {
                 "inside": node.inside,
                 "operator": node.op,
                 "type": node.of,
-                "accumulate": node.accumulate,
+                "tf32": is_tf32(node, rules.tf32),
+                "accumulator": accumulator(node),
                 "by": by,
                 "rule": rule,
                 "why": why,

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use enginewright::onnx::proto::tensor_proto::DataType;
-use enginewright::onnx::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use enginewright::onnx::proto::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+};
 use enginewright::onnx::testing::{
     TestDim, WithAttribute, external, floats, ints, model, node, raw, save_external, value, weight,
 };
@@ -297,6 +299,62 @@ pub(crate) fn opset_10() -> Vec<u8> {
     let mut model = model(10, graph);
     model.ir_version = Some(4);
     model.encode_to_vec()
+}
+
+/// What exporters get wrong, each by its name.
+pub(crate) fn odd() -> Vec<(&'static str, Vec<u8>)> {
+    let two = || vec![2.into(), 4.into()];
+    let relu = || node("relu", "Relu", &["x"], &["y"]);
+    let of =
+        |nodes: Vec<NodeProto>, initializer: Vec<TensorProto>| model(17, graph(&two(), nodes, initializer));
+    let product = |w: TensorProto| of(vec![node("mm", "MatMul", &["x", "w"], &["y"])], vec![w]);
+    let mut short = weight("w", &[4, 4]);
+    short.raw_data = short.raw_data.map(|data| data.slice(..40));
+    let mut negative = weight("w", &[4, 4]);
+    negative.dims[0] = -4;
+    let mut huge = weight("w", &[4, 4]);
+    huge.dims = vec![1 << 40, 1 << 40];
+    let mut strings = of(vec![node("identity", "Identity", &["x"], &["y"])], Vec::new());
+    let text = |name: &str| value(name, DataType::String, &[2.into()]);
+    (strings.graph.as_mut().unwrap().input, strings.graph.as_mut().unwrap().output) =
+        (vec![text("x")], vec![text("y")]);
+    let mut custom =
+        of(vec![node("frob", "Frob", &["x"], &["h"]), node("relu", "Relu", &["h"], &["y"])], Vec::new());
+    custom.graph.as_mut().unwrap().node[0].domain = Some("com.acme".to_owned());
+    custom.opset_import.push(OperatorSetIdProto { domain: Some("com.acme".to_owned()), version: Some(1) });
+    let mut old = of(vec![relu()], Vec::new());
+    old.opset_import[0].version = Some(3);
+    old.ir_version = Some(3);
+    let mut new = of(vec![relu()], Vec::new());
+    new.opset_import[0].version = Some(30);
+    let chain = |i: usize| {
+        let from = if i == 0 { "x".to_owned() } else { format!("v{i}") };
+        let to = if i == 9_999 { "y".to_owned() } else { format!("v{}", i + 1) };
+        node(&format!("n{i}"), "Relu", &[&from], &[&to])
+    };
+    let int = |name: &str, from: &str, to: &str, of: i64| node(name, "Cast", &[from], &[to]).int("to", of);
+    let integers =
+        vec![int("to-int", "x", "i", 7), node("add", "Add", &["i", "i"], &["j"]), int("back", "j", "y", 1)];
+    let models = [
+        ("twice", of(vec![relu(), node("sigmoid", "Sigmoid", &["x"], &["y"])], Vec::new())),
+        ("short", product(short)),
+        ("negative", product(negative)),
+        ("huge", product(huge)),
+        ("strings", strings),
+        ("custom", custom),
+        ("old", old),
+        ("new", new),
+        (
+            "unsorted",
+            of(
+                vec![node("relu", "Relu", &["h"], &["y"]), node("sigmoid", "Sigmoid", &["x"], &["h"])],
+                Vec::new(),
+            ),
+        ),
+        ("chain", of((0..10_000).map(chain).collect(), Vec::new())),
+        ("integers", of(integers, Vec::new())),
+    ];
+    models.into_iter().map(|(name, model)| (name, model.encode_to_vec())).collect()
 }
 
 /// A convolution, an activation and a pooling, of this opset.
