@@ -8,8 +8,9 @@
 //! | [`source`] | a source declaration | a model file at hand |
 //! | [`onnx`] | bytes | a graph, and its canonical bytes |
 //! | [`precision`] | rules x graph | the type of each node, and the typed graph |
+//! | [`verify`] | samples, metrics, tolerances | a verdict |
 //! | [`worker`] | a request | a result from another process, whatever happens in it |
-//! | [`toolchain`] | a declaration | TensorRT's files, identified and probed |
+//! | [`toolchain`] | a declaration | files of TensorRT or ONNX Runtime, identified and probed |
 //! | [`cache`] | bytes and keys | blobs and results that can be trusted |
 //! | [`plan`] | manifest x facts | actions, each with its reason |
 //! | [`build`] | a plan | engines, published |
@@ -30,4 +31,5 @@ pub mod plan;
 pub mod precision;
 pub mod source;
 pub mod toolchain;
+pub mod verify;
 pub mod worker;

@@ -114,7 +114,8 @@ fn run(
     };
     match outcome {
         Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
-            toolchains::unchanged(ctx, engine, toolchain)?;
+            let during = format!("`{}` was built", engine.name);
+            toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
             let built =
                 record(ctx, engine, keyed, toolchain, job.path(), *built, wall).map_err(cache_failed)?;
             Ok((built, peak_rss))

@@ -13,7 +13,7 @@ use crate::digest::{Digest, Preimage, Value};
 use crate::manifest::{Engine, Toolchain, ToolchainKind};
 use crate::plan::{LockedToolchain, ToolchainFact, ToolchainRef};
 use crate::source::{self, Network, pip};
-use crate::toolchain::{self, DownloadedWheel, Located, WheelError, Wheels, tensorrt_rtx};
+use crate::toolchain::{self, DownloadedWheel, Located, Product, WheelError, Wheels};
 use crate::worker::Limits;
 use crate::worker::protocol::{Request, Response};
 
@@ -25,7 +25,9 @@ pub(super) fn find_all(
     ctx: &Context<'_>,
     engines: &[&Engine],
 ) -> (BTreeMap<String, ToolchainFact>, Vec<LockedToolchain>) {
-    let names: BTreeSet<&String> = engines.iter().map(|e| &e.target.toolchain).collect();
+    // The reference is asked for only by those that are verified.
+    let verified = engines.iter().filter_map(|e| e.verify.as_ref()).map(|verify| &verify.reference);
+    let names: BTreeSet<&String> = engines.iter().map(|e| &e.target.toolchain).chain(verified).collect();
     let mut facts = BTreeMap::new();
     let mut blocks = Vec::new();
     for declared in names.into_iter().filter_map(|name| ctx.manifest.toolchains.get(name)) {
@@ -42,28 +44,28 @@ pub fn find(ctx: &Context<'_>, declared: &Toolchain) -> ToolchainFact {
 }
 
 fn find_with_block(ctx: &Context<'_>, declared: &Toolchain) -> Found {
-    if declared.kind != ToolchainKind::TensorrtRtx {
+    let Some(product) = toolchain::product(declared.kind) else {
         let error = Diagnostic::error(
             "not-yet",
             format!("toolchain `{}`: kind `{}` is not supported yet", declared.name, declared.kind.name()),
         );
         let error = error.at(&declared.origin, "").help("use a toolchain of `kind = \"tensorrt-rtx\"`");
         return (ToolchainFact::Bad(Box::new(error)), None);
-    }
-    locate(ctx, declared).unwrap_or_else(|error| (ToolchainFact::Bad(Box::new(error)), None))
+    };
+    locate(ctx, declared, product).unwrap_or_else(|error| (ToolchainFact::Bad(Box::new(error)), None))
 }
 
-fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> {
+fn locate(ctx: &Context<'_>, declared: &Toolchain, product: &'static Product) -> Result<Found, Diagnostic> {
     if let Some(root) = &declared.root {
-        let located = toolchain::find_in_root(root).map_err(|e| failed(declared, &e))?;
-        return identify(ctx, declared, &located);
+        let located = toolchain::find_in_root(product, root).map_err(|e| failed(declared, &e))?;
+        return identify(ctx, declared, product, &located);
     }
     let version = declared.version.as_deref().unwrap_or_default();
     let locked = ctx.lock.toolchain(declared.kind.name(), version, &platform());
     let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
-    if let Some(located) = toolchain::fetched(&ctx.cache, version) {
+    if let Some(located) = toolchain::fetched(&ctx.cache, product, version) {
         located.check_pin(&pins).map_err(|e| failed(declared, &e))?;
-        return identify(ctx, declared, &located);
+        return identify(ctx, declared, product, &located);
     }
     if ctx.source.network == Network::Deny {
         // What was used before is known by its digests; that is enough to plan.
@@ -81,14 +83,14 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> 
     ctx.events.event(&Event::ToolchainFetching { toolchain: name.clone() });
     let started = Instant::now();
     let wheels = PipWheels { settings: &ctx.source };
-    let located = toolchain::fetch(&ctx.cache, version, &pins, &wheels, &mut |holder| {
+    let located = toolchain::fetch(&ctx.cache, product, version, &pins, &wheels, &mut |holder| {
         let message = format!("process {} fetches {name}; waiting for it", holder.pid);
         ctx.events.event(&Event::Warning { message });
     });
     match located {
         Ok(located) => {
             ctx.events.event(&Event::ToolchainFetched { toolchain: name, ms: millis(started.elapsed()) });
-            identify(ctx, declared, &located)
+            identify(ctx, declared, product, &located)
         }
         Err(error) => {
             ctx.events.event(&Event::ToolchainFailed { toolchain: name });
@@ -110,9 +112,13 @@ fn failed(declared: &Toolchain, error: &toolchain::Error) -> Diagnostic {
 }
 
 /// The files of a toolchain, by name.
-fn digests(ctx: &Context<'_>, folder: &Path) -> Result<BTreeMap<String, Digest>, crate::cache::Error> {
+fn digests(
+    ctx: &Context<'_>,
+    product: &Product,
+    folder: &Path,
+) -> Result<BTreeMap<String, Digest>, crate::cache::Error> {
     let identity =
-        toolchain::identify(folder, &mut |file| ctx.cache.file_digest(file).map(|(blob, _)| blob))?;
+        toolchain::identify(product, folder, &mut |file| ctx.cache.file_digest(file).map(|(blob, _)| blob))?;
     Ok(identity.files.into_iter().map(|(name, blob)| (name, blob.b3)).collect())
 }
 
@@ -120,22 +126,24 @@ fn digests(ctx: &Context<'_>, folder: &Path) -> Result<BTreeMap<String, Digest>,
 /// install another version in the same place while builds run.
 pub(super) fn unchanged(
     ctx: &Context<'_>,
-    engine: &Engine,
+    name: &str,
     toolchain: &ToolchainRef,
-) -> Result<(), Vec<Diagnostic>> {
+    during: &str,
+) -> Result<(), Diagnostic> {
     let Some(folder) = &toolchain.libraries else { return Ok(()) };
-    let during = format!("`{}` was built", engine.name);
-    hold_against(ctx, &engine.target.toolchain, folder, &toolchain.files, &during).map_err(|e| vec![e])
+    hold_against(ctx, name, toolchain.kind, folder, &toolchain.files, during)
 }
 
 fn hold_against(
     ctx: &Context<'_>,
     name: &str,
+    kind: ToolchainKind,
     folder: &Path,
     files: &BTreeMap<String, Digest>,
     during: &str,
 ) -> Result<(), Diagnostic> {
-    if digests(ctx, folder).is_ok_and(|now| now == *files) {
+    let Some(product) = toolchain::product(kind) else { return Ok(()) };
+    if digests(ctx, product, folder).is_ok_and(|now| now == *files) {
         return Ok(());
     }
     Err(Diagnostic::error("toolchain-changed", format!("toolchain `{name}` changed while {during}"))
@@ -143,11 +151,16 @@ fn hold_against(
         .help("nothing was recorded; run again when nobody writes to it"))
 }
 
-fn identify(ctx: &Context<'_>, declared: &Toolchain, located: &Located) -> Result<Found, Diagnostic> {
-    let files = digests(ctx, &located.folder).map_err(|e| Diagnostic::from(&e))?;
+fn identify(
+    ctx: &Context<'_>,
+    declared: &Toolchain,
+    product: &'static Product,
+    located: &Located,
+) -> Result<Found, Diagnostic> {
+    let files = digests(ctx, product, &located.folder).map_err(|e| Diagnostic::from(&e))?;
     let version = probe(ctx, declared, &located.folder, &files)?;
     if let Some(wanted) = &declared.version
-        && !tensorrt_rtx::satisfies(&version, wanted)
+        && !toolchain::satisfies(&version, wanted)
     {
         return Err(Diagnostic::error(
             "toolchain-version",
@@ -187,13 +200,17 @@ fn probe(
     }
     let what = format!("loading toolchain `{}`", declared.name);
     let job = ctx.cache.job_dir().map_err(cache)?;
-    let request = Request::Probe { libraries: folder.to_owned() };
+    let libraries = folder.to_owned();
+    let request = match declared.kind {
+        ToolchainKind::Onnxruntime => Request::ProbeReference { libraries },
+        _ => Request::Probe { libraries },
+    };
     let limits = Limits { timeout: PROBE_TIMEOUT, memory: None, env: Vec::new() };
     let started = Instant::now();
     let failure = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
         Ok(outcome) => match outcome.response {
             Response::Probed { version } => {
-                hold_against(ctx, &declared.name, folder, files, "it was asked its version")?;
+                hold_against(ctx, &declared.name, declared.kind, folder, files, "it was asked its version")?;
                 let info = serde_json::json!({ "version": version });
                 ctx.record(preimage, BTreeMap::new(), info, started.elapsed()).map_err(cache)?;
                 return Ok(version);

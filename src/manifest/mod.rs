@@ -19,11 +19,11 @@
 //!
 //! | what | how it merges |
 //! |---|---|
-//! | `opset`, `precision`, `tf32`, `verify.inputs` | replaced |
+//! | `opset`, `precision`, `tf32`, single keys of `verify` | replaced |
 //! | `targets`, `fuse`, `rules` (lists) | replaced as a whole |
 //! | `[[profile]]` | replaced as a whole list: the order is TensorRT's index |
 //! | `[[rule]]` | appended, those of earlier layers first; all come after the sets in `rules` |
-//! | `build`, `io`, `hazards`, `verify.tolerance`, `verify.tolerance.OUTPUT` (tables) | by key |
+//! | `build`, `io`, `hazards`, `verify.tolerance`, `verify.tolerance.OUTPUT`, `verify.ignore-where` (tables) | by key |
 //!
 //! `source` belongs to a model alone; `targets` to layers 1, 3 and 4. For the root of a toolchain, the
 //! environment variable wins over `enginewright.local.toml`, and that over the manifest.
@@ -46,8 +46,9 @@ pub use codes::CODES;
 pub use hazards::{HAZARDS, Hazard, HazardLevel, hazard};
 pub use load::{Error, Loaded, Options, find_root, load};
 pub use model::{
-    BuildOptions, Engine, EngineName, Fuse, IoType, Manifest, OpsetRequirement, Precision, Profile,
-    Profiling, Range, Rule, Selector, Source, Target, Tiling, Toolchain, ToolchainKind, Verify, VerifyInputs,
+    BuildOptions, Condition, Engine, EngineName, Fill, Fuse, IoType, Manifest, OpsetRequirement, Precision,
+    Profile, Profiling, Range, RawTensor, Require, Rule, Selector, Source, Target, Tiling, Toolchain,
+    ToolchainKind, Verify, VerifyInputs,
 };
 pub use text::{parse_size, toml_key};
 
@@ -56,3 +57,9 @@ pub const BUILT_IN_TOOLCHAIN: &str = "rtx";
 
 /// The version of TensorRT-RTX that is fetched when a manifest names none.
 pub const DEFAULT_TENSORRT_RTX_VERSION: &str = "1.7.1.116";
+
+/// The toolchain that computes the reference of a verification that names none; it exists without being declared.
+pub const BUILT_IN_REFERENCE: &str = "reference";
+
+/// The version of ONNX Runtime that is fetched when a manifest names none.
+pub const DEFAULT_ONNXRUNTIME_VERSION: &str = "1.31.1";

@@ -453,20 +453,38 @@ impl Tiling {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verify {
     /// Where inputs come from.
-    pub inputs: Option<VerifyInputs>,
+    pub inputs: VerifyInputs,
+    /// Outputs that are compared; all if it is empty.
+    pub outputs: Vec<String>,
+    /// Where outputs are not compared, by output.
+    pub ignore_where: BTreeMap<String, Condition>,
     /// Tolerances for all outputs, by metric.
     pub tolerance: BTreeMap<String, f64>,
     /// Tolerances by output, then by metric.
     pub output_tolerance: BTreeMap<String, BTreeMap<String, f64>>,
+    /// The least verdict that lets an engine be published, if one is required.
+    pub require: Option<Require>,
+    /// Name of the toolchain that computes the reference.
+    pub reference: String,
+    /// Wall-clock limit of one measurement; in no key.
+    pub timeout: Duration,
     /// Where it was declared.
     pub origin: Origin,
+    /// Where each of `tolerance.OUTPUT`, `outputs`, `ignore-where.OUTPUT`, `inputs` and its tables was declared, by
+    /// what it names.
+    pub key_origins: BTreeMap<String, Origin>,
 }
 
 /// Where the inputs of a verification come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum VerifyInputs {
-    /// A folder of samples. Absolute.
-    Dir(PathBuf),
+    /// A folder of samples.
+    Dir {
+        /// The folder. Absolute.
+        path: PathBuf,
+        /// What files without a header hold, by input.
+        raw: BTreeMap<String, RawTensor>,
+    },
     /// Generated from a seed.
     Generated {
         /// The seed.
@@ -475,5 +493,65 @@ pub enum VerifyInputs {
         samples: u64,
         /// Ranges of values by input.
         ranges: BTreeMap<String, (f64, f64)>,
+        /// What inputs are filled with, where it is not the default.
+        fill: BTreeMap<String, Fill>,
     },
+}
+
+/// What a file without a header holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawTensor {
+    /// Element type in ONNX's words: `float`, `int64`.
+    pub element: String,
+    /// Its dimensions.
+    pub shape: Vec<i64>,
+}
+
+/// What a generated input is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fill {
+    /// About 0, with a deviation of 1; within its range, if it has one.
+    Normal,
+    /// Evenly within its range.
+    Uniform,
+    /// Ones, then zeros: a length for each row, one row all zeros.
+    Mask,
+    /// One number.
+    Constant(f64),
+}
+
+/// `NAME == NUMBER`: where the input of this name has this value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// The input.
+    pub input: String,
+    /// The value.
+    pub value: f64,
+}
+
+/// The least verdict that lets an engine be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Require {
+    /// Any that is not a failure.
+    Smoke,
+    /// Real samples.
+    EmulatedOptimistic,
+    /// Real samples, and an oracle that is nowhere kinder than a GPU.
+    Emulated,
+    /// The engine itself ran.
+    OnDevice,
+}
+
+impl Require {
+    /// As written in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Require::Smoke => "smoke",
+            Require::EmulatedOptimistic => "emulated-optimistic",
+            Require::Emulated => "emulated",
+            Require::OnDevice => "on-device",
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! From layers to settings: the merge order of the module doc, and one [`Candidate`] per engine.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::BUILT_IN_REFERENCE;
 use super::fields::Located;
 use super::model::{BuildOptions, Engine, EngineName, Precision, Source, Target, Verify};
 use super::text::toml_key;
@@ -146,14 +148,36 @@ impl Settings {
 
 impl VerifyLayer {
     fn overlay(&mut self, later: &VerifyLayer) {
-        if later.inputs.is_some() {
-            self.inputs.clone_from(&later.inputs);
+        fn replace<T: Clone>(old: &mut Option<T>, new: &Option<T>) {
+            if new.is_some() {
+                old.clone_from(new);
+            }
         }
-        extend(&mut self.tolerance, &later.tolerance);
-        for (output, metrics) in &later.output_tolerance {
+        // No `..` here: a new setting must be given its place.
+        let VerifyLayer {
+            inputs,
+            outputs,
+            ignore_where,
+            tolerance,
+            output_tolerance,
+            require,
+            reference,
+            timeout,
+            origin,
+            key_origins,
+        } = later;
+        replace(&mut self.inputs, inputs);
+        replace(&mut self.outputs, outputs);
+        extend(&mut self.ignore_where, ignore_where);
+        extend(&mut self.tolerance, tolerance);
+        for (output, metrics) in output_tolerance {
             extend(self.output_tolerance.entry(output.clone()).or_default(), metrics);
         }
-        self.origin = later.origin.clone();
+        replace(&mut self.require, require);
+        replace(&mut self.reference, reference);
+        replace(&mut self.timeout, timeout);
+        self.origin = origin.clone();
+        extend(&mut self.key_origins, key_origins);
     }
 }
 
@@ -167,7 +191,20 @@ fn build_options(layer: &BuildLayer) -> BuildOptions {
     options
 }
 
+/// Wall-clock limit of one measurement where none is given.
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
 fn verify(layer: VerifyLayer) -> Verify {
-    let VerifyLayer { inputs, tolerance, output_tolerance, origin } = layer;
-    Verify { inputs, tolerance, output_tolerance, origin }
+    Verify {
+        inputs: layer.inputs.unwrap_or_else(VerifyLayer::default_inputs),
+        outputs: layer.outputs.unwrap_or_default(),
+        ignore_where: layer.ignore_where,
+        tolerance: layer.tolerance,
+        output_tolerance: layer.output_tolerance,
+        require: layer.require,
+        reference: layer.reference.map_or_else(|| BUILT_IN_REFERENCE.to_owned(), |name| name.value),
+        timeout: layer.timeout.unwrap_or(MEASURE_TIMEOUT),
+        origin: layer.origin,
+        key_origins: layer.key_origins,
+    }
 }

@@ -8,7 +8,10 @@ use super::fields::{Located, Sink, alternatives, normalize_lexically, shown};
 use super::model::{Engine, Manifest, Source, Target, Toolchain, ToolchainKind};
 use super::normalize::{Candidate, targets};
 use super::written::{Common, Declared, Defaults, Document, OnTarget, STD_FP16, Settings, Variant};
-use super::{BUILT_IN_TOOLCHAIN, DEFAULT_TENSORRT_RTX_VERSION, codes, glob, text};
+use super::{
+    BUILT_IN_REFERENCE, BUILT_IN_TOOLCHAIN, DEFAULT_ONNXRUNTIME_VERSION, DEFAULT_TENSORRT_RTX_VERSION, codes,
+    glob, text,
+};
 use crate::diagnostic::{Diagnostic, Origin, SourceFile, nearest};
 
 /// Resolves everything. The result holds only if nothing in `sink` is an error.
@@ -57,8 +60,14 @@ impl<'d> Check<'d> {
 
     fn toolchains(&self, root: &Path, env_roots: &BTreeMap<String, PathBuf>) -> BTreeMap<String, Toolchain> {
         let mut toolchains = BTreeMap::new();
-        if !self.document.toolchains.contains_key(BUILT_IN_TOOLCHAIN) {
-            toolchains.insert(BUILT_IN_TOOLCHAIN.to_owned(), built_in_toolchain());
+        let built_in = [
+            (BUILT_IN_TOOLCHAIN, ToolchainKind::TensorrtRtx, DEFAULT_TENSORRT_RTX_VERSION),
+            (BUILT_IN_REFERENCE, ToolchainKind::Onnxruntime, DEFAULT_ONNXRUNTIME_VERSION),
+        ];
+        for (name, kind, version) in built_in {
+            if !self.document.toolchains.contains_key(name) {
+                toolchains.insert(name.to_owned(), built_in_toolchain(name, kind, version));
+            }
         }
         for (name, Located { value, origin }) in &self.document.toolchains {
             let toolchain = Toolchain {
@@ -103,16 +112,21 @@ impl<'d> Check<'d> {
 
     /// A toolchain without a root is fetched: that takes a whole version.
     fn complete_version(&self, toolchain: &mut Toolchain) {
-        if toolchain.kind != ToolchainKind::TensorrtRtx || toolchain.root.is_some() {
+        let (name, parts, default) = match toolchain.kind {
+            ToolchainKind::TensorrtRtx => ("TensorRT-RTX", 4, DEFAULT_TENSORRT_RTX_VERSION),
+            ToolchainKind::Onnxruntime => ("ONNX Runtime", 3, DEFAULT_ONNXRUNTIME_VERSION),
+            ToolchainKind::Trtexec => return,
+        };
+        if toolchain.root.is_some() {
             return;
         }
-        let version = toolchain.version.get_or_insert_with(|| DEFAULT_TENSORRT_RTX_VERSION.to_owned());
+        let version = toolchain.version.get_or_insert_with(|| default.to_owned());
         let written = self.document.toolchains.get(&toolchain.name).and_then(|t| t.value.version.as_ref());
-        if let Some(written) = written.filter(|_| version.split('.').count() != 4) {
-            let message = format!("`{version}` is not a whole version of TensorRT-RTX");
+        if let Some(written) = written.filter(|_| version.split('.').count() != parts) {
+            let message = format!("`{version}` is not a whole version of {name}");
             let error = Diagnostic::error(codes::BAD_FORMAT, message).at(&written.origin, "");
-            let help =
-                format!("write all four numbers, such as `{DEFAULT_TENSORRT_RTX_VERSION}`, or set `root`");
+            let numbers = if parts == 4 { "four" } else { "three" };
+            let help = format!("write all {numbers} numbers, such as `{default}`, or set `root`");
             self.sink.push(error.help(help));
         }
     }
@@ -122,7 +136,13 @@ impl<'d> Check<'d> {
         for (name, Located { value, origin }) in &self.document.targets {
             let toolchain = match &value.toolchain {
                 Some(toolchain) => {
-                    if !toolchains.contains_key(&toolchain.value) {
+                    let found = toolchains.get(&toolchain.value);
+                    if let Some(ToolchainKind::Onnxruntime) = found.map(|found| found.kind) {
+                        let message = format!("toolchain `{}` builds no engines", toolchain.value);
+                        let error = Diagnostic::error(codes::UNKNOWN_TOOLCHAIN, message);
+                        let error = error.at(&toolchain.origin, "it computes the reference of `verify`");
+                        self.sink.push(error.help("name a toolchain of `kind = \"tensorrt-rtx\"`"));
+                    } else if found.is_none() {
                         let known = toolchains.keys().map(String::as_str);
                         let (name, origin) = (&toolchain.value, &toolchain.origin);
                         self.unknown(codes::UNKNOWN_TOOLCHAIN, "toolchain", name, origin, known);
@@ -172,11 +192,31 @@ impl<'d> Check<'d> {
         for target in settings.targets.iter().flatten() {
             self.target(&target.value, &target.origin);
         }
+        if let Some(reference) = settings.verify.as_ref().and_then(|verify| verify.reference.as_ref()) {
+            self.reference(reference);
+        }
         for set in settings.rule_sets.iter().flatten() {
             if set.value != STD_FP16 && !self.document.rule_sets.contains_key(&set.value) {
                 let known = self.document.rule_sets.keys().map(String::as_str).chain([STD_FP16]);
                 self.unknown(codes::UNKNOWN_RULE_SET, "rule set", &set.value, &set.origin, known);
             }
+        }
+    }
+
+    /// The reference of a verification must be a toolchain of its kind.
+    fn reference(&self, named: &Located<String>) {
+        if named.value == BUILT_IN_REFERENCE && !self.document.toolchains.contains_key(BUILT_IN_REFERENCE) {
+            return;
+        }
+        let known = || self.document.toolchains.keys().map(String::as_str).chain([BUILT_IN_REFERENCE]);
+        match self.document.toolchains.get(&named.value) {
+            None => self.unknown(codes::UNKNOWN_TOOLCHAIN, "toolchain", &named.value, &named.origin, known()),
+            Some(found) if found.value.kind.is_some_and(|kind| kind != ToolchainKind::Onnxruntime) => {
+                let message = format!("toolchain `{}` computes no reference", shown(&named.value));
+                let error = Diagnostic::error(codes::UNKNOWN_TOOLCHAIN, message).at(&named.origin, "");
+                self.sink.push(error.help("name a toolchain of `kind = \"onnxruntime\"`, or leave it out"));
+            }
+            Some(_) => {}
         }
     }
 
@@ -338,20 +378,18 @@ impl<'d> Check<'d> {
     }
 }
 
-/// The toolchain that needs no declaration, as if it had been declared.
-fn built_in_toolchain() -> Toolchain {
-    let text = format!(
-        "[toolchain.{BUILT_IN_TOOLCHAIN}]\nkind = \"tensorrt-rtx\"\nversion = \"{DEFAULT_TENSORRT_RTX_VERSION}\"\n"
-    );
+/// A toolchain that needs no declaration, as if it had been declared.
+fn built_in_toolchain(name: &str, kind: ToolchainKind, version: &str) -> Toolchain {
+    let text = format!("[toolchain.{name}]\nkind = \"{}\"\nversion = \"{version}\"\n", kind.name());
     let start = "[toolchain.".len();
     let file = Arc::new(SourceFile { path: "<built in>".into(), text });
     Toolchain {
-        name: BUILT_IN_TOOLCHAIN.to_owned(),
-        kind: ToolchainKind::TensorrtRtx,
+        name: name.to_owned(),
+        kind,
         // Kept when a machine sets a root: another version has to be declared by the project.
-        version: Some(DEFAULT_TENSORRT_RTX_VERSION.to_owned()),
+        version: Some(version.to_owned()),
         root: None,
         runner: Vec::new(),
-        origin: Origin::new(&file, start..start + BUILT_IN_TOOLCHAIN.len()),
+        origin: Origin::new(&file, start..start + name.len()),
     }
 }

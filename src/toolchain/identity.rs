@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::tensorrt_rtx::LIBRARIES;
+use super::product::Product;
 use crate::digest::{Blob, Digest, Preimage, Value};
 
 /// The files of a toolchain, and one digest of all of them, which goes into keys.
@@ -37,25 +37,30 @@ impl Identity {
     }
 }
 
-/// Identifies the TensorRT-RTX libraries in a folder. `digest_file` reads a file, or knows already
+/// Identifies the libraries of a product in a folder. `digest_file` reads a file, or knows already
 /// what is in it.
 ///
 /// # Errors
 /// The first that `digest_file` gives.
 pub fn identify<E>(
+    product: &Product,
     folder: &Path,
     digest_file: &mut dyn FnMut(&Path) -> Result<Blob, E>,
 ) -> Result<Identity, E> {
     let mut files = Vec::new();
-    for name in LIBRARIES {
-        files.push((name.to_owned(), digest_file(&folder.join(name))?));
+    for name in product.libraries {
+        // A library that is not there is for `digest_file` to complain of.
+        let path = product.library(folder, name).unwrap_or_else(|| folder.join(name));
+        files.push(((*name).to_owned(), digest_file(&path)?));
     }
     Ok(Identity::of(files))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::product::product;
     use super::*;
+    use crate::manifest::ToolchainKind;
 
     fn blob(content: &str) -> Blob {
         Blob { b3: Digest::of(content.as_bytes()), size: content.len() as u64, sha256: None }
@@ -84,7 +89,8 @@ mod tests {
     #[test]
     fn the_folder_is_no_part_of_it() {
         let digest = |folder: &str| {
-            identify(Path::new(folder), &mut |path| {
+            let rtx = product(ToolchainKind::TensorrtRtx).unwrap();
+            identify(rtx, Path::new(folder), &mut |path| {
                 Ok::<Blob, ()>(blob(path.file_name().and_then(|name| name.to_str()).unwrap_or("")))
             })
             .unwrap()

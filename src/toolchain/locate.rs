@@ -1,18 +1,15 @@
-//! Finds the TensorRT-RTX libraries in a folder of the user's, or fetches them once per version
-//! into the cache.
+//! Finds the libraries of a toolchain in a folder of the user's, or fetches them once per version into the
+//! cache.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::tensorrt_rtx::{self, FOLDER_IN_WHEEL, LIBRARIES, PACKAGE, Unusable};
+use super::product::{Product, Unusable, is_versioned};
 use crate::cache::{self, Cache, Holder};
 use crate::digest::Digest;
 use crate::fs;
-
-/// Folders below a root that are looked into.
-const BELOW_ROOT: [&str; 5] = ["", "lib", "lib64", FOLDER_IN_WHEEL, "targets/x86_64-linux-gnu/lib"];
 
 /// Beside the fetched libraries: what they were unpacked from.
 const WHEEL_FILE: &str = "wheel.json";
@@ -30,7 +27,7 @@ struct Unpacked {
 /// Libraries at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// The folder that holds both files.
+    /// The folder that holds the files.
     pub folder: PathBuf,
     /// What they were fetched from; none for a folder of the user's.
     pub wheel: Option<WheelPin>,
@@ -88,26 +85,32 @@ pub trait Wheels {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The root has no libraries.
-    #[error("`{}` holds no `{}` and `{}`", root.display(), LIBRARIES[1], LIBRARIES[0])]
+    #[error("`{}` holds no {}", root.display(), listed(product.libraries))]
     NotInRoot {
+        /// What was looked for.
+        product: &'static Product,
         /// The root.
         root: PathBuf,
         /// Folders that were looked into.
         looked: Vec<PathBuf>,
-        /// One of the two files, if it was found alone.
+        /// One of the files, if it was found without the others.
         alone: Option<PathBuf>,
     },
     /// This version cannot be used.
-    #[error("TensorRT-RTX `{version}` cannot be used: {why}")]
+    #[error("{} `{version}` cannot be used: {why}", product.name)]
     Version {
+        /// Of what.
+        product: &'static Product,
         /// The version.
         version: String,
         /// Why.
         why: Unusable,
     },
     /// To fetch it, the whole version must be known.
-    #[error("TensorRT-RTX `{version}` cannot be fetched: its whole version is needed, such as `1.7.1.116`")]
+    #[error("{} `{version}` cannot be fetched: its whole version is needed, such as `{}`", product.name, product.example())]
     Partial {
+        /// Of what.
+        product: &'static Product,
         /// The version.
         version: String,
     },
@@ -152,17 +155,17 @@ impl Error {
     #[must_use]
     pub fn help(&self) -> Vec<String> {
         match self {
-            Error::NotInRoot { looked, alone, .. } => {
+            Error::NotInRoot { product, looked, alone, .. } => {
                 let folders: Vec<String> = looked.iter().map(|f| format!("`{}`", f.display())).collect();
                 let mut help = vec![format!("looked into {}", folders.join(", "))];
                 if let Some(alone) = alone {
-                    help.push(format!("`{}` is there, but both files are needed", alone.display()));
+                    help.push(format!("`{}` is there, but {} are needed", alone.display(), listed(product.libraries)));
                 }
-                help.push(format!("`root` is the folder of an SDK, or of an installed `{PACKAGE}`"));
+                help.push(format!("`root` is the folder of an SDK, or of an installed `{}`", product.package));
                 help
             }
-            Error::Version { .. } | Error::Partial { .. } => {
-                vec![format!("versions known to work: {}", tensorrt_rtx::KNOWN_VERSIONS.join(", "))]
+            Error::Version { product, .. } | Error::Partial { product, .. } => {
+                vec![format!("versions known to work: {}", product.known_versions.join(", "))]
             }
             Error::Pin { .. } => vec![
                 "the package index gave another file than before; if that is right, remove the block from the lock file".to_owned(),
@@ -177,29 +180,30 @@ impl Error {
 ///
 /// # Errors
 /// They are not there.
-pub fn find_in_root(root: &Path) -> Result<Located, Error> {
-    let looked: Vec<PathBuf> = BELOW_ROOT
+pub fn find_in_root(product: &'static Product, root: &Path) -> Result<Located, Error> {
+    let looked: Vec<PathBuf> = product
+        .below_root
         .iter()
         .map(|below| if below.is_empty() { root.to_owned() } else { root.join(below) })
         .collect();
-    if let Some(folder) = looked.iter().find(|folder| has_libraries(folder)) {
+    if let Some(folder) = looked.iter().find(|folder| product.is_in(folder)) {
         return Ok(Located { folder: folder.clone(), wheel: None });
     }
     let alone = looked
         .iter()
-        .flat_map(|folder| LIBRARIES.map(|name| folder.join(name)))
-        .find(|path| fs::is_file(path));
-    Err(Error::NotInRoot { root: root.to_owned(), looked, alone })
+        .flat_map(|folder| product.libraries.iter().filter_map(|name| product.library(folder, name)))
+        .next();
+    Err(Error::NotInRoot { product, root: root.to_owned(), looked, alone })
 }
 
 /// The libraries of a version, if they were fetched before and are what was fetched: a library with
 /// a wrong bit must not pass for another toolchain.
 #[must_use]
-pub fn fetched(cache: &Cache, version: &str) -> Option<Located> {
+pub fn fetched(cache: &Cache, product: &Product, version: &str) -> Option<Located> {
     // A version becomes part of a path only if it is one.
-    tensorrt_rtx::check_version(version).ok()?;
-    let folder = folder_of(cache, version);
-    if !has_libraries(&folder) {
+    product.check_version(version).ok()?;
+    let folder = folder_of(cache, product, version);
+    if !product.is_in(&folder) {
         return None;
     }
     let text = fs::read(&folder.join(WHEEL_FILE)).ok()?;
@@ -220,25 +224,29 @@ pub fn fetched(cache: &Cache, version: &str) -> Option<Located> {
 /// The version cannot be used, the wheel cannot be had or is not the pinned one, or the cache fails.
 pub fn fetch(
     cache: &Cache,
+    product: &'static Product,
     version: &str,
     pins: &BTreeMap<String, String>,
     wheels: &dyn Wheels,
     on_wait: &mut dyn FnMut(Holder),
 ) -> Result<Located, Error> {
-    tensorrt_rtx::check_version(version)
-        .map_err(|why| Error::Version { version: version.to_owned(), why })?;
-    if version.split('.').count() != 4 {
-        return Err(Error::Partial { version: version.to_owned() });
+    product.check_version(version).map_err(|why| Error::Version {
+        product,
+        version: version.to_owned(),
+        why,
+    })?;
+    if !product.is_whole(version) {
+        return Err(Error::Partial { product, version: version.to_owned() });
     }
-    let found = match fetched(cache, version) {
+    let found = match fetched(cache, product, version) {
         Some(found) => found,
         None => {
-            let name = format!("tensorrt-rtx-{version}");
+            let name = format!("{}-{version}", product.kind.name());
             let _lock = cache.lock_action("toolchain", &Digest::of(name.as_bytes()), on_wait)?;
             // The other process, if there was one, may have made it.
-            match fetched(cache, version) {
+            match fetched(cache, product, version) {
                 Some(found) => found,
-                None => unpack(cache, version, pins, wheels)?,
+                None => unpack(cache, product, version, pins, wheels)?,
             }
         }
     };
@@ -248,31 +256,33 @@ pub fn fetch(
 
 fn unpack(
     cache: &Cache,
+    product: &'static Product,
     version: &str,
     pins: &BTreeMap<String, String>,
     wheels: &dyn Wheels,
 ) -> Result<Located, Error> {
-    let failed = |source| Error::Wheel { package: PACKAGE, version: version.to_owned(), source };
+    let failed = |source| Error::Wheel { package: product.package, version: version.to_owned(), source };
     let job = cache.job_dir()?;
     let [download, unpacked, finished] = ["download", "unpacked", "finished"].map(|n| job.path().join(n));
     for folder in [&download, &unpacked, &finished] {
         fs::create_dir_all(folder)?;
     }
-    let wheel = wheels.download(PACKAGE, version, &download).map_err(failed)?;
+    let wheel = wheels.download(product.package, version, &download).map_err(failed)?;
     check_pin(pins, &wheel.file_name, &wheel.sha256)?;
-    let files = wheels.extract(&wheel.path, &format!("{FOLDER_IN_WHEEL}/"), &unpacked).map_err(failed)?;
+    let prefix = format!("{}/", product.folder_in_wheel);
+    let files = wheels.extract(&wheel.path, &prefix, &unpacked).map_err(failed)?;
     let mut blobs = BTreeMap::new();
-    for name in LIBRARIES {
-        let from = files
-            .iter()
-            .find(|path| path.file_name().is_some_and(|n| n == name))
+    for name in product.libraries {
+        let exact = files.iter().find(|path| path.file_name().is_some_and(|n| n == *name));
+        let from = exact
+            .or_else(|| files.iter().find(|path| is_versioned(path, name)))
             .ok_or_else(|| Error::Incomplete { file_name: wheel.file_name.clone(), missing: name })?;
         let to = finished.join(name);
         fs::rename(from, &to)?;
         fs::set_mode(&to, 0o444)?;
         // Renamed whole, it must also be whole after a power cut.
         fs::sync_file(&to)?;
-        blobs.insert(name.to_owned(), cache.file_digest(&to)?.0);
+        blobs.insert((*name).to_owned(), cache.file_digest(&to)?.0);
     }
     let wheel = WheelPin { file_name: wheel.file_name, sha256: wheel.sha256 };
     let files = blobs.iter().map(|(name, blob)| (name.clone(), blob.b3)).collect();
@@ -281,7 +291,7 @@ fn unpack(
     let text = serde_json::to_vec(&unpacked).map_err(|e| fs::error("write", &path, e.into()))?;
     fs::write_atomic(&path, &text)?;
 
-    let folder = folder_of(cache, version);
+    let folder = folder_of(cache, product, version);
     fs::create_dir_all(&cache.folder("toolchains"))?;
     if fs::look(&folder)?.is_some() {
         // Or it would not be fetched anew: somebody removed a file of it, say.
@@ -311,22 +321,30 @@ fn check_pin(pins: &BTreeMap<String, String>, file_name: &str, found: &str) -> R
 }
 
 /// The platform is part of the name: a cache may be shared between machines.
-fn folder_of(cache: &Cache, version: &str) -> PathBuf {
+fn folder_of(cache: &Cache, product: &Product, version: &str) -> PathBuf {
     let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
-    cache.folder("toolchains").join(format!("tensorrt-rtx-{version}-{platform}"))
+    cache.folder("toolchains").join(format!("{}-{version}-{platform}", product.kind.name()))
 }
 
-fn has_libraries(folder: &Path) -> bool {
-    LIBRARIES.iter().all(|name| fs::is_file(&folder.join(name)))
+/// "`a` and `b`"
+fn listed(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
+    use super::super::product::product;
+    use super::super::tensorrt_rtx::{LIBRARIES, PACKAGE};
     use super::*;
+    use crate::manifest::ToolchainKind;
 
     const VERSION: &str = "1.7.1.116";
+
+    fn rtx() -> &'static Product {
+        product(ToolchainKind::TensorrtRtx).unwrap()
+    }
 
     struct Fake {
         names: Vec<&'static str>,
@@ -371,18 +389,18 @@ mod tests {
 
     fn get(setup: &Setup, version: &str, pins: &[(&str, &str)], fake: &Fake) -> Result<Located, Error> {
         let pins = pins.iter().map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned())).collect();
-        fetch(&setup.cache, version, &pins, fake, &mut |_| ())
+        fetch(&setup.cache, rtx(), version, &pins, fake, &mut |_| ())
     }
 
     #[test]
     fn a_version_is_fetched_once() {
         let setup = setup();
         let fake = Fake::with(&["__init__.py", LIBRARIES[0], LIBRARIES[1]]);
-        assert_eq!(fetched(&setup.cache, VERSION), None);
+        assert_eq!(fetched(&setup.cache, rtx(), VERSION), None);
         let first = get(&setup, VERSION, &[], &fake).unwrap();
         let second = get(&setup, VERSION, &[], &fake).unwrap();
         assert_eq!((&first, fake.downloads.get()), (&second, 1));
-        assert_eq!(fetched(&setup.cache, VERSION), Some(first.clone()));
+        assert_eq!(fetched(&setup.cache, rtx(), VERSION), Some(first.clone()));
         let names: Vec<_> = fs::list(&first.folder).unwrap();
         assert_eq!(names.len(), 3, "nothing but the libraries and their pin: {names:?}");
     }
@@ -404,9 +422,9 @@ mod tests {
                 None => fs::remove_file(&path).unwrap(),
                 Some(bytes) => fs::write_atomic(&path, bytes).unwrap(),
             }
-            assert_eq!(fetched(&setup.cache, VERSION), None, "{file}");
+            assert_eq!(fetched(&setup.cache, rtx(), VERSION), None, "{file}");
             assert_eq!(get(&setup, VERSION, &[], &fake).unwrap(), first);
-            assert!(has_libraries(&first.folder));
+            assert!(rtx().is_in(&first.folder));
             assert_eq!(fake.downloads.get(), n);
         }
     }
@@ -419,7 +437,7 @@ mod tests {
         let wrong = "cd".repeat(32);
         let error = get(&setup, VERSION, &[(&name, &wrong)], &fake).unwrap_err();
         assert!(matches!(&error, Error::Pin { pinned, .. } if *pinned == wrong), "{error}");
-        assert_eq!(fetched(&setup.cache, VERSION), None, "nothing is kept");
+        assert_eq!(fetched(&setup.cache, rtx(), VERSION), None, "nothing is kept");
         get(&setup, VERSION, &[(&name, &"ab".repeat(32))], &fake).unwrap();
         // What was fetched under no pin is held against one that came later.
         assert!(get(&setup, VERSION, &[(&name, &wrong)], &fake).is_err());
@@ -430,7 +448,7 @@ mod tests {
         let setup = setup();
         let error = get(&setup, VERSION, &[], &Fake::with(&["__init__.py"])).unwrap_err();
         assert!(matches!(error, Error::Incomplete { .. }), "{error}");
-        assert_eq!(fetched(&setup.cache, VERSION), None);
+        assert_eq!(fetched(&setup.cache, rtx(), VERSION), None);
     }
 
     #[test]
@@ -439,7 +457,7 @@ mod tests {
         let fake = Fake::with(&LIBRARIES);
         for version in ["1.4.0.76", "1.8.0.1", "1.7", "../../x", ""] {
             assert!(get(&setup, version, &[], &fake).is_err(), "{version}");
-            assert_eq!(fetched(&setup.cache, version), None);
+            assert_eq!(fetched(&setup.cache, rtx(), version), None);
         }
         assert_eq!(fake.downloads.get(), 0);
     }
@@ -447,14 +465,32 @@ mod tests {
     #[test]
     fn a_root_is_searched_in_the_usual_places() {
         let root = tempfile::tempdir().unwrap();
-        let error = find_in_root(root.path()).unwrap_err();
+        let error = find_in_root(rtx(), root.path()).unwrap_err();
         assert!(matches!(&error, Error::NotInRoot { alone: None, .. }), "{error}");
         let lib = root.path().join("lib");
         fs::create_dir_all(&lib).unwrap();
         fs::write_atomic(&lib.join(LIBRARIES[0]), b"x").unwrap();
-        let error = find_in_root(root.path()).unwrap_err();
-        assert!(error.help()[1].contains("both files are needed"), "{:?}", error.help());
+        let error = find_in_root(rtx(), root.path()).unwrap_err();
+        assert!(error.help()[1].contains("are needed"), "{:?}", error.help());
         fs::write_atomic(&lib.join(LIBRARIES[1]), b"x").unwrap();
-        assert_eq!(find_in_root(root.path()).unwrap(), Located { folder: lib, wheel: None });
+        assert_eq!(find_in_root(rtx(), root.path()).unwrap(), Located { folder: lib, wheel: None });
+    }
+
+    #[test]
+    fn a_library_is_named_without_its_version_once_it_is_fetched() {
+        let ort = product(ToolchainKind::Onnxruntime).unwrap();
+        let setup = setup();
+        let fake = Fake::with(&["onnxruntime_pybind11_state.so", "libonnxruntime.so.1.31.1"]);
+        let pins = BTreeMap::new();
+        let found = fetch(&setup.cache, ort, "1.31.1", &pins, &fake, &mut |_| ()).unwrap();
+        assert!(fs::is_file(&found.folder.join("libonnxruntime.so")));
+        assert_eq!(fetched(&setup.cache, ort, "1.31.1"), Some(found));
+        // An installed package has it under its own name.
+        let root = tempfile::tempdir().unwrap();
+        assert!(find_in_root(ort, root.path()).unwrap_err().to_string().contains("`libonnxruntime.so`"));
+        let capi = root.path().join("onnxruntime/capi");
+        fs::create_dir_all(&capi).unwrap();
+        fs::write_atomic(&capi.join("libonnxruntime.so.1.31.1"), b"x").unwrap();
+        assert_eq!(find_in_root(ort, root.path()).unwrap().folder, capi);
     }
 }

@@ -5,12 +5,15 @@
 
 mod identity;
 mod locate;
+mod onnxruntime;
+mod product;
 pub mod tensorrt_rtx;
 
 pub use identity::{Identity, identify};
 pub use locate::{
     DownloadedWheel, Error, Located, WheelError, WheelPin, Wheels, fetch, fetched, find_in_root,
 };
+pub use product::{Product, Unusable, product, satisfies};
 
 use crate::gpu::Sm;
 use crate::manifest::ToolchainKind;

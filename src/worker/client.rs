@@ -204,7 +204,8 @@ fn environment(request: &Request, limits: &Limits) -> Vec<(String, String)> {
     let mut env = vec![("LC_ALL".to_owned(), "C".to_owned())];
     match request {
         // TensorRT-RTX builds without a GPU, and must not look at the one that happens to be there.
-        Request::Probe { .. } | Request::Build(_) => {
+        // ONNX Runtime computes on the CPU, everywhere.
+        Request::Probe { .. } | Request::Build(_) | Request::ProbeReference { .. } | Request::Measure(_) => {
             env.push(("CUDA_VISIBLE_DEVICES".to_owned(), String::new()));
         }
         Request::Canonicalize { .. } | Request::Prepare(_) => {}

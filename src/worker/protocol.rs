@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::onnx::{Note, Summary};
 use crate::precision::{Problem, Spec};
+use crate::verify::MeasureSpec;
 
 /// Version of this protocol. Raised with every change of the messages.
 pub const VERSION: u32 = 2;
@@ -52,8 +53,28 @@ pub enum Request {
         /// Folder of the libraries.
         libraries: PathBuf,
     },
+    /// Load an ONNX Runtime library and report its version.
+    ProbeReference {
+        /// Folder of the library.
+        libraries: PathBuf,
+    },
+    /// Run the model in the job folder and the oracle of the one in [`PREPARED_FOLDER`] beside each other; what is
+    /// found is written to [`MEASURED_FILE`].
+    Measure(Box<MeasureRequest>),
     /// Build an engine from `model.onnx` (and `weights.bin`) in the job folder into `engine.plan`.
     Build(Box<BuildRequest>),
+}
+
+/// Where a worker puts what it measured, in the job folder: a [`crate::verify::Measured`] as JSON.
+pub const MEASURED_FILE: &str = "measured.json";
+
+/// One measurement, everything by value but the samples of a user, which lie where they lie.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasureRequest {
+    /// Folder of ONNX Runtime's library.
+    pub libraries: PathBuf,
+    /// What is to be measured.
+    pub spec: MeasureSpec,
 }
 
 /// One build, everything by value.
@@ -142,6 +163,8 @@ pub enum Response {
     },
     /// The engine was built.
     Built(Box<Built>),
+    /// It was measured.
+    Measured,
     /// It ran and the answer is no: an error of the model, the toolchain or the options.
     Refused(Box<Refusal>),
 }
@@ -217,7 +240,8 @@ pub struct LogLine {
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Where: `read`, `load`, `parse`, `options`, `profile`, `build`, `write`, `answer`.
+    /// Where: `read`, `load`, `parse`, `options`, `profile`, `build`, `sample`, `oracle`, `reference`, `write`,
+    /// `answer`.
     pub stage: String,
     /// Stable code, kebab-case.
     pub code: String,

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use super::codec::{self, FrameError};
 use super::process::Memory;
 use super::protocol::{Answer, Hello, MAGIC, Refusal, Request, Response, VERSION};
-use super::{canonicalize, prepare, tensorrt};
+use super::{canonicalize, prepare, reference, tensorrt};
 
 /// The one argument that makes the program a worker.
 pub(super) const ARGUMENT: &str = "__worker";
@@ -79,6 +79,10 @@ fn respond(request: &Request) -> Response {
         Request::Probe { libraries } => {
             tensorrt::probe(libraries).map(|version| Response::Probed { version: version.to_string() })
         }
+        Request::ProbeReference { libraries } => {
+            reference::probe(libraries).map(|version| Response::Probed { version })
+        }
+        Request::Measure(request) => reference::measure(request, Path::new(".")).map(|()| Response::Measured),
         Request::Build(build) => tensorrt::build(build).map(|built| Response::Built(Box::new(built))),
     };
     result.unwrap_or_else(Response::Refused)

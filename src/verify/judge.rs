@@ -1,0 +1,280 @@
+//! Metrics held against tolerances: the verdict. A pure function: it runs nothing, and depends on nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::measured::{Bucket, Measured, Number, OutputMetrics, SampleMetrics};
+use crate::digest::{Digest, Preimage, Value};
+use crate::manifest::{Require, Verify};
+use crate::onnx::Tensor;
+
+/// What an output of floats must hold where the manifest names no tolerance for it.
+pub const DEFAULT_TOLERANCE: [(&str, f64); 2] = [("cosine", 0.999), ("max-rel", 0.02)];
+
+/// What an output of integers must hold where the manifest names no tolerance for it.
+const DEFAULT_INTEGER: [(&str, f64); 1] = [("mismatch", 0.0)];
+
+/// Metrics of integers.
+const OF_INTEGERS: [&str; 2] = ["mismatch", "set-mismatch"];
+
+/// Metrics of floats that are shown without a tolerance too.
+const SHOWN: [&str; 5] = ["max-abs", "max-rel", "rmse", "cosine", "snr-db"];
+
+/// What is known of an engine's accuracy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The engine itself ran within the tolerances.
+    OnDevice,
+    /// The oracle is within the tolerances on real samples.
+    Emulated,
+    /// So it is, and somewhere it is kinder than a GPU.
+    EmulatedOptimistic,
+    /// It is, on random inputs only.
+    Smoke,
+    /// Nothing is declared.
+    NoneDeclared,
+    /// It was asked not to look.
+    Skipped,
+    /// A tolerance does not hold, or more is required.
+    Failed,
+}
+
+impl Verdict {
+    /// As written in sidecars and the lock file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::OnDevice => "on-device",
+            Verdict::Emulated => "emulated",
+            Verdict::EmulatedOptimistic => "emulated-optimistic",
+            Verdict::Smoke => "smoke",
+            Verdict::NoneDeclared => "none-declared",
+            Verdict::Skipped => "skipped",
+            Verdict::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One metric of one output.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The output.
+    pub output: String,
+    /// The metric.
+    pub metric: String,
+    /// Its worst value over all samples; of agreements, that of all rows together.
+    pub worst: Number,
+    /// The sample that has it.
+    pub sample: String,
+    /// The tolerance, if there is one.
+    pub limit: Option<f64>,
+    /// Does it hold? True without a tolerance.
+    pub ok: bool,
+    /// Is the tolerance the default?
+    pub is_default: bool,
+}
+
+/// The verdict, and what it is made of.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Metrics by output.
+    pub rows: Vec<Row>,
+    /// Why it failed; empty if it did not.
+    pub failures: Vec<String>,
+    /// How many samples were compared.
+    pub samples: u64,
+}
+
+/// Does an output of this type hold floats?
+pub(super) fn is_float(element: &str) -> bool {
+    ["float", "float16", "bfloat16", "double"].contains(&element)
+}
+
+/// Can outputs of this type be compared?
+pub(super) fn is_comparable(element: &str) -> bool {
+    super::sample::width(element).is_some()
+}
+
+/// A metric of the output's own table that is not measured of its type.
+pub(super) fn foreign_metric<'v>(verify: &'v Verify, output: &Tensor) -> Option<&'v str> {
+    let own = verify.output_tolerance.get(&output.name)?;
+    own.keys().map(String::as_str).find(|m| OF_INTEGERS.contains(m) == is_float(&output.element))
+}
+
+/// Digest of all that the verdict depends on beside the metrics.
+#[must_use]
+pub fn judged_by(verify: &Verify) -> Digest {
+    let text = |tolerances: &BTreeMap<String, f64>| -> BTreeMap<String, Value> {
+        tolerances.iter().map(|(metric, limit)| (metric.clone(), Value::from(limit.to_string()))).collect()
+    };
+    let outputs: BTreeMap<String, Value> =
+        verify.output_tolerance.iter().map(|(output, t)| (output.clone(), Value::from(text(t)))).collect();
+    let defaults: Vec<Value> =
+        DEFAULT_TOLERANCE.iter().map(|(m, t)| Value::from(format!("{m} {t}"))).collect();
+    Preimage::new("judge")
+        .with("tolerance", text(&verify.tolerance))
+        .with("outputs", outputs)
+        .with("require", verify.require.map_or("", Require::name))
+        .with("defaults", defaults)
+        .key()
+}
+
+/// Judges.
+#[must_use]
+pub fn judge(measured: &Measured, verify: &Verify) -> Judgement {
+    let mut rows = Vec::new();
+    let mut failures = Vec::new();
+    for output in &measured.outputs {
+        one(measured, output, verify, &mut rows, &mut failures);
+    }
+    for row in rows.iter().filter(|row| !row.ok) {
+        let Row { output, metric, worst, sample, .. } = row;
+        let limit = Number(row.limit.unwrap_or_default());
+        let (bound, of) = match is_at_least(metric) {
+            true => ("at least", ""),
+            false => ("at most", ""),
+        };
+        let default = if row.is_default { ", the default," } else { "" };
+        failures.push(format!(
+            "{metric} of `{output}` is {worst}{of} in sample `{sample}`, and {bound} {limit}{default} is required"
+        ));
+    }
+    let reached = match () {
+        () if measured.is_generated => Require::Smoke,
+        () if !measured.optimistic.is_empty() => Require::EmulatedOptimistic,
+        () => Require::Emulated,
+    };
+    if let Some(required) = verify.require.filter(|required| *required > reached) {
+        failures.push(format!(
+            "the verdict would be `{}`, and `{}` is required",
+            reached.name(),
+            required.name()
+        ));
+    }
+    let verdict = match reached {
+        _ if !failures.is_empty() => Verdict::Failed,
+        Require::Smoke => Verdict::Smoke,
+        Require::EmulatedOptimistic => Verdict::EmulatedOptimistic,
+        Require::Emulated => Verdict::Emulated,
+        Require::OnDevice => Verdict::OnDevice,
+    };
+    Judgement { verdict, rows, failures, samples: measured.samples.len() as u64 }
+}
+
+fn is_at_least(metric: &str) -> bool {
+    ["cosine", "snr-db", "psnr-db", "top-1", "top-k"].contains(&metric)
+}
+
+fn one(
+    measured: &Measured,
+    output: &OutputMetrics,
+    verify: &Verify,
+    rows: &mut Vec<Row>,
+    failures: &mut Vec<String>,
+) {
+    let name = |sample: usize| measured.samples.get(sample).cloned().unwrap_or_default();
+    for (i, sample) in output.samples.iter().enumerate() {
+        if let Some(what) = &sample.differs {
+            failures.push(format!("`{}` cannot be compared in sample `{}`: {what}", output.output, name(i)));
+        }
+    }
+    for (what, count) in [("NaN", (|s| s.nan) as fn(&SampleMetrics) -> u64), ("Inf", |s| s.inf)] {
+        let worst = output.samples.iter().map(count).enumerate().max_by_key(|(i, n)| (*n, usize::MAX - i));
+        if let Some((i, n)) = worst.filter(|(_, n)| *n > 0) {
+            failures.push(format!(
+                "`{}` has {n} {what} in sample `{}` where the reference has none",
+                output.output,
+                name(i)
+            ));
+        }
+    }
+    let (tolerances, is_default) = tolerances(verify, output);
+    let mut names: Vec<&str> = if output.is_float { SHOWN.to_vec() } else { OF_INTEGERS.to_vec() };
+    names.extend(
+        tolerances.keys().map(String::as_str).filter(|m| !SHOWN.contains(m) && !OF_INTEGERS.contains(m)),
+    );
+    for metric in names {
+        let found = if ["top-1", "top-k"].contains(&metric) {
+            agreement(output, metric, &tolerances)
+        } else {
+            worst(output, metric)
+        };
+        let Some((sample, worst)) = found else { continue };
+        let limit = tolerances.get(metric).copied();
+        let ok = limit.is_none_or(|limit| if is_at_least(metric) { worst >= limit } else { worst <= limit });
+        rows.push(Row {
+            output: output.output.clone(),
+            metric: metric.to_owned(),
+            worst: Number(worst),
+            sample: name(sample),
+            limit,
+            ok,
+            is_default: is_default && limit.is_some(),
+        });
+    }
+}
+
+/// The tolerances of an output: its own over those for all; the default if there are none. Metrics that are not of
+/// its type are those of others.
+fn tolerances(verify: &Verify, output: &OutputMetrics) -> (BTreeMap<String, f64>, bool) {
+    let mut all = verify.tolerance.clone();
+    all.extend(verify.output_tolerance.get(&output.output).cloned().unwrap_or_default());
+    all.retain(|metric, _| OF_INTEGERS.contains(&metric.as_str()) != output.is_float);
+    if !all.is_empty() {
+        return (all, false);
+    }
+    let defaults: &[(&str, f64)] = if output.is_float { &DEFAULT_TOLERANCE } else { &DEFAULT_INTEGER };
+    (defaults.iter().map(|(metric, limit)| ((*metric).to_owned(), *limit)).collect(), true)
+}
+
+fn worst(output: &OutputMetrics, metric: &str) -> Option<(usize, f64)> {
+    let values = output.samples.iter().enumerate();
+    let values = values.filter_map(|(i, sample)| Some((i, sample.metrics.get(metric)?.0)));
+    let worse = |a: f64, b: f64| if is_at_least(metric) { a < b } else { a > b };
+    values.fold(None, |worst, (i, value)| match worst {
+        Some((_, other)) if !worse(value, other) => worst,
+        _ => Some((i, value)),
+    })
+}
+
+/// The share of rows that agree, of those in which the reference is ahead by more than is tolerated; and the sample
+/// with the least.
+#[expect(clippy::cast_precision_loss, reason = "counts of rows")]
+fn agreement(
+    output: &OutputMetrics,
+    metric: &str,
+    tolerances: &BTreeMap<String, f64>,
+) -> Option<(usize, f64)> {
+    let (mut rows, mut differ) = (0, 0);
+    let mut least = (0, f64::INFINITY);
+    for (i, sample) in output.samples.iter().enumerate() {
+        let tolerated = match (tolerances.get("max-abs"), tolerances.get("max-rel")) {
+            (Some(limit), _) => *limit,
+            (None, Some(limit)) => limit * sample.range.0,
+            (None, None) => 0.0,
+        };
+        let buckets = if metric == "top-1" { &sample.top_1 } else { &sample.top_k };
+        let counted = || buckets.iter().filter(|bucket| bucket.margin.0 > tolerated);
+        let sum = |of: fn(&Bucket) -> u64| counted().map(of).sum::<u64>();
+        let (of_sample, differing) = (sum(|b| b.rows), sum(|b| b.differ));
+        rows += of_sample;
+        differ += differing;
+        let share = 1.0 - differing as f64 / of_sample.max(1) as f64;
+        if share < least.1 {
+            least = (i, share);
+        }
+    }
+    let has_rows = output.samples.iter().any(|s| !s.top_1.is_empty());
+    has_rows.then(|| (least.0, 1.0 - differ as f64 / rows.max(1) as f64))
+}

@@ -1,0 +1,138 @@
+//! A model in ONNX Runtime.
+
+use std::path::Path;
+
+use ort::environment::Environment;
+use ort::memory::Allocator;
+use ort::session::SessionInputValue;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::{DynTensor, DynTensorValueType, DynValue, Shape, TensorElementType, ValueType};
+
+use super::{Refusal, Result, refusal, refused};
+use crate::fs;
+use crate::onnx::{self, MODEL_FILE, Model};
+use crate::verify::{Array, Sample};
+
+/// Element types, in ONNX's words and in the library's.
+const TYPES: [(&str, TensorElementType); 13] = [
+    ("float", TensorElementType::Float32),
+    ("double", TensorElementType::Float64),
+    ("float16", TensorElementType::Float16),
+    ("bfloat16", TensorElementType::Bfloat16),
+    ("int8", TensorElementType::Int8),
+    ("int16", TensorElementType::Int16),
+    ("int32", TensorElementType::Int32),
+    ("int64", TensorElementType::Int64),
+    ("uint8", TensorElementType::Uint8),
+    ("uint16", TensorElementType::Uint16),
+    ("uint32", TensorElementType::Uint32),
+    ("uint64", TensorElementType::Uint64),
+    ("bool", TensorElementType::Bool),
+];
+
+/// A model that can be run.
+pub(super) struct Session {
+    session: ort::session::Session,
+}
+
+impl Session {
+    /// Writes a model into a folder, and opens it.
+    pub(super) fn open(environment: &Environment, model: Model, folder: &Path) -> Result<Session> {
+        fs::create_dir_all(folder).map_err(|e| refused(&e.into()))?;
+        onnx::write_canonical(model, folder).map_err(|e| refused(&e))?;
+        let what = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let opened = || -> std::result::Result<ort::session::Session, String> {
+            let text = |e: ort::Error<ort::session::builder::SessionBuilder>| e.to_string();
+            let builder = ort::session::Session::builder(environment).map_err(|e| e.to_string())?;
+            builder
+                .with_optimization_level(GraphOptimizationLevel::Disable)
+                .and_then(|b| b.with_intra_threads(1))
+                .and_then(|b| b.with_inter_threads(1))
+                .and_then(|b| b.with_deterministic_compute(true))
+                // Inputs change their shape from sample to sample.
+                .and_then(|b| b.with_memory_pattern(false))
+                .map_err(text)?
+                .commit_from_file(folder.join(MODEL_FILE))
+                .map_err(|e| e.to_string())
+        };
+        Ok(Session { session: opened().map_err(|e| cannot_run(&what, "load", &e))? })
+    }
+
+    /// The outputs of these names.
+    pub(super) fn run(&mut self, sample: &Sample, outputs: &[String], what: &str) -> Result<Vec<Array>> {
+        let mut inputs: Vec<(String, SessionInputValue<'static>)> = Vec::new();
+        for outlet in self.session.inputs() {
+            let Some(array) = sample.arrays.get(outlet.name()) else { continue };
+            let value = to_value(array).map_err(|e| cannot_run(what, "run", &e))?;
+            inputs.push((outlet.name().to_owned(), value.into()));
+        }
+        let failed = |e: &str| {
+            let mut refusal = cannot_run(what, "run", e);
+            refusal.message = format!("{} (sample `{}`)", refusal.message, sample.name);
+            refusal
+        };
+        let mut found = self.session.run(inputs).map_err(|e| failed(&e.to_string()))?;
+        let array = |name: &String| {
+            let value = found.remove(name).ok_or_else(|| failed(&format!("it gives no output `{name}`")))?;
+            to_array(value).map_err(|e| failed(&format!("output `{name}`: {e}")))
+        };
+        outputs.iter().map(array).collect()
+    }
+}
+
+/// ONNX Runtime's words name the node; they can be long.
+fn cannot_run(what: &str, verb: &str, error: &str) -> Box<Refusal> {
+    let mut text: String = error.trim().chars().take(2000).collect();
+    if text.len() < error.trim().len() {
+        text.push('…');
+    }
+    let mut refusal =
+        refusal("reference", "reference-failed", format!("ONNX Runtime cannot {verb} {what}: {text}"));
+    refusal.help.push(
+        "accuracy is measured on a CPU: a model that ONNX Runtime does not run there cannot be verified"
+            .to_owned(),
+    );
+    refusal
+}
+
+#[expect(unsafe_code, reason = "bytes of any element type")]
+fn to_value(array: &Array) -> std::result::Result<DynValue, String> {
+    let Some((_, element)) = TYPES.iter().find(|(name, _)| *name == array.element) else {
+        return Err(format!("inputs of {} cannot be given", array.element));
+    };
+    let shape = Shape::new(array.shape.iter().copied());
+    let mut tensor =
+        DynTensor::new(&Allocator::default(), *element, shape.clone()).map_err(|e| e.to_string())?;
+    let size = element.byte_size(shape.num_elements()).unwrap_or(0);
+    if size != array.bytes.len() {
+        return Err(format!("{} bytes are no {:?} of {}", array.bytes.len(), array.shape, array.element));
+    }
+    let to = tensor.data_ptr_mut().cast::<u8>();
+    if size > 0 && !to.is_null() {
+        // SAFETY: the tensor is of this type and shape, and so has `size` bytes; it is on the CPU and nobody else's.
+        unsafe { std::ptr::copy_nonoverlapping(array.bytes.as_ptr(), to, size) };
+    }
+    Ok(tensor.into_dyn())
+}
+
+#[expect(unsafe_code, reason = "bytes of any element type")]
+fn to_array(value: DynValue) -> std::result::Result<Array, String> {
+    let tensor = value.downcast::<DynTensorValueType>().map_err(|_| "it is not a tensor".to_owned())?;
+    let ValueType::Tensor { ty, shape, .. } = tensor.dtype() else {
+        return Err("it is not a tensor".to_owned());
+    };
+    let Some((element, _)) = TYPES.iter().find(|(_, of)| of == ty) else {
+        return Err(format!("tensors of {ty:?} cannot be compared"));
+    };
+    let size = ty.byte_size(shape.num_elements()).unwrap_or(0);
+    let mut bytes = vec![0; size];
+    let from = tensor.data_ptr().cast::<u8>();
+    if size > 0 {
+        if from.is_null() {
+            return Err("it has no data".to_owned());
+        }
+        // SAFETY: a tensor of this type and shape has `size` bytes; outputs are on the CPU.
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), size) };
+    }
+    Ok(Array { element: (*element).to_owned(), shape: shape.to_vec(), bytes })
+}
