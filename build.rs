@@ -1,4 +1,4 @@
-//! Computes, at compile time, the digest of the sources that decide what a canonical model is, so
+//! Computes, at compile time, the digests of the sources that decide what a canonical model is, and what is measured, so
 //! that nobody can forget to raise a version number (see `plan::keys`); and compiles the deterministic runtime of
 //! workers (see `worker::det`), a library that the program carries inside.
 
@@ -8,8 +8,17 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     deterministic_runtime();
+    println!("cargo::rerun-if-changed=build.rs");
+    let prepare = ["src/onnx", "src/precision"];
+    println!("cargo::rustc-env=ENGINEWRIGHT_PREPARE_VERSION={}", digest(&prepare));
+    let measure = ["src/onnx", "src/precision", "src/verify", "src/worker/reference"];
+    println!("cargo::rustc-env=ENGINEWRIGHT_MEASURE_VERSION={}", digest(&measure));
+}
+
+/// Digest of all sources in these folders.
+fn digest(folders: &[&str]) -> String {
     let mut files = Vec::new();
-    for folder in ["src/onnx", "src/precision"] {
+    for folder in folders {
         if !Path::new(folder).exists() {
             continue; // To cargo, what does not exist has always changed.
         }
@@ -23,7 +32,7 @@ fn main() {
         hasher.update(file.to_string_lossy().as_bytes()).update(b"\0");
         hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
     }
-    println!("cargo::rustc-env=ENGINEWRIGHT_PREPARE_VERSION={}", hasher.finalize().to_hex());
+    hasher.finalize().to_hex().to_string()
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

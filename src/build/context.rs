@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub lock: Lock,
     /// Is anything that differs from the lock file an error?
     pub locked: bool,
+    /// Are engines verified? Else their verdict is `skipped`.
+    pub verify: bool,
     /// How many workers may run at once.
     pub jobs: usize,
     /// Bytes of memory that all workers together should stay under.

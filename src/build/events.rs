@@ -109,6 +109,31 @@ pub enum Event {
         /// What is wrong.
         message: String,
     },
+    /// The accuracy of an engine is being measured.
+    MeasureStarted {
+        /// The engine.
+        engine: String,
+        /// How many samples.
+        samples: u64,
+    },
+    /// It was measured.
+    MeasureFinished {
+        /// The engine.
+        engine: String,
+        /// How long it took, in ms.
+        ms: u64,
+        /// The verdict.
+        verdict: String,
+    },
+    /// It cannot be measured.
+    MeasureFailed {
+        /// The engine.
+        engine: String,
+        /// Stable code.
+        code: String,
+        /// What is wrong.
+        message: String,
+    },
     /// An engine is in its place.
     Published {
         /// The engine.

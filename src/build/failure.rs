@@ -14,6 +14,14 @@ use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::worker::protocol::{LogLine, Refusal, Request, Response};
 use crate::worker::{CancelToken, Client, Limits, WorkerError};
 
+/// What a bundle keeps of a job folder: its name in the bundle, and in the job folder.
+const INPUTS: [(&str, &str); 4] = [
+    (MODEL_FILE, MODEL_FILE),
+    (WEIGHTS_FILE, WEIGHTS_FILE),
+    ("prepared-model.onnx", "prepared/model.onnx"),
+    ("prepared-weights.bin", "prepared/weights.bin"),
+];
+
 /// Why a worker gave no result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
@@ -126,11 +134,11 @@ impl Failure {
             ("log.txt", FailureFile::Bytes(log_text(&self.log).into_bytes())),
             ("stderr.txt", FailureFile::Bytes(self.stderr.clone().into_bytes())),
         ];
-        for input in [MODEL_FILE, WEIGHTS_FILE] {
+        for (name, input) in INPUTS {
             let path = job.join(input);
             // The job folder holds links into the store.
             if let Ok(blob) = fs::canonicalize(&path) {
-                files.push((input, FailureFile::Link(blob)));
+                files.push((name, FailureFile::Link(blob)));
             }
         }
         let name = engines.first().map_or("engine", String::as_str);
@@ -181,9 +189,12 @@ pub fn replay(
     let text = fs::read_to_string(&bundle.join("request.json")).map_err(|e| broken(e.to_string()))?;
     let request: Request = serde_json::from_str(&text)
         .map_err(|e| broken(format!("`{}` is damaged: {e}", bundle.join("request.json").display())))?;
-    for input in [MODEL_FILE, WEIGHTS_FILE] {
-        let file = bundle.join(input);
+    for (name, input) in INPUTS {
+        let file = bundle.join(name);
         if fs::exists(&file) {
+            if let Some(folder) = job.join(input).parent() {
+                fs::create_dir_all(folder).map_err(|e| broken(e.to_string()))?;
+            }
             fs::symlink(&file, &job.join(input)).map_err(|e| broken(e.to_string()))?;
         }
     }

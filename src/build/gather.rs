@@ -7,17 +7,18 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::publish::Sidecar;
 use super::sources::{self, Read};
-use super::{prepare, publish, toolchains};
+use super::{prepare, proof, publish, toolchains};
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::Digest;
 use crate::fs;
-use crate::manifest::{Engine, Precision, Source, hazard};
+use crate::manifest::{Engine, Precision, Source, ToolchainKind, hazard};
 use crate::onnx::TensorDigest;
 use crate::plan::{
     self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef,
     Previous, Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
+use crate::verify;
 
 /// The plan, with the facts that carrying it out needs.
 pub struct Gathered {
@@ -125,8 +126,19 @@ fn check(
 ) -> Vec<Diagnostic> {
     let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|t| t.kind);
     let mut errors = plan::check(engine, kind);
-    if let Some(ToolchainFact::Bad(error)) = toolchains.get(&engine.target.toolchain) {
-        errors.push((**error).clone());
+    let reference = engine.verify.as_ref().map(|verify| &verify.reference);
+    for name in [Some(&engine.target.toolchain), reference].into_iter().flatten() {
+        if let Some(ToolchainFact::Bad(error)) = toolchains.get(name) {
+            errors.push((**error).clone());
+        }
+    }
+    if let Some(verify) = &engine.verify
+        && let Some(declared) = ctx.manifest.toolchains.get(&verify.reference)
+        && declared.kind != ToolchainKind::Onnxruntime
+    {
+        let message = format!("toolchain `{}` computes no reference", declared.name);
+        let error = Diagnostic::error("toolchain", message).at(&declared.origin, "");
+        errors.push(error.help("give it another name, or `kind = \"onnxruntime\"`"));
     }
     errors
 }
@@ -151,6 +163,10 @@ fn plan_engine(
     let Some(ToolchainFact::Found(toolchain)) = toolchains.get(&engine.target.toolchain) else {
         return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched]));
     };
+    let misfits = verify::check(engine, &model.summary);
+    if !misfits.is_empty() {
+        return Ok(Planned::error(name, misfits));
+    }
     let prepared = match (prepared, engine.precision) {
         (Some(prepared), _) => prepared,
         (None, Precision::AsIs) => PreparedRef::as_is(model),
@@ -162,6 +178,11 @@ fn plan_engine(
         Err(errors) => return Ok(Planned::error(name, errors)),
     };
     let built = built(ctx, &keyed.build_key)?;
+    let reference = engine.verify.as_ref().and_then(|verify| toolchains.get(&verify.reference));
+    let proof = match proof::fact(ctx, engine, &keyed, model, reference, published) {
+        Ok(proof) => proof,
+        Err(errors) => return Ok(Planned::error(name, errors)),
+    };
     let causes = |keyed: &Keyed| {
         let previous = previous(ctx, engine, published);
         let now = Now {
@@ -172,7 +193,7 @@ fn plan_engine(
         };
         plan::causes(now, &previous, &mut |model| tensors(ctx, model))
     };
-    Ok(plan::decide(name, keyed, built, published, causes))
+    Ok(plan::decide(name, keyed, built, published, proof, causes))
 }
 
 /// The build with this key, if the cache holds it.

@@ -9,11 +9,13 @@ mod failure;
 mod gather;
 mod keep;
 mod prepare;
+mod proof;
 mod publish;
 mod run;
 mod scheduler;
 mod sources;
 mod toolchains;
+mod verify;
 
 pub use check::{Checked, check};
 pub use context::Context;
@@ -25,3 +27,4 @@ pub use prepare::{ModelRules, model_rules};
 pub use publish::{Sidecar, engine_path, orphans, read_sidecar, sidecar_path};
 pub use run::{EngineOutcome, Outcome, RunSummary, apply, locked_differences};
 pub use toolchains::find as find_toolchain;
+pub use verify::{Verified, VerifyOutcome, verify};

@@ -13,7 +13,8 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest};
 use crate::fs;
 use crate::manifest::{Engine, EngineName};
-use crate::plan::{BuiltRef, Keyed, ModelRef, Published, ToolchainRef};
+use crate::plan::{BuiltRef, Keyed, ModelRef, Proved, Published, ToolchainRef};
+use crate::verify::Verdict;
 
 /// Version of the sidecar's format.
 const FORMAT: u32 = 1;
@@ -51,6 +52,9 @@ pub struct Sidecar {
     pub build_key: Digest,
     /// What is known of its accuracy.
     pub verdict: String,
+    /// What the verdict was made from, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved: Option<Proved>,
     /// How reproducible it is known to be.
     pub class: String,
     /// `plain` or `det`: how the worker ran.
@@ -105,7 +109,8 @@ pub(super) fn published(root: &Path, name: &EngineName, cache: &Cache) -> (Publi
     let published = match has_engine.then(|| cache.file_digest(&engine)) {
         None => broken("its engine file is gone", key),
         Some(Ok((blob, _))) if blob.b3 == sidecar.file.b3 => {
-            Published::Whole { engine: blob.b3, build_key: sidecar.build_key }
+            let (proved, verdict) = (sidecar.proved, sidecar.verdict.clone());
+            Published::Whole { engine: blob.b3, build_key: sidecar.build_key, proved, verdict }
         }
         Some(Ok(_)) => broken("its engine file is not the one that its sidecar names", key),
         Some(Err(_)) => broken("its engine file cannot be read", key),
@@ -118,12 +123,7 @@ pub(super) fn is_worded(sidecar: &Sidecar, engine: &Engine) -> bool {
     sidecar.format == FORMAT
         && sidecar.engine == engine.name.to_string()
         && sidecar.gpu == engine.target.gpu
-        && sidecar.verdict == verdict(engine)
         && sidecar.profiles.iter().map(|p| &p.name).eq(engine.profiles.iter().map(|p| &p.name))
-}
-
-fn verdict(engine: &Engine) -> &'static str {
-    if engine.verify.is_some() { "skipped" } else { "none-declared" }
 }
 
 /// Publishes an engine, unless it is in its place already. Gives how: `link` or `copy`.
@@ -134,6 +134,7 @@ pub(super) fn publish(
     model: &ModelRef,
     toolchain: &ToolchainRef,
     built: &BuiltRef,
+    (verdict, proved): (Verdict, Option<Proved>),
 ) -> Result<(Sidecar, &'static str), Diagnostic> {
     let failed = |e: fs::Error| {
         let help = match () {
@@ -156,7 +157,8 @@ pub(super) fn publish(
         )
         .help("run again: it is built anew"));
     };
-    let sidecar = sidecar(engine, keyed, model, toolchain, built, &record.info);
+    let mut sidecar = sidecar(engine, keyed, model, toolchain, built, &record.info);
+    (sidecar.verdict, sidecar.proved) = (verdict.name().to_owned(), proved);
 
     let root = &ctx.manifest.root;
     let _lock = lock(root).map_err(failed)?;
@@ -221,7 +223,8 @@ fn sidecar(
         prepared: keyed.prepared.digest,
         prepare_key: keyed.prepare.key(),
         build_key: keyed.build_key,
-        verdict: verdict(engine).to_owned(),
+        verdict: Verdict::NoneDeclared.name().to_owned(),
+        proved: None,
         class: "unverified".to_owned(),
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),
         tool: TOOL.to_owned(),

@@ -8,6 +8,7 @@ use super::context::{Context, millis};
 use super::events::Event;
 use super::execute;
 use super::gather::{Gathered, gather};
+use super::proof::{self, Subject};
 use super::publish::{self, Sidecar};
 use super::scheduler::{self, Job};
 use crate::cache;
@@ -16,8 +17,8 @@ use crate::digest::Digest;
 use crate::fs;
 use crate::manifest::Engine;
 use crate::plan::{
-    Action, BuiltRef, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, Reason, differences, same_engine,
-    source_id,
+    Action, BuiltRef, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, ProofFact, Reason, differences,
+    same_engine, source_id,
 };
 
 /// What became of one engine.
@@ -42,6 +43,8 @@ pub enum Outcome {
         size: u64,
         /// How long its build took, in ms, whenever that was.
         build_ms: u64,
+        /// What is known of its accuracy.
+        verdict: String,
     },
     /// It failed; what was published before stays.
     Failed(Vec<Diagnostic>),
@@ -79,7 +82,7 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
     let differences = if ctx.locked { locked_differences(ctx, &gathered) } else { Vec::new() };
     if !differences.is_empty() {
         return Ok(RunSummary {
-            engines: gathered.planned.iter().map(|planned| outcome(planned, &Results::new())).collect(),
+            engines: gathered.planned.iter().map(|planned| outcome(planned, &gathered, &Results::new())).collect(),
             warnings: gathered.warnings,
             errors: differences,
             ms: millis(started.elapsed()),
@@ -91,7 +94,7 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
     let finished = finish(ctx, &gathered, &results, prune, &mut warnings);
     ctx.cache.flush();
     Ok(RunSummary {
-        engines: gathered.planned.iter().map(|planned| outcome(planned, &results)).collect(),
+        engines: gathered.planned.iter().map(|planned| outcome(planned, &gathered, &results)).collect(),
         warnings,
         errors: finished.err().into_iter().collect(),
         ms: millis(started.elapsed()),
@@ -126,7 +129,7 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
     let mut results = Results::new();
     for (engine, planned) in engines.iter().copied().zip(&gathered.planned) {
         match (&planned.keyed, planned.action) {
-            (Some(keyed), Action::Build | Action::Rebuild | Action::Publish) => {
+            (Some(keyed), action) if action.is_work() => {
                 let group = groups.entry(keyed.build_key).or_insert(Group { members: Vec::new() });
                 group.members.push((engine, planned));
             }
@@ -141,8 +144,10 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
     }
     let results = Mutex::new(results);
     // The longest first, as far as it can be told: two long builds at the end run side by side.
-    let mut jobs: Vec<Job<Group<'_>>> =
-        groups.into_values().map(|work| Job { memory: memory(&work), work }).collect();
+    let mut jobs: Vec<Job<Group<'_>>> = groups
+        .into_values()
+        .map(|work| Job { memory: memory(&work).max(measure_memory(&work, gathered)), work })
+        .collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.memory));
     scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |group| {
         let done = build_and_publish(ctx, gathered, &group);
@@ -153,7 +158,9 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
 
 /// Something must be fetched, and may not be.
 fn not_fetched(ctx: &Context<'_>, engine: &Engine, planned: &Planned) -> Diagnostic {
-    let what = if planned.reasons.contains(&Reason::ToolchainNotFetched) {
+    let what = if planned.reasons.contains(&Reason::ReferenceNotFetched) {
+        format!("toolchain `{}`", engine.verify.as_ref().map_or("", |verify| &verify.reference))
+    } else if planned.reasons.contains(&Reason::ToolchainNotFetched) {
         format!("toolchain `{}`", engine.target.toolchain)
     } else {
         format!("`{}`", source_id(&engine.source, &ctx.manifest.root))
@@ -166,6 +173,18 @@ fn not_fetched(ctx: &Context<'_>, engine: &Engine, planned: &Planned) -> Diagnos
 fn memory(group: &Group<'_>) -> u64 {
     let builds = group.members.iter().filter(|(_, p)| p.built.is_none());
     builds.filter_map(|(_, p)| p.keyed.as_deref()).map(execute::memory_estimate).max().unwrap_or(0)
+}
+
+/// What measuring a group needs: after its build, and so not beside it.
+fn measure_memory(group: &Group<'_>, gathered: &Gathered) -> u64 {
+    let open =
+        |planned: &Planned| matches!(&planned.proof, ProofFact::Known(proof) if proof.judgement.is_none());
+    let measured = group.members.iter().filter(|(_, planned)| open(planned));
+    let estimate = |(engine, planned): &(&Engine, &Planned)| {
+        let model = gathered.models.get(&engine.source)?;
+        Some(proof::memory_estimate(planned.keyed.as_deref()?, model))
+    };
+    measured.filter_map(estimate).max().unwrap_or(0)
 }
 
 fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) -> Results {
@@ -186,12 +205,16 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             continue; // Cancelled, not failed.
         }
         let result = built.clone().and_then(|built| {
+            let reference = engine.verify.as_ref().and_then(|v| gathered.toolchains.get(&v.reference));
+            let reference = reference.map(|reference| &**reference);
+            let subject = Subject { engine, keyed, model, reference };
+            let verdict = proof::verdict(ctx, &subject, &planned.proof)?;
             unchanged(gathered, engine)?;
             if let Some(locked) = ctx.lock.engine(&engine.name.to_string()).filter(|_| ctx.locked) {
                 same_engine(locked, &built.engine.b3).map_err(|e| vec![e])?;
             }
-            let (sidecar, how) =
-                publish::publish(ctx, engine, keyed, model, toolchain, &built).map_err(|e| vec![e])?;
+            let (sidecar, how) = publish::publish(ctx, engine, keyed, model, toolchain, &built, verdict)
+                .map_err(|e| vec![e])?;
             let path = publish::engine_path(&ctx.manifest.root, &engine.name);
             let path = path.strip_prefix(&ctx.manifest.root).unwrap_or(&path).display().to_string();
             ctx.events.event(&Event::Published {
@@ -201,6 +224,9 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             });
             Ok((sidecar, built))
         });
+        if ctx.cancel.is_cancelled() && result.as_ref().is_err_and(Vec::is_empty) {
+            continue;
+        }
         results.insert(engine.name.to_string(), result);
     }
     results
@@ -244,14 +270,21 @@ fn unchanged(gathered: &Gathered, engine: &Engine) -> Result<(), Vec<Diagnostic>
     Ok(())
 }
 
-fn outcome(planned: &Planned, results: &Results) -> EngineOutcome {
+fn outcome(planned: &Planned, gathered: &Gathered, results: &Results) -> EngineOutcome {
     let engine = planned.name.to_string();
+    let published =
+        || gathered.sidecars.get(&engine).map(|sidecar| sidecar.verdict.clone()).unwrap_or_default();
     let outcome = match (results.get(&engine), &planned.built, planned.action) {
-        (Some(Ok((_, built))), _, _) | (None, Some(built), Action::UpToDate) => {
-            Outcome::Done { size: built.engine.size, build_ms: built.duration_ms }
+        (Some(Ok((sidecar, built))), _, _) => Outcome::Done {
+            size: built.engine.size,
+            build_ms: built.duration_ms,
+            verdict: sidecar.verdict.clone(),
+        },
+        (None, Some(built), Action::UpToDate) => {
+            Outcome::Done { size: built.engine.size, build_ms: built.duration_ms, verdict: published() }
         }
         (Some(Err(errors)), _, _) => Outcome::Failed(errors.clone()),
-        (None, None, Action::UpToDate) => Outcome::Done { size: 0, build_ms: 0 },
+        (None, None, Action::UpToDate) => Outcome::Done { size: 0, build_ms: 0, verdict: published() },
         (None, _, _) => Outcome::Cancelled,
     };
     EngineOutcome { engine, action: planned.action, reasons: planned.reasons.clone(), outcome }

@@ -26,7 +26,7 @@ pub(super) fn find_all(
     engines: &[&Engine],
 ) -> (BTreeMap<String, ToolchainFact>, Vec<LockedToolchain>) {
     // The reference is asked for only by those that are verified.
-    let verified = engines.iter().filter_map(|e| e.verify.as_ref()).map(|verify| &verify.reference);
+    let verified = engines.iter().filter(|_| ctx.verify).filter_map(|e| Some(&e.verify.as_ref()?.reference));
     let names: BTreeSet<&String> = engines.iter().map(|e| &e.target.toolchain).chain(verified).collect();
     let mut facts = BTreeMap::new();
     let mut blocks = Vec::new();

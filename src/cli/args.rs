@@ -75,6 +75,9 @@ pub(super) enum Command {
         /// The engine: MODEL[.VARIANT]@TARGET
         engine: String,
     },
+    /// Measure the accuracy of engines beside ONNX Runtime, and hold it against their tolerances
+    #[command(after_help = "Example: enginewright verify 'magika@*'")]
+    Verify(VerifyArgs),
     /// Show the type of every node of a model, and the rule that decided it
     #[command(after_help = "Example: enginewright rules encoder")]
     Rules {
@@ -157,6 +160,21 @@ pub(super) struct ApplyArgs {
     /// Do nothing if anything differs from the lock file, and leave that as it is
     #[arg(long)]
     pub(super) locked: bool,
+    /// Measure nothing: engines get the verdict `skipped`
+    #[arg(long)]
+    pub(super) no_verify: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineArgs,
+    /// How many measurements at once [default: one per core, as memory allows]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) jobs: Option<u16>,
+    /// Use no network: fail where something must be fetched
+    #[arg(long)]
+    pub(super) offline: bool,
 }
 
 #[derive(Debug, Subcommand)]

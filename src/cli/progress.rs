@@ -122,6 +122,17 @@ impl Progress {
             Event::BuildFailed { engine, message, .. } => {
                 self.end(engine, Some(format!("failed    {engine}: {message}")));
             }
+            Event::MeasureStarted { engine, samples } => {
+                let samples = output::count(usize::try_from(*samples).unwrap_or(usize::MAX), "sample");
+                self.begin(engine, format!("measuring {engine}: {samples}"));
+            }
+            Event::MeasureFinished { engine, ms, verdict } => {
+                let time = output::duration(*ms);
+                self.end(engine, Some(format!("measured  {engine}: {verdict} in {time}")));
+            }
+            Event::MeasureFailed { engine, message, .. } => {
+                self.end(engine, Some(format!("failed    {engine}: {message}")));
+            }
             Event::Warning { message } => self.say(&format!("warning: {message}")),
         }
     }

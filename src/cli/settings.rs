@@ -152,6 +152,7 @@ impl Settings {
             },
             lock: project.lock.clone(),
             locked: false,
+            verify: true,
             jobs: jobs.map_or(cores, usize::from),
             memory: available_memory().unwrap_or(u64::MAX) / 10 * 9,
             events,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::facts::{BuiltRef, ModelRef, PreparedRef, Published, ToolchainRef};
+use super::facts::{BuiltRef, ModelRef, PreparedRef, Proof, ProofFact, Published, ToolchainRef};
 use super::keys;
 use super::profiles::{self, ResolvedProfile};
 use super::reason::Reason;
@@ -13,6 +13,7 @@ use crate::manifest::{Engine, EngineName, Precision, ToolchainKind};
 use crate::onnx::Tensor;
 use crate::precision::{self, Capabilities, FloatType, Spec};
 use crate::toolchain::{self, tensorrt_rtx};
+use crate::verify::Verdict;
 
 /// An engine whose inputs are all known.
 #[derive(Debug, Clone)]
@@ -43,6 +44,10 @@ pub enum Action {
     Build,
     /// Build again, since inputs changed or the result is lost.
     Rebuild,
+    /// Measure its accuracy; the engine is there.
+    Measure,
+    /// Hold metrics that are there against tolerances.
+    Judge,
     /// Not known before something is fetched.
     Unknown,
     /// It cannot be done; the diagnostics say why.
@@ -50,6 +55,12 @@ pub enum Action {
 }
 
 impl Action {
+    /// Is there something that can be done?
+    #[must_use]
+    pub fn is_work(self) -> bool {
+        matches!(self, Action::Build | Action::Rebuild | Action::Publish | Action::Measure | Action::Judge)
+    }
+
     /// As shown.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -58,6 +69,8 @@ impl Action {
             Action::Publish => "publish",
             Action::Build => "build",
             Action::Rebuild => "rebuild",
+            Action::Measure => "measure",
+            Action::Judge => "judge",
             Action::Unknown => "unknown",
             Action::Error => "error",
         }
@@ -77,6 +90,8 @@ pub struct Planned {
     pub keyed: Option<Box<Keyed>>,
     /// The build in the cache, if there is one.
     pub built: Option<BuiltRef>,
+    /// What is known of its proof.
+    pub proof: ProofFact,
     /// Why it cannot be done.
     pub errors: Vec<Diagnostic>,
 }
@@ -97,8 +112,16 @@ impl Planned {
             reasons,
             keyed: None,
             built: None,
+            proof: ProofFact::NoneDeclared,
             errors: Vec::new(),
         }
+    }
+
+    /// Does it fail its proof, as far as that is known?
+    #[must_use]
+    pub fn fails(&self) -> bool {
+        matches!(&self.proof, ProofFact::Known(proof)
+            if proof.judgement.as_ref().is_some_and(|j| j.verdict == Verdict::Failed))
     }
 }
 
@@ -253,10 +276,11 @@ pub fn decide(
     keyed: Keyed,
     built: Option<BuiltRef>,
     published: &Published,
+    proof: ProofFact,
     causes: impl FnOnce(&Keyed) -> Vec<Reason>,
 ) -> Planned {
-    let (action, reasons) = match (&built, published) {
-        (Some(built), Published::Whole { engine, build_key })
+    let (action, mut reasons) = match (&built, published) {
+        (Some(built), Published::Whole { engine, build_key, .. })
             if *engine == built.engine.b3 && *build_key == keyed.build_key =>
         {
             (Action::UpToDate, Vec::new())
@@ -266,8 +290,11 @@ pub fn decide(
         (Some(_), Published::Broken { what, .. }) => {
             (Action::Publish, vec![Reason::PublishedBroken { what: what.clone() }])
         }
-        (None, Published::Whole { build_key, .. }) if *build_key == keyed.build_key => {
-            // The engine is where it belongs, whole, and made from these very inputs.
+        // The engine is where it belongs, whole, and made from these very inputs. It is built again only if there is
+        // something to be said of it anew.
+        (None, Published::Whole { build_key, .. })
+            if *build_key == keyed.build_key && is_settled(&proof, published) =>
+        {
             (Action::UpToDate, Vec::new())
         }
         (None, _) => {
@@ -276,5 +303,76 @@ pub fn decide(
             (if first { Action::Build } else { Action::Rebuild }, reasons)
         }
     };
-    Planned { name: name.clone(), action, reasons, keyed: Some(Box::new(keyed)), built, errors: Vec::new() }
+    let action = match action {
+        Action::UpToDate | Action::Publish if !is_settled(&proof, published) => {
+            let (then, why) = prove(&proof, published);
+            // What is wrong with its accuracy is nearer than that it is not published.
+            reasons.splice(0..0, why);
+            if action == Action::UpToDate || then != Action::Publish { then } else { action }
+        }
+        Action::Build | Action::Rebuild => {
+            if let ProofFact::Known(proof) = &proof
+                && proof.judgement.is_none()
+            {
+                reasons.push(Reason::NotMeasured { samples: proof.spec.count() });
+            }
+            action
+        }
+        action => action,
+    };
+    Planned {
+        name: name.clone(),
+        action,
+        reasons,
+        keyed: Some(Box::new(keyed)),
+        built,
+        proof,
+        errors: Vec::new(),
+    }
+}
+
+/// Is what is published published with the proof that is asked for?
+fn is_settled(proof: &ProofFact, published: &Published) -> bool {
+    let Published::Whole { proved, verdict, .. } = published else {
+        return matches!(proof, ProofFact::NoneDeclared | ProofFact::Skipped);
+    };
+    match proof {
+        ProofFact::NoneDeclared => verdict == Verdict::NoneDeclared.name(),
+        ProofFact::Skipped => true,
+        ProofFact::NotFetched => false,
+        ProofFact::Known(proof) => *proved == Some(proof.proved) && !has_failed(proof),
+    }
+}
+
+fn has_failed(proof: &Proof) -> bool {
+    proof.judgement.as_ref().is_some_and(|judgement| judgement.verdict == Verdict::Failed)
+}
+
+/// What is to be done for the proof of an engine that is built, and why.
+fn prove(proof: &ProofFact, published: &Published) -> (Action, Vec<Reason>) {
+    let proof = match proof {
+        ProofFact::NoneDeclared => return (Action::Publish, vec![Reason::SidecarOutdated]),
+        ProofFact::Skipped => return (Action::Publish, Vec::new()),
+        ProofFact::NotFetched => return (Action::Unknown, vec![Reason::ReferenceNotFetched]),
+        ProofFact::Known(proof) => proof,
+    };
+    let Some(judgement) = &proof.judgement else {
+        let changes = proof.previous.as_ref().map(|old| proof.measure.changes_since(old)).unwrap_or_default();
+        let mut reasons: Vec<Reason> = changes.into_iter().map(Reason::Measure).collect();
+        if reasons.is_empty() {
+            reasons.push(Reason::NotMeasured { samples: proof.spec.count() });
+        }
+        return (Action::Measure, reasons);
+    };
+    if let Some(first) = judgement.failures.first() {
+        let more = judgement.failures.len() - 1;
+        return (Action::Judge, vec![Reason::Fails { what: first.clone(), more }]);
+    }
+    match published {
+        Published::Whole { verdict, .. } => {
+            let new = judgement.verdict.name().to_owned();
+            (Action::Judge, vec![Reason::Judged { old: verdict.clone(), new }])
+        }
+        _ => (Action::Publish, Vec::new()),
+    }
 }

@@ -10,6 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest, Preimage};
 use crate::manifest::ToolchainKind;
 use crate::onnx::Summary;
+use crate::verify::{Judgement, MeasureSpec};
 
 /// A model in its canonical form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,6 +103,10 @@ pub enum Published {
         engine: Digest,
         /// The action that built it.
         build_key: Digest,
+        /// What its verdict was made from, if it was measured.
+        proved: Option<Proved>,
+        /// Its verdict.
+        verdict: String,
     },
     /// Something is there that is not whole: no sidecar, no engine, or an engine that is not the
     /// sidecar's.
@@ -113,6 +118,43 @@ pub enum Published {
     },
     /// Nothing is there.
     Nothing,
+}
+
+/// What a verdict was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proved {
+    /// Key of the measure action.
+    pub measure: Digest,
+    /// Digest of the tolerances that it was held against.
+    pub judged_by: Digest,
+}
+
+/// How an engine's accuracy is to be proved, and what is known of it.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    /// What is to be measured.
+    pub spec: MeasureSpec,
+    /// The measure action's inputs.
+    pub measure: Preimage,
+    /// What the verdict is made from.
+    pub proved: Proved,
+    /// The verdict, if it is measured.
+    pub judgement: Option<Judgement>,
+    /// The measure action before this one, if the cache holds it: what a change is told against.
+    pub previous: Option<Preimage>,
+}
+
+/// What is known of the proof of an engine.
+#[derive(Debug, Clone)]
+pub enum ProofFact {
+    /// The manifest asks for none.
+    NoneDeclared,
+    /// This run was asked for none.
+    Skipped,
+    /// The reference must be fetched before anything is known.
+    NotFetched,
+    /// It can be told.
+    Known(Box<Proof>),
 }
 
 /// A build that is in the cache.

@@ -16,6 +16,13 @@
 //! | profiles, resolved to inputs, in order | build | their names and spelling mean nothing to TensorRT |
 //! | every builder option, defaults included | build | a new default must not change old engines in silence |
 //! | digests of the toolchain's files | build | the version a library reports says less |
+//! | the sources of `verify/` and `worker/reference/`, and those of prepare | measure | they decide the metrics |
+//! | model digest, digest of the prepared ONNX | measure | what is compared |
+//! | digests of samples by name; or seed, count, ranges, fill | measure | the inputs |
+//! | profiles | measure | samples are made for them, and held against them |
+//! | outputs compared, and where they are not | measure | what the metrics are of |
+//! | digests of the reference's files | measure | the numbers are its |
+//! | TF32 | measure | it decides if the oracle is kinder than a GPU |
 //! | epoch | build | a rebuild wanted for no other reason |
 //! | paths, mtimes, host, user, locale, environment, log level, `-j` | no key | they decide nothing |
 //! | timeout, memory limit | no key | they decide if there is an engine, not which |
@@ -23,11 +30,13 @@
 
 use std::collections::BTreeMap;
 
+use super::decide::Keyed;
 use super::facts::{ModelRef, PreparedRef, ToolchainRef};
 use super::profiles::ResolvedProfile;
 use crate::digest::{Digest, Preimage, Value};
 use crate::manifest::{BuildOptions, Engine};
 use crate::precision::Spec;
+use crate::verify::{Inputs, MeasureSpec};
 
 /// Version of the worker's recipe: what it does with a request to build. Raise it with every
 /// change that can change an engine's bytes; a golden test reminds you.
@@ -35,6 +44,9 @@ pub const BUILD_VERSION: i64 = 2;
 
 /// Digest of the sources that decide the canonical form and the prepared ONNX.
 pub const PREPARE_VERSION: &str = env!("ENGINEWRIGHT_PREPARE_VERSION");
+
+/// Digest of the sources that decide what is measured.
+pub const MEASURE_VERSION: &str = env!("ENGINEWRIGHT_MEASURE_VERSION");
 
 /// Where a model's external data lies: a function of the model file alone.
 #[must_use]
@@ -71,6 +83,61 @@ pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preima
             .with("io", spec.io_field())
             .with("toolchain", spec.capability_field()),
     }
+}
+
+/// The metrics of an engine. `samples` are digests of the files of a user's, by their names.
+#[must_use]
+pub fn measure(
+    keyed: &Keyed,
+    spec: &MeasureSpec,
+    samples: &BTreeMap<String, Digest>,
+    reference: &ToolchainRef,
+) -> Preimage {
+    let text = |value: f64| Value::from(value.to_string());
+    let inputs = match &spec.inputs {
+        Inputs::Files { samples: _, raw } => {
+            let files: BTreeMap<String, Value> =
+                samples.iter().map(|(name, digest)| (name.clone(), Value::from(digest))).collect();
+            let raw: BTreeMap<String, Value> = raw
+                .iter()
+                .map(|(name, of)| (name.clone(), Value::from(format!("{} {:?}", of.element, of.shape))))
+                .collect();
+            BTreeMap::from([("files".to_owned(), Value::from(files)), ("raw".to_owned(), Value::from(raw))])
+        }
+        Inputs::Generated { seed, samples, ranges, fill } => {
+            let range = |(low, high): &(f64, f64)| Value::List(vec![text(*low), text(*high)]);
+            let ranges: BTreeMap<String, Value> = ranges.iter().map(|(n, r)| (n.clone(), range(r))).collect();
+            let fill: BTreeMap<String, Value> =
+                fill.iter().map(|(name, fill)| (name.clone(), Value::from(format!("{fill:?}")))).collect();
+            BTreeMap::from([
+                ("seed".to_owned(), Value::from(seed.to_string())),
+                ("samples".to_owned(), Value::from(samples.to_string())),
+                ("ranges".to_owned(), Value::from(ranges)),
+                ("fill".to_owned(), Value::from(fill)),
+            ])
+        }
+    };
+    let outputs: Vec<Value> = spec.outputs.iter().map(|name| Value::from(name.clone())).collect();
+    let ignored: BTreeMap<String, Value> = spec
+        .ignore_where
+        .iter()
+        .map(|(output, when)| {
+            (output.clone(), Value::List(vec![when.input.clone().into(), text(when.value)]))
+        })
+        .collect();
+    let files: BTreeMap<String, Value> =
+        reference.files.iter().map(|(name, digest)| (name.clone(), Value::from(digest))).collect();
+    let profiles: Vec<Value> = keyed.profiles.iter().map(profile).collect();
+    Preimage::new("measure")
+        .with("version", MEASURE_VERSION)
+        .with("model", keyed.model)
+        .with("prepared", keyed.prepared.digest)
+        .with("inputs", inputs)
+        .with("profiles", profiles)
+        .with("outputs", outputs)
+        .with("ignore-where", ignored)
+        .with("tf32", spec.tf32)
+        .with("reference", files)
 }
 
 /// The engine.

@@ -12,7 +12,8 @@ mod tests;
 
 pub use decide::{Action, Keyed, Planned, check, decide, fits, keyed, spec};
 pub use facts::{
-    BuiltRef, ModelRef, PreparedRef, Previous, Published, SourceFact, ToolchainFact, ToolchainRef,
+    BuiltRef, ModelRef, PreparedRef, Previous, Proof, ProofFact, Proved, Published, SourceFact,
+    ToolchainFact, ToolchainRef,
 };
 pub use lock::{
     FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, source_id,

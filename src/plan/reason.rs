@@ -71,6 +71,29 @@ pub enum Reason {
     SourceNotFetched,
     /// The toolchain must be fetched before anything is known.
     ToolchainNotFetched,
+    /// The reference must be fetched before its accuracy is known.
+    ReferenceNotFetched,
+    /// Its accuracy is to be measured, for the first time or as far as this cache knows.
+    NotMeasured {
+        /// How many samples.
+        samples: u64,
+    },
+    /// An input of the measurement differs.
+    Measure(FieldChange),
+    /// Another verdict than the published one follows from the same metrics.
+    Judged {
+        /// The published verdict.
+        old: String,
+        /// What it is now.
+        new: String,
+    },
+    /// It fails its proof.
+    Fails {
+        /// The first tolerance that does not hold.
+        what: String,
+        /// How many more.
+        more: usize,
+    },
 }
 
 /// How many tensors are named.
@@ -117,6 +140,19 @@ impl fmt::Display for Reason {
             Reason::PublishedBroken { what } => f.write_str(what),
             Reason::SourceNotFetched => f.write_str("source not fetched"),
             Reason::ToolchainNotFetched => f.write_str("toolchain not fetched"),
+            Reason::ReferenceNotFetched => f.write_str("reference not fetched"),
+            Reason::NotMeasured { samples: 1 } => f.write_str("to be measured: 1 sample"),
+            Reason::NotMeasured { samples } => write!(f, "to be measured: {samples} samples"),
+            Reason::Measure(FieldChange { field, old, new }) => match (old, new) {
+                (Some(old), Some(new)) => write!(f, "measure: {field}: {old} is now {new}"),
+                (None, Some(new)) => write!(f, "measure: {field}: new, {new}"),
+                (Some(old), None) => write!(f, "measure: {field}: gone, was {old}"),
+                (None, None) => write!(f, "measure: {field}"),
+            },
+            Reason::Judged { old, new } if old == new => f.write_str("judged by other tolerances"),
+            Reason::Judged { old, new } => write!(f, "verdict: {old} is now {new}"),
+            Reason::Fails { what, more: 0 } => f.write_str(what),
+            Reason::Fails { what, more } => write!(f, "{what} (and {more} more)"),
         }
     }
 }

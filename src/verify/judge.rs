@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::measured::{Bucket, Measured, Number, OutputMetrics, SampleMetrics};
+use super::measured::{Bucket, Measured, Number, Optimistic, OutputMetrics, SampleMetrics};
 use crate::digest::{Digest, Preimage, Value};
 use crate::manifest::{Require, Verify};
 use crate::onnx::Tensor;
@@ -94,6 +94,10 @@ pub struct Judgement {
     pub failures: Vec<String>,
     /// How many samples were compared.
     pub samples: u64,
+    /// How many nodes round to 16 bits.
+    pub rounding: u64,
+    /// Where the oracle is kinder than a GPU.
+    pub optimistic: Vec<Optimistic>,
 }
 
 /// Does an output of this type hold floats?
@@ -169,10 +173,19 @@ pub fn judge(measured: &Measured, verify: &Verify) -> Judgement {
         Require::Emulated => Verdict::Emulated,
         Require::OnDevice => Verdict::OnDevice,
     };
-    Judgement { verdict, rows, failures, samples: measured.samples.len() as u64 }
+    Judgement {
+        verdict,
+        rows,
+        failures,
+        samples: measured.samples.len() as u64,
+        rounding: measured.rounding,
+        optimistic: measured.optimistic.clone(),
+    }
 }
 
-fn is_at_least(metric: &str) -> bool {
+/// Is more of this metric better?
+#[must_use]
+pub fn is_at_least(metric: &str) -> bool {
     ["cosine", "snr-db", "psnr-db", "top-1", "top-k"].contains(&metric)
 }
 

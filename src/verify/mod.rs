@@ -20,7 +20,7 @@ mod tests;
 
 pub use bound::index_bounds;
 pub use generate::{Shapes, sample_count};
-pub use judge::{DEFAULT_TOLERANCE, Judgement, Row, Verdict, judge, judged_by};
+pub use judge::{DEFAULT_TOLERANCE, Judgement, Row, Verdict, is_at_least, judge, judged_by};
 pub use measured::{Measured, Number, Optimistic, OutputMetrics, SampleMetrics};
 pub use metrics::compare;
 pub use npy::Broken;

@@ -10,7 +10,7 @@ const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
 /// Each stage, and the stages that it may use beside the ground floor. The same table is in
 /// ARCHITECTURE.md.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("digest", &[]),
     ("diagnostic", &[]),
     ("fs", &[]),
@@ -19,12 +19,27 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("onnx", &[]),
     ("cache", &[]),
     ("precision", &["onnx", "manifest"]),
-    ("worker", &["onnx", "precision"]),
+    ("verify", &["manifest", "onnx"]),
+    ("worker", &["manifest", "onnx", "precision", "verify"]),
     ("source", &["manifest", "cache", "worker"]),
     ("toolchain", &["manifest", "worker", "cache"]),
-    ("plan", &["manifest", "onnx", "precision", "toolchain"]),
-    ("build", &["manifest", "source", "onnx", "precision", "worker", "toolchain", "cache", "plan"]),
-    ("cli", &["manifest", "source", "onnx", "precision", "worker", "toolchain", "cache", "plan", "build"]),
+    ("plan", &["manifest", "onnx", "precision", "toolchain", "verify"]),
+    ("build", &["manifest", "source", "onnx", "precision", "worker", "toolchain", "cache", "plan", "verify"]),
+    (
+        "cli",
+        &[
+            "manifest",
+            "source",
+            "onnx",
+            "precision",
+            "worker",
+            "toolchain",
+            "cache",
+            "plan",
+            "verify",
+            "build",
+        ],
+    ),
 ];
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {

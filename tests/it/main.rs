@@ -19,3 +19,4 @@ mod precision;
 mod rebuild;
 mod support;
 mod typed;
+mod verify;

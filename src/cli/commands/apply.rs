@@ -25,6 +25,7 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     let network = if args.offline { Network::Deny } else { Network::Allow };
     let mut ctx = settings.context(&project, network, args.jobs, &progress)?;
     ctx.locked = args.locked;
+    ctx.verify = !args.no_verify;
     let summary = build::apply(&ctx, &engines, args.prune)?;
 
     let of_engines = summary.engines.iter().flat_map(|e| match &e.outcome {
@@ -63,28 +64,30 @@ fn text(summary: &RunSummary) -> String {
         vec![format!("{} of {} ready", total - failed - stopped, output::count(total, "engine"))];
     counts.extend((failed > 0).then(|| format!("{failed} failed")));
     counts.extend((stopped > 0).then(|| format!("{stopped} not done")));
-    let table = output::table(&["RESULT", "ENGINE", "SIZE", "BUILD TIME", "WHY"], &rows);
+    let table = output::table(&["RESULT", "ENGINE", "SIZE", "BUILD TIME", "VERDICT", "WHY"], &rows);
     format!("{table}\n{} in {time}\n", counts.join(", "))
 }
 
 fn row(engine: &EngineOutcome) -> Vec<String> {
-    let (result, size, time) = match &engine.outcome {
-        Outcome::Done { size, build_ms } => {
+    let (result, size, time, verdict) = match &engine.outcome {
+        Outcome::Done { size, build_ms, verdict } => {
             let result = match engine.action {
                 Action::Build => "built",
                 Action::Rebuild => "rebuilt",
+                Action::Measure => "measured",
+                Action::Judge => "judged",
                 _ => "published",
             };
-            (result, output::size(*size), output::duration(*build_ms))
+            (result, output::size(*size), output::duration(*build_ms), verdict.clone())
         }
-        Outcome::Failed(_) => ("failed", String::new(), String::new()),
-        Outcome::Cancelled => ("not done", String::new(), String::new()),
+        Outcome::Failed(_) => ("failed", String::new(), String::new(), String::new()),
+        Outcome::Cancelled => ("not done", String::new(), String::new(), String::new()),
     };
     let why = match &engine.outcome {
         Outcome::Failed(errors) => errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"),
         _ => reason_lines(&engine.engine, &engine.reasons),
     };
-    vec![result.to_owned(), engine.engine.clone(), size, time, why]
+    vec![result.to_owned(), engine.engine.clone(), size, time, verdict, why]
 }
 
 fn as_json(
@@ -94,10 +97,14 @@ fn as_json(
     cache_warnings: &[String],
 ) -> serde_json::Value {
     let engines = summary.engines.iter().map(|engine| {
-        let (outcome, size, build_ms, errors) = match &engine.outcome {
-            Outcome::Done { size, build_ms } => ("done", Some(size), Some(build_ms), Vec::new()),
-            Outcome::Failed(errors) => ("failed", None, None, errors.iter().map(render::json).collect()),
-            Outcome::Cancelled => ("not-done", None, None, Vec::new()),
+        let (outcome, size, build_ms, verdict, errors) = match &engine.outcome {
+            Outcome::Done { size, build_ms, verdict } => {
+                ("done", Some(size), Some(build_ms), Some(verdict), Vec::new())
+            }
+            Outcome::Failed(errors) => {
+                ("failed", None, None, None, errors.iter().map(render::json).collect())
+            }
+            Outcome::Cancelled => ("not-done", None, None, None, Vec::new()),
         };
         json!({
             "engine": engine.engine,
@@ -106,6 +113,7 @@ fn as_json(
             "outcome": outcome,
             "size": size,
             "build_ms": build_ms,
+            "verdict": verdict,
             "errors": errors,
         })
     });

@@ -9,6 +9,7 @@ mod replay;
 mod rules;
 mod status;
 mod toolchain;
+mod verify;
 mod why;
 
 use super::args::Command;
@@ -26,6 +27,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Apply(args) => apply::run(settings, &args),
         Command::Status(args) => status::run(settings, &args),
         Command::Why { engine } => why::run(settings, &engine),
+        Command::Verify(args) => verify::run(settings, &args),
         Command::Rules { model } => rules::run(settings, &model),
         Command::Log { engine, failure } => log::run(settings, &engine, failure),
         Command::Toolchain(command) => toolchain::run(settings, &command),

@@ -9,7 +9,7 @@ use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::{diagnostics_json, errors_of, print_warnings, reason_lines};
 use crate::build::{self, Gathered};
-use crate::plan::{Action, Planned, Reason};
+use crate::plan::{Action, Planned, ProofFact, Reason};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
@@ -87,6 +87,8 @@ fn counts(planned: &[Planned]) -> String {
         (Action::Build, "to build"),
         (Action::Rebuild, "to rebuild"),
         (Action::Publish, "to publish"),
+        (Action::Measure, "to measure"),
+        (Action::Judge, "to judge"),
         (Action::Unknown, "unknown"),
         (Action::Error, "with errors"),
         (Action::UpToDate, "up to date"),
@@ -106,8 +108,22 @@ pub(super) fn planned_json(planned: &Planned) -> serde_json::Value {
         "action": planned.action,
         "reasons": reasons_json(&planned.reasons),
         "build_key": planned.keyed.as_ref().map(|k| k.build_key),
+        "measure": measure_json(planned),
         "errors": planned.errors.iter().map(render::json).collect::<Vec<_>>(),
     })
+}
+
+/// The measure action: its key, and if it is to be run; null if there is none.
+fn measure_json(planned: &Planned) -> serde_json::Value {
+    match &planned.proof {
+        ProofFact::Known(proof) => json!({
+            "key": proof.proved.measure,
+            "samples": proof.spec.count(),
+            "needed": proof.judgement.is_none(),
+            "verdict": proof.judgement.as_ref().map(|judgement| judgement.verdict),
+        }),
+        _ => serde_json::Value::Null,
+    }
 }
 
 /// Reasons as data, each with its text.

@@ -37,7 +37,7 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
             sms.join(" "),
             get(|s| output::size(s.file.size)),
             get(|s| format!("{} {}", s.toolchain, s.toolchain_version)),
-            get(|s| s.verdict.clone()),
+            if planned.fails() { "failed".to_owned() } else { get(|s| s.verdict.clone()) },
         ]);
         list.push(json!({
             "engine": name,
@@ -78,9 +78,11 @@ fn state(planned: &Planned, published: Option<&Published>) -> &'static str {
         (Action::Error, Some(Published::Whole { .. })) => "stale (error)",
         (Action::Error, _) => "error",
         (Action::Unknown, Some(Published::Whole { .. })) => "unknown",
+        (_, Some(Published::Whole { .. })) if planned.fails() => "stale (failed)",
         (_, Some(Published::Whole { .. })) => "stale",
         (_, Some(Published::Broken { .. })) => "broken",
-        (Action::Publish, _) => "not published",
+        (Action::Publish | Action::Measure | Action::Judge, _) if planned.fails() => "failed",
+        (Action::Publish | Action::Measure | Action::Judge, _) => "not published",
         (_, _) => "not built",
     }
 }

@@ -84,7 +84,12 @@ fn all(project: &Project) -> Vec<&Toolchain> {
 }
 
 fn used(project: &Project) -> Vec<&Toolchain> {
-    let used = |t: &&Toolchain| project.manifest.engines.iter().any(|e| e.target.toolchain == t.name);
+    let used =
+        |t: &&Toolchain| {
+            project.manifest.engines.iter().any(|e| {
+                e.target.toolchain == t.name || e.verify.as_ref().is_some_and(|v| v.reference == t.name)
+            })
+        };
     project.manifest.toolchains.values().filter(used).collect()
 }
 

@@ -51,7 +51,9 @@ fn the_example_of_the_design_gives_its_engines() {
     assert_eq!(e.io, [("input_ids".to_owned(), IoType::Int32)].into());
     assert_eq!((e.build.workspace, e.build.timeout), (4 << 30, Duration::from_secs(1800)));
     let verify = e.verify.as_ref().unwrap();
-    assert_eq!(verify.inputs, Some(VerifyInputs::Dir("/p/manifests/testdata/encoder".into())));
+    let (path, raw) = ("/p/manifests/testdata/encoder".into(), BTreeMap::new());
+    assert_eq!(verify.inputs, VerifyInputs::Dir { path, raw });
+    assert_eq!((verify.reference.as_str(), verify.require), ("reference", None));
     assert_eq!(verify.tolerance, [("cosine".to_owned(), 0.999), ("max-abs".to_owned(), 1e-2)].into());
     assert_eq!(verify.output_tolerance["logits"], BTreeMap::from([("top-1".to_owned(), 1.0)]));
 
@@ -64,9 +66,9 @@ fn the_example_of_the_design_gives_its_engines() {
     let file = "magika/models/standard_v3_3/model.onnx".to_owned();
     assert_eq!(magika.source, Source::Package { name: "magika".into(), version: "1.0.3".into(), file });
     assert_eq!((magika.precision, magika.rule_sets.len()), (Precision::AsIs, 0));
-    let generated = magika.verify.as_ref().and_then(|verify| verify.inputs.clone()).unwrap();
+    let generated = magika.verify.as_ref().map(|verify| verify.inputs.clone()).unwrap();
     let ranges = [("bytes".to_owned(), (0.0, 256.0))].into();
-    assert_eq!(generated, VerifyInputs::Generated { seed: 7, samples: 8, ranges });
+    assert_eq!(generated, VerifyInputs::Generated { seed: 7, samples: 8, ranges, fill: BTreeMap::new() });
     let ones = Range { min: vec![1, 2048], opt: vec![8, 2048], max: vec![32, 2048] };
     assert_eq!(magika.profiles[0].shapes["bytes"], ones);
     assert_eq!(magika.profiles[0].values["size"].opt, [-1, 640]);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::hazards::HazardLevel;
 use super::super::load::Options;
-use super::super::model::{BuildOptions, Precision, ToolchainKind};
+use super::super::model::{BuildOptions, Precision, ToolchainKind, VerifyInputs};
 use super::{BASE, engine, read_with_local, valid};
 
 const LAYERS: &str = "
@@ -65,7 +65,7 @@ fn tables_merge_lists_replace_own_rules_append() {
     let profiles: Vec<_> = e.profiles.iter().map(|p| (p.name.as_str(), p.dims["b"].opt)).collect();
     assert_eq!(profiles, [("profile-0", 1), ("profile-1", 2)]);
     let verify = e.verify.as_ref().unwrap();
-    assert!(verify.inputs.is_some());
+    assert!(matches!(verify.inputs, VerifyInputs::Generated { seed: 1, samples: 8, .. }));
     assert_eq!((verify.tolerance["rmse"], verify.tolerance["cosine"]), (1.0, 0.9));
     assert_eq!(verify.output_tolerance["out"].len(), 2);
 }

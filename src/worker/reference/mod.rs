@@ -18,7 +18,8 @@ use crate::diagnostic::Diagnostic;
 use crate::fs;
 use crate::manifest::Condition;
 use crate::onnx::{self, MODEL_FILE, Model, WEIGHTS_FILE};
-use crate::precision::{self, Class, Problem};
+use crate::precision::Problem;
+use crate::precision::oracle::{self, Class, Rounding};
 use crate::verify::{
     Array, MeasureSpec, Measured, Optimistic, OutputMetrics, Sample, SampleError, compare, index_bounds,
 };
@@ -40,7 +41,7 @@ pub(super) fn measure(request: &MeasureRequest, folder: &Path) -> Result<()> {
     let source = read(folder)?;
     let bounds = index_bounds(&source);
     let prepared = read(&folder.join(PREPARED_FOLDER))?;
-    let oracle = precision::oracle(&prepared).map_err(|problems| no_oracle(&problems))?;
+    let oracle = oracle::oracle(&prepared).map_err(|problems| no_oracle(&problems))?;
     let rounding = oracle.rounding;
     // Written out: a model of more than 2 GB has its weights beside it.
     let reference = Session::open(&environment, source, &folder.join("reference"))?;
@@ -72,7 +73,7 @@ fn no_oracle(problems: &[Problem]) -> Box<Refusal> {
 }
 
 /// Where the oracle is kinder than a GPU, by operator and reason.
-fn optimistic(rounding: &[precision::Rounding], tf32: bool, prepared: &Model) -> Vec<Optimistic> {
+fn optimistic(rounding: &[Rounding], tf32: bool, prepared: &Model) -> Vec<Optimistic> {
     let mut found: Vec<Optimistic> = Vec::new();
     for row in rounding.iter().filter(|row| row.class == Class::Optimistic) {
         let of = row.of.name();

@@ -50,6 +50,22 @@ pub(crate) fn rtx_libraries() -> &'static Path {
     })
 }
 
+/// Folder of the ONNX Runtime library, fetched on first use.
+pub(crate) fn reference_library() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let project = Project::bare();
+        project.write("manifests/m.toml", "schema = 1\n");
+        let cache = shared_cache();
+        let cache = cache.to_str().unwrap();
+        let fetched =
+            project.run(&["--cache-dir", cache, "--format", "json", "toolchain", "fetch", "reference"]);
+        fetched.expect(0);
+        let path = fetched.json()["toolchains"][0]["libraries"].as_str().expect("a folder").to_owned();
+        PathBuf::from(path)
+    })
+}
+
 /// A project in a temporary folder.
 pub(crate) struct Project {
     _folder: tempfile::TempDir,

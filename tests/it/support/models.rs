@@ -231,6 +231,19 @@ pub(crate) fn chain(length: usize) -> Vec<u8> {
     model(17, graph(&[2.into(), 4.into()], nodes.collect(), Vec::new())).encode_to_vec()
 }
 
+/// 2 x 4 elements, to be reshaped to 3: nothing says so before it runs.
+pub(crate) fn bad_reshape() -> Vec<u8> {
+    let nodes = vec![
+        node("shape", "Shape", &["x"], &["s"]),
+        node("sum", "ReduceSum", &["s"], &["n"]),
+        node("reshape", "Reshape", &["x", "n"], &["r"]),
+        node("relu", "Relu", &["r"], &["y"]),
+    ];
+    let mut graph = graph(&[2.into(), 4.into()], nodes, Vec::new());
+    graph.output = vec![value("y", DataType::Float, &["".into()])];
+    model(17, graph).encode_to_vec()
+}
+
 /// An integer division by the constant 0: TensorRT-RTX 1.7 dies of it.
 pub(crate) fn division_by_zero() -> Vec<u8> {
     let nodes = vec![

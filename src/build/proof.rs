@@ -1,0 +1,297 @@
+//! Proof of accuracy: measured in a worker, kept under its key, held against tolerances.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::context::{Context, millis};
+use super::events::Event;
+use super::failure::Failure;
+use super::toolchains;
+use crate::cache;
+use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
+use crate::fs;
+use crate::manifest::Engine;
+use crate::plan::{Keyed, ModelRef, Proof, ProofFact, Proved, Published, ToolchainFact, ToolchainRef, keys};
+use crate::verify::{self, Inputs, Judgement, MeasureSpec, Measured, ProfileShapes, SampleError, Verdict};
+use crate::worker::protocol::{MEASURED_FILE, MeasureRequest, PREPARED_FOLDER, Request, Response};
+use crate::worker::{Limits, Outcome};
+
+/// Name of the metrics among the outputs of a measurement.
+const METRICS: &str = "metrics";
+
+/// Bytes of memory that a measurement is expected to need, beside what its values take.
+#[must_use]
+pub(super) fn memory_estimate(keyed: &Keyed, model: &ModelRef) -> u64 {
+    let size = |graph: u64, weights: Option<u64>| graph + weights.unwrap_or(0);
+    let source = size(model.graph.size, model.weights.as_ref().map(|w| w.size));
+    let prepared = size(keyed.prepared.graph.size, keyed.prepared.weights.as_ref().map(|w| w.size));
+    (256 << 20) + 3 * source + 6 * prepared
+}
+
+/// What is known of the proof of an engine.
+///
+/// # Errors
+/// Its samples cannot be listed or read.
+pub(super) fn fact(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    keyed: &Keyed,
+    model: &ModelRef,
+    reference: Option<&ToolchainFact>,
+    published: &Published,
+) -> Result<ProofFact, Vec<Diagnostic>> {
+    let Some(verify) = &engine.verify else { return Ok(ProofFact::NoneDeclared) };
+    if !ctx.verify {
+        return Ok(ProofFact::Skipped);
+    }
+    let profiles = keyed
+        .profiles
+        .iter()
+        .map(|profile| ProfileShapes { shapes: profile.shapes.clone(), values: profile.values.clone() });
+    let at_inputs = |error: &SampleError| {
+        let mut diagnostic = Diagnostic::error(error.code, error.message.clone())
+            .at(verify.key_origins.get("inputs").unwrap_or(&verify.origin), "");
+        diagnostic.help.extend(error.help.clone());
+        vec![diagnostic]
+    };
+    let spec = MeasureSpec::of(engine, &model.summary, profiles.collect()).map_err(|e| at_inputs(&e))?;
+    let Some(spec) = spec else { return Ok(ProofFact::NoneDeclared) };
+    let samples = digests(ctx, engine, &spec)?;
+    let reference = match reference {
+        Some(ToolchainFact::Found(found)) => found,
+        Some(ToolchainFact::Bad(error)) => return Err(vec![(**error).clone()]),
+        Some(ToolchainFact::NotFetched) | None => return Ok(ProofFact::NotFetched),
+    };
+    let measure = keys::measure(keyed, &spec, &samples, reference);
+    let proved = Proved { measure: measure.key(), judged_by: verify::judged_by(verify) };
+    let measured = known(ctx, &proved.measure).map_err(|e| vec![Diagnostic::from(&e)])?;
+    let old = match published {
+        Published::Whole { proved: Some(old), .. } => {
+            ctx.cache.record("measure", &old.measure).ok().flatten()
+        }
+        _ => None,
+    };
+    Ok(ProofFact::Known(Box::new(Proof {
+        spec,
+        measure,
+        proved,
+        judgement: measured.map(|measured| verify::judge(&measured, verify)),
+        previous: old.map(|record| record.preimage),
+    })))
+}
+
+/// Digests of the files of all samples, by their names in the folder.
+fn digests(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    spec: &MeasureSpec,
+) -> Result<BTreeMap<String, Digest>, Vec<Diagnostic>> {
+    let Inputs::Files { samples, .. } = &spec.inputs else { return Ok(BTreeMap::new()) };
+    let mut digests = BTreeMap::new();
+    for sample in samples {
+        for file in &sample.files {
+            let (blob, _) = ctx.cache.file_digest(&file.path).map_err(|e| {
+                let what = format!("sample `{}` of `{}` cannot be read: {e}", sample.name, engine.name);
+                vec![Diagnostic::error("sample-unreadable", what).in_file(&file.path)]
+            })?;
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            digests.insert(format!("{}/{name}", sample.name), blob.b3);
+        }
+    }
+    Ok(digests)
+}
+
+/// The metrics under a key, if the cache holds them.
+fn known(ctx: &Context<'_>, key: &Digest) -> Result<Option<Measured>, cache::Error> {
+    let Some(record) = ctx.cache.result("measure", key)? else { return Ok(None) };
+    let Some(metrics) = record.outputs.get(METRICS) else { return Ok(None) };
+    let Some(bytes) = ctx.cache.read(metrics)? else { return Ok(None) };
+    Ok(serde_json::from_slice(&bytes).ok())
+}
+
+/// What an engine is measured from.
+pub(super) struct Subject<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) keyed: &'a Keyed,
+    pub(super) model: &'a ModelRef,
+    pub(super) reference: Option<&'a ToolchainRef>,
+}
+
+/// The verdict on an engine: of metrics that are kept, or are measured now.
+///
+/// # Errors
+/// It cannot be measured. A verdict that is bad is no error here.
+pub(super) fn prove(
+    ctx: &Context<'_>,
+    subject: &Subject<'_>,
+    proof: &Proof,
+) -> Result<Judgement, Vec<Diagnostic>> {
+    if let Some(judgement) = &proof.judgement {
+        return Ok(judgement.clone());
+    }
+    let Some(verify) = &subject.engine.verify else { return Err(Vec::new()) };
+    let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let name = subject.engine.name.to_string();
+    let give_up = || ctx.cancel.is_cancelled();
+    let key = &proof.proved.measure;
+    let lock = ctx.cache.lock_action_unless("measure", key, &give_up, &mut |_| {}).map_err(failed)?;
+    let Some(_lock) = lock else { return Err(Vec::new()) };
+    // Another engine with the same inputs, or another process, may have done it while we waited.
+    if let Some(measured) = known(ctx, key).map_err(failed)? {
+        return Ok(verify::judge(&measured, verify));
+    }
+    ctx.events.event(&Event::MeasureStarted { engine: name.clone(), samples: proof.spec.count() });
+    match measure(ctx, subject, proof) {
+        Ok((measured, ms)) => {
+            let judgement = verify::judge(&measured, verify);
+            let verdict = judgement.verdict.name().to_owned();
+            ctx.events.event(&Event::MeasureFinished { engine: name, ms, verdict });
+            Ok(judgement)
+        }
+        Err(errors) => {
+            let first = errors.first();
+            ctx.events.event(&Event::MeasureFailed {
+                engine: name,
+                code: first.map(|e| e.code.to_string()).unwrap_or_default(),
+                message: first.map(|e| e.message.clone()).unwrap_or_default(),
+            });
+            Err(errors)
+        }
+    }
+}
+
+fn measure(
+    ctx: &Context<'_>,
+    subject: &Subject<'_>,
+    proof: &Proof,
+) -> Result<(Measured, u64), Vec<Diagnostic>> {
+    let Subject { engine, keyed, model, reference } = subject;
+    let Some(verify) = &engine.verify else { return Err(Vec::new()) };
+    let Some((reference, libraries)) = reference.and_then(|r| Some((r, r.libraries.clone()?))) else {
+        let message = format!("toolchain `{}` is not on this machine", verify.reference);
+        let help = "run `enginewright toolchain fetch`, or `apply` without `--offline`";
+        return Err(vec![Diagnostic::error("toolchain-missing", message).help(help)]);
+    };
+    let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let file_failed = |e: fs::Error| vec![Diagnostic::error("cache", e.to_string())];
+    let job = ctx.cache.job_dir().map_err(failed)?;
+    ctx.link_model(&model.graph, model.weights.as_ref(), job.path()).map_err(|e| vec![e])?;
+    let folder = job.path().join(PREPARED_FOLDER);
+    fs::create_dir_all(&folder).map_err(file_failed)?;
+    ctx.link_model(&keyed.prepared.graph, keyed.prepared.weights.as_ref(), &folder).map_err(|e| vec![e])?;
+
+    let what = format!("measuring `{}`", engine.name);
+    let request = Request::Measure(Box::new(MeasureRequest { libraries, spec: proof.spec.clone() }));
+    let limits = Limits { timeout: verify.timeout, memory: engine.build.memory_limit, env: Vec::new() };
+    let names = [engine.name.to_string()];
+    let wall = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
+        Ok(Outcome { response: Response::Measured, wall, .. }) => wall,
+        // A sample is at fault: nothing is worth keeping that is not in front of the user.
+        Ok(Outcome { response: Response::Refused(refusal), .. }) if refusal.stage == "sample" => {
+            let origin = verify.key_origins.get("inputs").unwrap_or(&verify.origin);
+            let at = |mut d: Diagnostic| {
+                d.message = format!("{what} failed: {}", d.message);
+                if d.place.is_none() { d.at(origin, "") } else { d }
+            };
+            if refusal.diagnostics.is_empty() {
+                return Err(vec![Failure::of_refusal(*refusal).diagnostic(&what).at(origin, "")]);
+            }
+            return Err(refusal.diagnostics.into_iter().map(Diagnostic::from).map(at).collect());
+        }
+        Ok(Outcome { response: Response::Refused(refusal), .. }) => {
+            let failure = Failure::of_refusal(*refusal).keep(ctx, &names, &request, job.path());
+            return Err(vec![failure.diagnostic(&what)]);
+        }
+        Ok(Outcome { response, .. }) => {
+            let message = format!("the worker's answer makes no sense: {response:?}");
+            return Err(vec![Diagnostic::error("worker-garbage", message)]);
+        }
+        Err(error) => {
+            let mut failure = Failure::of_worker(&error);
+            if failure.code == "worker-timed-out" {
+                failure.help =
+                    vec!["give fewer samples, or raise `timeout` in the model's `verify` table".to_owned()];
+            }
+            return Err(vec![failure.keep(ctx, &names, &request, job.path()).diagnostic(&what)]);
+        }
+    };
+    let during = format!("`{}` was measured", engine.name);
+    toolchains::unchanged(ctx, &verify.reference, reference, &during).map_err(|e| vec![e])?;
+    unchanged(ctx, engine, proof)?;
+    let path: PathBuf = job.path().join(MEASURED_FILE);
+    let bytes = fs::read(&path).map_err(file_failed)?;
+    let measured: Measured = serde_json::from_slice(&bytes).map_err(|e| {
+        vec![Diagnostic::error("worker-garbage", format!("{what}: what it measured cannot be read: {e}"))]
+    })?;
+    let outputs = BTreeMap::from([(METRICS.to_owned(), ctx.cache.adopt(&path, false).map_err(failed)?)]);
+    let info = serde_json::json!({
+        "engine": engine.name.to_string(),
+        "reference_version": reference.version,
+        "samples": measured.samples.len(),
+    });
+    ctx.record(proof.measure.clone(), outputs, info, wall).map_err(failed)?;
+    Ok((measured, millis(wall)))
+}
+
+/// Nothing is recorded for samples that changed while they were read.
+fn unchanged(ctx: &Context<'_>, engine: &Engine, proof: &Proof) -> Result<(), Vec<Diagnostic>> {
+    let now: BTreeMap<String, crate::digest::Value> =
+        digests(ctx, engine, &proof.spec)?.into_iter().map(|(n, d)| (n, (&d).into())).collect();
+    let before = match proof.measure.fields.get("inputs") {
+        Some(crate::digest::Value::Map(inputs)) => inputs.get("files").cloned(),
+        _ => None,
+    };
+    if before.is_none_or(|before| before == crate::digest::Value::from(now)) {
+        return Ok(());
+    }
+    let message = format!("samples of `{}` changed while they were read", engine.name);
+    Err(vec![
+        Diagnostic::error("source-changed", message)
+            .help("nothing was recorded; run again when nobody writes to them"),
+    ])
+}
+
+/// An engine whose verdict is bad.
+pub(super) fn rejected(engine: &Engine, judgement: &Judgement) -> Diagnostic {
+    let mut failures = judgement.failures.iter();
+    let first = failures.next().cloned().unwrap_or_default();
+    let mut error =
+        Diagnostic::error("verify-failed", format!("`{}` is not accurate enough: {first}", engine.name));
+    if let Some(verify) = &engine.verify {
+        error = error.at(&verify.origin, "asked here");
+    }
+    error.notes.extend(failures.cloned());
+    error
+        .note("its engine is in the cache and was not published; what was published before stays")
+        .help(format!("`enginewright verify {}` shows all metrics", engine.name))
+}
+
+/// The verdict to publish an engine with, and what it was made from.
+///
+/// # Errors
+/// It cannot be told, or is bad: then the engine is not published.
+pub(super) fn verdict(
+    ctx: &Context<'_>,
+    subject: &Subject<'_>,
+    proof: &ProofFact,
+) -> Result<(Verdict, Option<Proved>), Vec<Diagnostic>> {
+    match proof {
+        ProofFact::NoneDeclared => Ok((Verdict::NoneDeclared, None)),
+        ProofFact::Skipped => Ok((Verdict::Skipped, None)),
+        ProofFact::NotFetched => {
+            let message = format!("`{}` needs its reference, which is not fetched yet", subject.engine.name);
+            Err(vec![
+                Diagnostic::error("not-fetched", message)
+                    .help("run `apply` without `--offline` once, or with `--no-verify`"),
+            ])
+        }
+        ProofFact::Known(proof) => {
+            let judgement = prove(ctx, subject, proof)?;
+            if judgement.verdict == Verdict::Failed {
+                return Err(vec![rejected(subject.engine, &judgement)]);
+            }
+            Ok((judgement.verdict, Some(proof.proved)))
+        }
+    }
+}
