@@ -18,7 +18,6 @@ use crate::plan::{
     self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef,
     Previous, Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
-use crate::verify;
 
 /// The plan, with the facts that carrying it out needs.
 pub struct Gathered {
@@ -163,10 +162,6 @@ fn plan_engine(
     let Some(ToolchainFact::Found(toolchain)) = toolchains.get(&engine.target.toolchain) else {
         return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched]));
     };
-    let misfits = verify::check(engine, &model.summary);
-    if !misfits.is_empty() {
-        return Ok(Planned::error(name, misfits));
-    }
     let prepared = match (prepared, engine.precision) {
         (Some(prepared), _) => prepared,
         (None, Precision::AsIs) => PreparedRef::as_is(model),

@@ -18,7 +18,7 @@ use crate::fs;
 use crate::manifest::Engine;
 use crate::plan::{
     Action, BuiltRef, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, ProofFact, Reason, differences,
-    same_engine, source_id,
+    same_engine, same_verdict, source_id,
 };
 
 /// What became of one engine.
@@ -82,7 +82,11 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
     let differences = if ctx.locked { locked_differences(ctx, &gathered) } else { Vec::new() };
     if !differences.is_empty() {
         return Ok(RunSummary {
-            engines: gathered.planned.iter().map(|planned| outcome(planned, &gathered, &Results::new())).collect(),
+            engines: gathered
+                .planned
+                .iter()
+                .map(|planned| outcome(planned, &gathered, &Results::new()))
+                .collect(),
             warnings: gathered.warnings,
             errors: differences,
             ms: millis(started.elapsed()),
@@ -212,6 +216,9 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             unchanged(gathered, engine)?;
             if let Some(locked) = ctx.lock.engine(&engine.name.to_string()).filter(|_| ctx.locked) {
                 same_engine(locked, &built.engine.b3).map_err(|e| vec![e])?;
+                if ctx.verify {
+                    same_verdict(locked, verdict.0.name()).map_err(|e| vec![e])?;
+                }
             }
             let (sidecar, how) = publish::publish(ctx, engine, keyed, model, toolchain, &built, verdict)
                 .map_err(|e| vec![e])?;

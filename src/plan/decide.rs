@@ -13,7 +13,7 @@ use crate::manifest::{Engine, EngineName, Precision, ToolchainKind};
 use crate::onnx::Tensor;
 use crate::precision::{self, Capabilities, FloatType, Spec};
 use crate::toolchain::{self, tensorrt_rtx};
-use crate::verify::Verdict;
+use crate::verify::{self, Verdict};
 
 /// An engine whose inputs are all known.
 #[derive(Debug, Clone)]
@@ -219,6 +219,7 @@ pub fn fits(engine: &Engine, model: &ModelRef) -> Result<Vec<ResolvedProfile>, V
     let mut errors = Vec::new();
     errors.extend(opset_error(engine, model));
     errors.extend(type_errors(engine, model));
+    errors.extend(verify::check(engine, &model.summary));
     let profiles = profiles::resolve(engine, &model.summary).unwrap_or_else(|e| {
         errors.extend(e);
         Vec::new()

@@ -97,6 +97,17 @@ pub fn same_engine(locked: &LockedEngine, engine: &Digest) -> Result<(), Diagnos
     Err(error)
 }
 
+/// Is the verdict the one that the lock file holds?
+///
+/// # Errors
+/// It is another.
+pub fn same_verdict(locked: &LockedEngine, verdict: &str) -> Result<(), Diagnostic> {
+    if locked.verdict == verdict {
+        return Ok(());
+    }
+    Err(differs(&format!("engine `{}`", locked.name), "verdict", &locked.verdict, verdict))
+}
+
 fn maps<V: PartialEq + ToString>(
     what: &str,
     field: &str,

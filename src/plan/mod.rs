@@ -18,6 +18,6 @@ pub use facts::{
 pub use lock::{
     FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, source_id,
 };
-pub use locked::{Present, differences, same_engine};
+pub use locked::{Present, differences, same_engine, same_verdict};
 pub use profiles::{ResolvedProfile, show_dims};
 pub use reason::{Now, Reason, causes, fields};

@@ -1,5 +1,6 @@
 //! Samples: the inputs of one inference, read from the files of a user's or made.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -105,6 +106,21 @@ impl Array {
             "uint64" => bytes.chunks_exact(8).map(|b| u64::from_le_bytes(eight(b)).into()).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// The same numbers in another type, rounded to it.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "integers that models take fit into 53 bits")]
+    pub fn to(&self, element: &str) -> Cow<'_, Array> {
+        if self.element == element || width(element).is_none() {
+            return Cow::Borrowed(self);
+        }
+        let shape = self.shape.clone();
+        Cow::Owned(if self.is_float() {
+            Array::from_floats(element, shape, self.to_floats().into_iter())
+        } else {
+            Array::from_floats(element, shape, self.to_integers().into_iter().map(|v| v as f64))
+        })
     }
 
     /// From numbers, rounded to the element type.

@@ -63,7 +63,13 @@ impl Session {
         let mut inputs: Vec<(String, SessionInputValue<'static>)> = Vec::new();
         for outlet in self.session.inputs() {
             let Some(array) = sample.arrays.get(outlet.name()) else { continue };
-            let value = to_value(array).map_err(|e| cannot_run(what, "run", &e))?;
+            // The oracle's inputs may be declared in other types than the model's: it is given what they hold.
+            let element = match outlet.dtype() {
+                ValueType::Tensor { ty, .. } => TYPES.iter().find(|(_, of)| of == ty).map(|(name, _)| *name),
+                _ => None,
+            };
+            let value = to_value(&array.to(element.unwrap_or(&array.element)))
+                .map_err(|e| cannot_run(what, "run", &e))?;
             inputs.push((outlet.name().to_owned(), value.into()));
         }
         let failed = |e: &str| {
