@@ -59,7 +59,11 @@ pub const HAZARDS: &[Hazard] = &[
     warn("weight-underflow-fp16", "some weights become 0 in FP16"),
     warn("weight-underflow-bf16", "some weights become 0 in BF16"),
     deny("mask-overflow-fp16", "a mask becomes minus infinity in FP16, and a row of these NaN in a Softmax"),
-    deny("mask-overflow-bf16", "a mask becomes minus infinity in BF16, and a row of these NaN in a Softmax"),
+    warn(
+        "mask-saturated-fp16",
+        "a mask that no Softmax reads is stored as -65504, the lowest number of FP16",
+    ),
+    warn("mask-saturated-bf16", "a mask that no Softmax reads is stored as the lowest number of BF16"),
     deny("epsilon-underflow-fp16", "an epsilon becomes 0 in FP16, and guards nothing any more"),
     deny("epsilon-underflow-bf16", "an epsilon becomes 0 in BF16, and guards nothing any more"),
     warn("fp16-decomposed-norm", "a norm written as several operators is computed in FP16"),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::float::FloatType;
 use super::gemm;
+use super::mask;
 use super::plan::has_addend;
 use super::problem::Problem;
 use super::select::Finder;
@@ -105,6 +106,7 @@ pub(super) fn assign(view: &View<'_>, finder: &Finder<'_, '_>, spec: &Spec) -> D
         .map(|id| one(view, spec, id, typable[id], shapes.contains(&id), by_rule.get(&id).copied()))
         .collect();
     problems.extend(not_in_opset(view, spec, &nodes));
+    mask::keep_wide(view, finder.patterns(), spec, &mut nodes);
     if spec.capabilities.demotes_lone_gemm {
         problems.extend(gemm::widen(view, spec, &mut nodes));
     }

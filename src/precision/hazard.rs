@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::assign::NodeAssignment;
 use super::float::FloatType;
+use super::mask;
 use super::pattern::{Instance, Patterns};
 use super::problem::Problem;
 use super::view::View;
-use super::weights::Loss;
+use super::weights::{self, Loss};
 
 /// Who reads a constant in a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +30,6 @@ const SHOWN: usize = 8;
 /// The least normal number of FP16.
 const SUBNORMAL: f32 = 6.103_515_6e-5;
 
-/// From here on a negative number is nothing but minus infinity to whoever wrote it.
-const MASK: f32 = -1e8;
-
 /// Constants that lost something.
 pub(super) struct Constants<'v> {
     view: &'v View<'v>,
@@ -45,11 +43,14 @@ impl<'v> Constants<'v> {
         Constants { view, problems: Vec::new(), vanished: Vec::new() }
     }
 
-    /// A constant was stored in another type than it has in the file.
-    pub(super) fn lost(&mut self, name: &str, of: FloatType, loss: &Loss, readings: &[Reading]) {
+    /// A constant was stored in another type than it has in the file. Is it a mask that lost its numbers, so that the
+    /// lowest number must take their place?
+    #[must_use]
+    pub(super) fn lost(&mut self, name: &str, of: FloatType, loss: &Loss, readings: &[Reading]) -> bool {
+        let mut is_mask = false;
         let harmful: Vec<Reading> = readings.iter().copied().filter(|r| !self.is_bound(*r, loss)).collect();
         if let Some(value) = loss.first_overflow.filter(|_| !harmful.is_empty()) {
-            self.overflow(name, of, value, loss, &harmful);
+            is_mask = self.overflow(name, of, value, loss, &harmful);
         }
         if of == FloatType::Fp16 && loss.largest > 0.0 && loss.largest < SUBNORMAL {
             self.subnormal(name, loss.largest, readings);
@@ -67,6 +68,7 @@ impl<'v> Constants<'v> {
                 }
             }
         }
+        is_mask
     }
 
     /// A limit that no value of the type reaches is as good as an infinite one, which it becomes.
@@ -91,25 +93,29 @@ impl<'v> Constants<'v> {
             .collect()
     }
 
-    fn overflow(&mut self, name: &str, of: FloatType, value: f32, loss: &Loss, readings: &[Reading]) {
+    fn overflow(&mut self, name: &str, of: FloatType, value: f32, loss: &Loss, readings: &[Reading]) -> bool {
         let readers = self.readers(readings);
         let masks = |op: &str| matches!(op, "Add" | "Sub" | "Mul" | "Where" | "ConstantOfShape" | "Expand");
         let is_mask = !loss.positive
-            && (loss.of == 1 || value <= MASK)
+            && value <= if loss.of == 1 { mask::ALONE } else { mask::AMONG }
             && readers.first().is_some_and(|(_, op)| masks(op));
-        let what = if is_mask { "mask" } else { "weight" };
+        let what = if is_mask { "mask-saturated" } else { "weight-overflow" };
         let mut message = format!("`{name}` holds {value}, beyond the largest number of {}", of.name());
         if loss.overflows > 1 {
             message += &format!(", and {} more such values", loss.overflows - 1);
         }
-        let problem = Problem::hazard(&format!("{what}-overflow-{}", of.name()), message);
+        let problem = Problem::hazard(&format!("{what}-{}", of.name()), message);
         let problem = if is_mask {
-            problem.note("it would become minus infinity, and a row of these NaN in a Softmax")
+            let lowest = -weights::largest(of);
+            problem.note(format!(
+                "it becomes {lowest:e}, the lowest number: minus infinity would be NaN in sums"
+            ))
         } else {
             problem.note("it would become infinite; nothing is clamped in silence")
         };
         let rule = format!("`{name}` does not fit into {}", of.name());
         self.problems.push(read_by(problem, &readers, &rule));
+        is_mask
     }
 
     /// A scale of which FP16 keeps few digits.

@@ -208,3 +208,47 @@ fn a_pin_that_costs_the_fused_kernel_is_told_with_the_way_back() {
     let rules = vec![rule(pattern("attention"), FloatType::Fp32), rule(selector(&fix), fix.precision)];
     assert_eq!(prepare(&model, &spec(rules)).unwrap().problems, []);
 }
+
+/// Scores, a mask of keep-or-not times `low`, and a Softmax.
+fn masked(low: TensorProto) -> ModelProto {
+    let nodes = vec![
+        node("scores", "MatMul", &["x", "w"], &["s"]),
+        node("drop", "Sub", &["one", "x"], &["d"]),
+        node("low", "Mul", &["d", "low"], &["m"]),
+        node("mask", "Add", &["s", "m"], &["a"]),
+        node("softmax", "Softmax", &["a"], &["p"]).int("axis", -1),
+        node("out", "MatMul", &["p", "w"], &["y"]),
+    ];
+    graph(nodes, vec![weight("w", &[4, 4]), floats("one", &[], &[1.0]), low])
+}
+
+#[test]
+fn what_carries_a_mask_to_a_softmax_is_fp32() {
+    let wide = |model: &ModelProto, rules: Vec<RuleSpec>| {
+        let prepared = prepare(&canonical(model), &spec(rules)).unwrap();
+        let of = |node: &&NodeAssignment| node.of == Some(FloatType::Fp32);
+        let names: Vec<String> =
+            prepared.assignment.nodes.iter().filter(of).map(|n| n.name.clone()).collect();
+        (names.join(" "), prepared.problems.into_iter().map(|p| p.code).collect::<Vec<_>>())
+    };
+    for low in [-1e9, f32::MIN] {
+        let model = masked(floats("low", &[], &[low]));
+        assert_eq!(wide(&model, vec![]), ("low mask softmax".to_owned(), vec![]));
+        // The default rules keep the Softmax anyway.
+        assert_eq!(wide(&model, std_fp16::rules()), ("low mask softmax".to_owned(), vec![]));
+    }
+    assert_eq!(wide(&masked(floats("low", &[], &[-1e4])), vec![]).0, "");
+    // A causal mask among zeros.
+    let causal = floats("low", &[4], &[0.0, -1e9, -1e9, 0.0]);
+    assert_eq!(wide(&masked(causal), vec![]), ("low mask softmax".to_owned(), vec![]));
+    // The model's own rule is obeyed, and what comes of the mask is told.
+    let all = Selector { node: vec!["*".to_owned()], ..Selector::default() };
+    let model = masked(floats("low", &[], &[-1e9]));
+    assert_eq!(
+        wide(&model, vec![rule(all.clone(), FloatType::Fp16)]),
+        (String::new(), vec!["mask-saturated-fp16".to_owned()])
+    );
+    let typed = prepare(&canonical(&model), &spec(vec![rule(all, FloatType::Fp16)])).unwrap().model.unwrap();
+    let low = typed.graph().initializer.iter().find(|t| t.name() == "low").unwrap();
+    assert_eq!(low.raw_data.as_ref().unwrap().as_ref(), 0xfbffu16.to_le_bytes(), "-65504");
+}

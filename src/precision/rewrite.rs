@@ -151,12 +151,14 @@ impl<'p> Writer<'p> {
         for form in std::iter::once(own).chain(needed.into_iter().filter(|form| *form != own)) {
             let (Form::Plain(of) | Form::Rounded(of)) = form;
             let (mut typed, loss) = weights::convert(tensor, of);
+            let readings =
+                self.plan.needs.get(&key).and_then(|n| n.get(&form)).map_or(&[][..], Vec::as_slice);
+            if self.constants.lost(key.1, of, &loss, readings) {
+                typed = weights::convert_mask(tensor, of);
+            }
             if form.stored() != of {
                 typed = weights::convert(&typed, form.stored()).0;
             }
-            let readings =
-                self.plan.needs.get(&key).and_then(|n| n.get(&form)).map_or(&[][..], Vec::as_slice);
-            self.constants.lost(key.1, of, &loss, readings);
             let suffix = match form {
                 Form::Plain(of) => of.name().to_owned(),
                 Form::Rounded(of) => format!("{}_in_fp32", of.name()),
@@ -375,9 +377,12 @@ impl<'p> Writer<'p> {
             "Cast" => set_type(node, of),
             "ConstantOfShape" => {
                 let given = node.attribute.iter().find_map(|a| a.t.as_ref()).cloned();
-                let (typed, loss) = weights::convert(&given.unwrap_or_else(zero_of_shape), of);
+                let given = given.unwrap_or_else(zero_of_shape);
+                let (mut typed, loss) = weights::convert(&given, of);
                 let name = node.output.first().cloned().unwrap_or_default();
-                self.constants.lost(&name, of, &loss, &[Reading::Node { id, input: 0 }]);
+                if self.constants.lost(&name, of, &loss, &[Reading::Node { id, input: 0 }]) {
+                    typed = weights::convert_mask(&given, of);
+                }
                 node.attribute.retain(|a| a.name() != "value");
                 node.attribute.push(tensor_attribute(typed));
             }

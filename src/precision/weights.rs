@@ -47,7 +47,7 @@ impl Loss {
 const PIECE: usize = 1 << 16;
 
 /// The largest finite value.
-fn largest(of: FloatType) -> f32 {
+pub(super) fn largest(of: FloatType) -> f32 {
     match of {
         FloatType::Fp32 => f32::MAX,
         FloatType::Fp16 => 65504.0,
@@ -62,6 +62,21 @@ pub(super) fn convert(tensor: &TensorProto, to: FloatType) -> (TensorProto, Loss
     let (data, loss) = convert_bytes(&raw, from, to);
     let tensor = TensorProto { data_type: Some(to.element() as i32), raw_data: Some(data), ..tensor.clone() };
     (tensor, loss)
+}
+
+/// The same, but what is below the lowest number becomes that, and not minus infinity.
+pub(super) fn convert_mask(tensor: &TensorProto, to: FloatType) -> TensorProto {
+    let raw = tensor.raw_data.clone().unwrap_or_default();
+    if tensor.data_type() != FloatType::Fp32.element() as i32 {
+        return convert(tensor, to).0;
+    }
+    let lowest = -largest(to);
+    let raised = raw.chunks_exact(4).flat_map(|b| {
+        let value = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        if value.is_finite() { value.max(lowest) } else { value }.to_le_bytes()
+    });
+    let raised = TensorProto { raw_data: Some(raised.collect::<Vec<u8>>().into()), ..tensor.clone() };
+    convert(&raised, to).0
 }
 
 fn convert_bytes(raw: &Bytes, from: FloatType, to: FloatType) -> (Bytes, Loss) {
