@@ -239,3 +239,22 @@ fn rules_show_tf32_and_accumulators() {
     let node = &json["models"][0]["nodes"][0];
     assert_eq!((&node["tf32"], &node["accumulator"]), (&true.into(), &"fp32".into()));
 }
+
+#[test]
+fn a_mask_is_fp32_in_the_engine_and_the_attention_is_one_kernel() {
+    let project = with_model(models::masked_attention(-1e9), "precision = \"fp16\"\n");
+    let holds = |bytes: &[u8]| project.read("engines/m/a.engine").windows(bytes.len()).any(|w| w == bytes);
+    project.run(&["check"]).expect(0).says(&["no problems"]);
+    project.run(&["apply"]).expect(0);
+    assert!(holds(b"_gemm_mha") && holds(&(-1e9f32).to_le_bytes()));
+    project.run(&["rules", "m"]).says(&["the mask `low` of -1e9 goes through it to a Softmax"]);
+
+    // A pin on the products costs that kernel, which is told.
+    let pin =
+        "[[model.m.rule]]\nname = \"pin\"\nselect = { pattern = \"attention\" }\nprecision = \"fp32\"\n";
+    project.manifest(&format!(
+        "[model.m]\nsource = {{ path = \"../m.onnx\" }}\ntargets = [\"a\"]\nprecision = \"fp16\"\n{pin}"
+    ));
+    project.run(&["apply"]).expect(0).says(&["warning[attention-unfused]"]);
+    assert!(!holds(b"_gemm_mha"));
+}

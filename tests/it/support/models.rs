@@ -381,3 +381,35 @@ pub(crate) fn cnn(opset: i64) -> Vec<u8> {
     graph.output = vec![value("y", DataType::Float, &[1.into(), 4.into(), 1.into(), 1.into()])];
     model(opset, graph).encode_to_vec()
 }
+
+/// One attention of four heads, with a mask of keep-or-not that `low` is multiplied with.
+pub(crate) fn masked_attention(low: f32) -> Vec<u8> {
+    let mut nodes =
+        vec![node("drop", "Sub", &["one", "keep"], &["d"]), node("low", "Mul", &["d", "low"], &["mask"])];
+    for name in ["q", "k", "v"] {
+        let value = |what: &str| format!("{name}.{what}");
+        let perm: &[i64] = if name == "k" { &[0, 2, 3, 1] } else { &[0, 2, 1, 3] };
+        nodes.push(node(&value("product"), "MatMul", &["x", &value("w")], &[&value("p")]));
+        nodes.push(node(&value("heads"), "Reshape", &[&value("p"), "heads"], &[&value("h")]));
+        nodes.push(node(&value("turn"), "Transpose", &[&value("h")], &[name]).ints("perm", perm));
+    }
+    nodes.extend([
+        node("scores", "MatMul", &["q", "k"], &["s"]),
+        node("scale", "Div", &["s", "eight"], &["s8"]),
+        node("masked", "Add", &["s8", "mask"], &["m"]),
+        node("softmax", "Softmax", &["m"], &["a"]).int("axis", -1),
+        node("context", "MatMul", &["a", "v"], &["c"]),
+        node("back", "Transpose", &["c"], &["t"]).ints("perm", &[0, 2, 1, 3]),
+        node("join", "Reshape", &["t", "joined"], &["j"]),
+        node("out", "MatMul", &["j", "o.w"], &["y"]),
+    ]);
+    let mut initializers: Vec<TensorProto> =
+        ["q.w", "k.w", "v.w", "o.w"].map(|name| weight(name, &[256, 256])).into();
+    initializers
+        .extend([("one", 1.0), ("low", low), ("eight", 8.0)].map(|(name, n)| floats(name, &[], &[n])));
+    initializers.push(ints("heads", &[4], &[0, -1, 4, 64]));
+    initializers.push(ints("joined", &[3], &[0, -1, 256]));
+    let mut graph = graph(&[2.into(), 64.into(), 256.into()], nodes, initializers);
+    graph.input.push(value("keep", DataType::Float, &[2.into(), 1.into(), 1.into(), 64.into()]));
+    model(17, graph).encode_to_vec()
+}
