@@ -8,6 +8,7 @@
 //! | [`source`] | a source declaration | a model file at hand |
 //! | [`onnx`] | bytes | a graph, and its canonical bytes |
 //! | [`precision`] | rules x graph | the type of each node, and the typed graph |
+//! | [`engine`] | an engine file | what its kernels do, and the proof that FP32 nodes are FP32 |
 //! | [`verify`] | samples, metrics, tolerances | a verdict |
 //! | [`worker`] | a request | a result from another process, whatever happens in it |
 //! | [`toolchain`] | a declaration | files of TensorRT or ONNX Runtime, identified and probed |
@@ -23,6 +24,7 @@ pub mod cache;
 pub mod cli;
 pub mod diagnostic;
 pub mod digest;
+pub mod engine;
 pub mod fs;
 pub mod gpu;
 pub mod manifest;

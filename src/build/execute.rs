@@ -10,10 +10,13 @@ use super::{gather, toolchains};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
+use crate::engine;
 use crate::manifest::{BuildOptions, Engine};
 use crate::onnx::TypedNode;
 use crate::plan::{BuiltRef, Keyed, ToolchainRef};
-use crate::worker::protocol::{BuildRequest, Built, Hermetic, Options, ProfileShapes, Request, Response};
+use crate::worker::protocol::{
+    BuildRequest, Built, Hermetic, KERNELS_FILE, Options, ProfileShapes, Request, Response,
+};
 use crate::worker::{Limits, Outcome, WorkerError};
 
 /// Bytes of memory that a build is expected to need at most: measured on TensorRT-RTX 1.7.
@@ -143,7 +146,12 @@ fn record(
     let prepare_key = record_prepare(ctx, keyed)?;
     let blob = ctx.cache.adopt(&job.join("engine.plan"), true)?;
     let log = ctx.cache.put_bytes(log_text(&built.log).as_bytes())?;
-    let outputs = BTreeMap::from([("engine".to_owned(), blob), ("log".to_owned(), log)]);
+    let kernels = ctx.cache.adopt(&job.join(KERNELS_FILE), false)?;
+    let outputs = BTreeMap::from([
+        ("engine".to_owned(), blob),
+        ("kernels".to_owned(), kernels),
+        ("log".to_owned(), log),
+    ]);
     // Facts about the result, none of which decides it.
     let info = serde_json::json!({
         "engine": engine.name.to_string(),
@@ -152,9 +160,11 @@ fn record(
         "toolchain_version": toolchain.version,
         "bindings": built.bindings,
         "hermetic": built.hermetic.name(),
+        "said": engine::log::codes(built.log.iter().map(|line| line.text.as_str())),
     });
     let record = ctx.record(keyed.build.clone(), outputs, info, wall)?;
-    Ok(BuiltRef { engine: record.outputs["engine"].clone(), duration_ms: record.duration_ms })
+    let engine = record.outputs["engine"].clone();
+    Ok(gather::built_ref(&record, engine))
 }
 
 fn record_prepare(ctx: &Context<'_>, keyed: &Keyed) -> Result<Digest, cache::Error> {

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::publish::Sidecar;
 use super::sources::{self, Read};
-use super::{prepare, proof, publish, toolchains};
-use crate::cache;
+use super::{pins, prepare, proof, publish, toolchains};
+use crate::cache::{self, Record};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::digest::Digest;
+use crate::digest::{Blob, Digest};
+use crate::engine::Counts;
 use crate::fs;
 use crate::manifest::{Engine, Precision, Source, ToolchainKind, hazard};
 use crate::onnx::TensorDigest;
@@ -27,6 +28,9 @@ pub struct Gathered {
     pub published: BTreeMap<String, Published>,
     /// Its sidecars, as far as they can be read.
     pub sidecars: BTreeMap<String, Sidecar>,
+    /// What the builds that are known show of their precision, by engine name; for what is published, as far as its
+    /// sidecar tells.
+    pub pins: BTreeMap<String, Counts>,
     /// The files of the sources, with what they were when they were read.
     pub files: BTreeMap<Source, Vec<(PathBuf, fs::Stat)>>,
     /// The models that are at hand.
@@ -61,6 +65,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         planned: Vec::new(),
         published: BTreeMap::new(),
         sidecars: BTreeMap::new(),
+        pins: BTreeMap::new(),
         files: BTreeMap::new(),
         models: BTreeMap::new(),
         toolchains: BTreeMap::new(),
@@ -98,6 +103,9 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         if current && sidecar.as_ref().is_some_and(|s| !publish::is_worded(s, engine)) {
             (planned.action, planned.reasons) = (Action::Publish, vec![Reason::SidecarOutdated]);
         }
+        let known = sidecar.as_ref().filter(|_| planned.action == Action::UpToDate).and_then(|s| s.pins);
+        let counts = judged(ctx, engine, &mut planned, known, &read, &mut gathered.warnings)?;
+        gathered.pins.extend(counts.map(|counts| (engine.name.to_string(), counts)));
         gathered.published.insert(engine.name.to_string(), published);
         gathered.sidecars.extend(sidecar.map(|s| (engine.name.to_string(), s)));
         gathered.planned.push(planned);
@@ -116,6 +124,34 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         }
     }
     Ok(gathered)
+}
+
+/// Holds the build of an engine against the levels of its manifest: what is denied makes the plan an error. A published
+/// engine was held against them before, so that its proof is made again only if it was not clean.
+fn judged(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    planned: &mut Planned,
+    known: Option<Counts>,
+    read: &BTreeMap<Source, Read>,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Option<Counts>, cache::Error> {
+    let (Some(keyed), Some(built)) = (&planned.keyed, &planned.built) else { return Ok(known) };
+    let proof = match known {
+        Some(counts) if counts.demoted == 0 => None,
+        _ => pins::of_build(ctx, keyed, built)?,
+    };
+    let file = match read.get(&engine.source).map(|r| &r.fact) {
+        Some(SourceFact::AtHand { path, .. }) => path.clone(),
+        _ => PathBuf::new(),
+    };
+    let (errors, told) = pins::diagnostics(ctx, engine, keyed, built, proof.as_ref(), &file)?;
+    warnings.extend(told);
+    if !errors.is_empty() {
+        planned.action = Action::Error;
+        planned.errors = errors;
+    }
+    Ok(proof.map(|proof| proof.counts()).or(known))
 }
 
 fn check(
@@ -195,7 +231,19 @@ fn plan_engine(
 pub(super) fn built(ctx: &Context<'_>, key: &Digest) -> Result<Option<BuiltRef>, cache::Error> {
     let Some(record) = ctx.cache.result("build", key)? else { return Ok(None) };
     let Some(engine) = record.outputs.get("engine") else { return Ok(None) };
-    Ok(Some(BuiltRef { engine: engine.clone(), duration_ms: record.duration_ms }))
+    Ok(Some(built_ref(&record, engine.clone())))
+}
+
+/// What the record of a build tells, beside its engine.
+pub(super) fn built_ref(record: &Record, engine: Blob) -> BuiltRef {
+    let said = record.info.get("said").and_then(|said| said.as_array());
+    let said = said.into_iter().flatten().filter_map(|code| Some(code.as_str()?.to_owned()));
+    BuiltRef {
+        engine,
+        duration_ms: record.duration_ms,
+        kernels: record.outputs.get("kernels").cloned(),
+        said: said.collect(),
+    }
 }
 
 /// The last build known under an engine's name: the one that is published, or that the lock file

@@ -11,6 +11,7 @@ use super::context::{Context, TOOL};
 use crate::cache::Cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest};
+use crate::engine::Counts;
 use crate::fs;
 use crate::manifest::{Engine, EngineName};
 use crate::plan::{BuiltRef, Keyed, ModelRef, Proved, Published, ToolchainRef};
@@ -50,6 +51,9 @@ pub struct Sidecar {
     pub prepare_key: Digest,
     /// Key of the build action.
     pub build_key: Digest,
+    /// What the engine shows of the nodes that were declared FP32; none for a model as it is.
+    #[serde(default)]
+    pub pins: Option<Counts>,
     /// What is known of its accuracy.
     pub verdict: String,
     /// What the verdict was made from, if it was measured.
@@ -134,7 +138,7 @@ pub(super) fn publish(
     model: &ModelRef,
     toolchain: &ToolchainRef,
     built: &BuiltRef,
-    (verdict, proved): (Verdict, Option<Proved>),
+    (verdict, proved, pins): (Verdict, Option<Proved>, Option<Counts>),
 ) -> Result<(Sidecar, &'static str), Diagnostic> {
     let failed = |e: fs::Error| {
         let help = match () {
@@ -157,7 +161,7 @@ pub(super) fn publish(
         )
         .help("run again: it is built anew"));
     };
-    let mut sidecar = sidecar(engine, keyed, model, toolchain, built, &record.info);
+    let mut sidecar = sidecar(engine, keyed, model, toolchain, built, pins, &record.info);
     (sidecar.verdict, sidecar.proved) = (verdict.name().to_owned(), proved);
 
     let root = &ctx.manifest.root;
@@ -201,6 +205,7 @@ fn sidecar(
     model: &ModelRef,
     toolchain: &ToolchainRef,
     built: &BuiltRef,
+    pins: Option<Counts>,
     info: &serde_json::Value,
 ) -> Sidecar {
     let profiles = engine.profiles.iter().zip(&keyed.profiles).map(|(declared, resolved)| SidecarProfile {
@@ -223,6 +228,7 @@ fn sidecar(
         prepared: keyed.prepared.digest,
         prepare_key: keyed.prepare.key(),
         build_key: keyed.build_key,
+        pins,
         verdict: Verdict::NoneDeclared.name().to_owned(),
         proved: None,
         class: "unverified".to_owned(),

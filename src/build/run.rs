@@ -1,24 +1,27 @@
 //! `apply`: from the plan to published engines, recorded.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use super::context::{Context, millis};
 use super::events::Event;
-use super::execute;
 use super::gather::{Gathered, gather};
 use super::proof::{self, Subject};
 use super::publish::{self, Sidecar};
 use super::scheduler::{self, Job};
+use super::{execute, pins};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
+use crate::engine::Counts;
 use crate::fs;
 use crate::manifest::Engine;
+use crate::onnx::MODEL_FILE;
 use crate::plan::{
-    Action, BuiltRef, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, ProofFact, Reason, differences,
-    same_engine, same_verdict, source_id,
+    Action, BuiltRef, Keyed, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, ProofFact, Reason,
+    differences, same_engine, same_verdict, source_id,
 };
 
 /// What became of one engine.
@@ -95,6 +98,7 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
     let results = carry_out(ctx, engines, &gathered);
     let mut warnings = gathered.warnings.clone();
     warnings.extend(plainly_built(&results));
+    warnings.extend(results.values().flatten().flat_map(|published| published.warnings.iter().cloned()));
     let finished = finish(ctx, &gathered, &results, prune, &mut warnings);
     ctx.cache.flush();
     Ok(RunSummary {
@@ -121,7 +125,15 @@ pub fn locked_differences(ctx: &Context<'_>, gathered: &Gathered) -> Vec<Diagnos
 }
 
 /// What became of an engine that there was work for, and that was begun.
-type Results = BTreeMap<String, Result<(Sidecar, BuiltRef), Vec<Diagnostic>>>;
+type Results = BTreeMap<String, Result<Published, Vec<Diagnostic>>>;
+
+/// An engine that was published.
+struct Published {
+    sidecar: Sidecar,
+    built: BuiltRef,
+    /// What is worth knowing of a build that was not planned with it.
+    warnings: Vec<Diagnostic>,
+}
 
 /// All that one key is for: engines with equal inputs are built once.
 struct Group<'a> {
@@ -204,11 +216,16 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
         ) else {
             continue; // Planned from facts that are in `gathered`, so that they are there.
         };
+        let was_known = planned.built.is_some();
         let built = built.get_or_insert_with(|| execute::build(ctx, engine, &names, keyed, toolchain));
         if ctx.cancel.is_cancelled() && built.is_err() {
             continue; // Cancelled, not failed.
         }
         let result = built.clone().and_then(|built| {
+            let (counts, mut warnings) = judged(ctx, gathered, engine, keyed, &built)?;
+            if was_known {
+                warnings.clear(); // Told with the plan.
+            }
             let reference = engine.verify.as_ref().and_then(|v| gathered.toolchains.get(&v.reference));
             let reference = reference.map(|reference| &**reference);
             let subject = Subject { engine, keyed, model, reference };
@@ -220,8 +237,16 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
                     same_verdict(locked, verdict.0.name()).map_err(|e| vec![e])?;
                 }
             }
-            let (sidecar, how) = publish::publish(ctx, engine, keyed, model, toolchain, &built, verdict)
-                .map_err(|e| vec![e])?;
+            let (sidecar, how) = publish::publish(
+                ctx,
+                engine,
+                keyed,
+                model,
+                toolchain,
+                &built,
+                (verdict.0, verdict.1, counts),
+            )
+            .map_err(|e| vec![e])?;
             let path = publish::engine_path(&ctx.manifest.root, &engine.name);
             let path = path.strip_prefix(&ctx.manifest.root).unwrap_or(&path).display().to_string();
             ctx.events.event(&Event::Published {
@@ -229,7 +254,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
                 path,
                 how: how.to_owned(),
             });
-            Ok((sidecar, built))
+            Ok(Published { sidecar, built, warnings })
         });
         if ctx.cancel.is_cancelled() && result.as_ref().is_err_and(Vec::is_empty) {
             continue;
@@ -243,7 +268,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
 fn plainly_built(results: &Results) -> Option<Diagnostic> {
     let plain: Vec<&str> = results
         .iter()
-        .filter(|(_, result)| result.as_ref().is_ok_and(|(sidecar, _)| sidecar.hermetic == "plain"))
+        .filter(|(_, result)| result.as_ref().is_ok_and(|done| done.sidecar.hermetic == "plain"))
         .map(|(name, _)| name.as_str())
         .collect();
     let message = match plain.as_slice() {
@@ -258,6 +283,23 @@ fn plainly_built(results: &Results) -> Option<Diagnostic> {
             "the cache must lie where programs may be executed (not mounted `noexec`); else it is a matter of the model",
         )
     })
+}
+
+/// What a build shows of its precision, if its levels let it be published.
+fn judged(
+    ctx: &Context<'_>,
+    gathered: &Gathered,
+    engine: &Engine,
+    keyed: &Keyed,
+    built: &BuiltRef,
+) -> Result<(Option<Counts>, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let proof = pins::of_build(ctx, keyed, built).map_err(failed)?;
+    let file = gathered.files.get(&engine.source).and_then(|files| files.first());
+    let file = file.map_or(Path::new(MODEL_FILE), |(file, _)| file);
+    let told = pins::diagnostics(ctx, engine, keyed, built, proof.as_ref(), file);
+    let (errors, warnings) = told.map_err(failed)?;
+    if errors.is_empty() { Ok((proof.map(|proof| proof.counts()), warnings)) } else { Err(errors) }
 }
 
 /// An engine is published only if its source is still what it was built from.
@@ -282,7 +324,7 @@ fn outcome(planned: &Planned, gathered: &Gathered, results: &Results) -> EngineO
     let published =
         || gathered.sidecars.get(&engine).map(|sidecar| sidecar.verdict.clone()).unwrap_or_default();
     let outcome = match (results.get(&engine), &planned.built, planned.action) {
-        (Some(Ok((sidecar, built))), _, _) => Outcome::Done {
+        (Some(Ok(Published { sidecar, built, .. })), _, _) => Outcome::Done {
             size: built.engine.size,
             build_ms: built.duration_ms,
             verdict: sidecar.verdict.clone(),
@@ -356,7 +398,7 @@ fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut 
         let name = planned.name.to_string();
         let key = planned.keyed.as_ref().map(|k| k.build_key);
         let sidecar = match (results.get(&name), planned.action) {
-            (Some(Ok((sidecar, _))), _) => Some(sidecar),
+            (Some(Ok(published)), _) => Some(&published.sidecar),
             // Published by a run whose lock file is lost.
             (None, Action::UpToDate) if lock.engine(&name).map(|l| l.build) != key => {
                 gathered.sidecars.get(&name)

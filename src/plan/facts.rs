@@ -164,6 +164,10 @@ pub struct BuiltRef {
     pub engine: Blob,
     /// How long the build took, in ms.
     pub duration_ms: u64,
+    /// What the engine's text says of its kernels.
+    pub kernels: Option<Blob>,
+    /// Codes of what TensorRT said during the build.
+    pub said: Vec<String>,
 }
 
 /// The last build known for an engine's name: what a change is told against.

@@ -129,7 +129,7 @@ fn the_key_of_a_fixed_build_never_changes() {
     preimage.fields.insert("prepared".into(), "model".into());
     assert_eq!(
         preimage.key().to_string(),
-        "760ff90df6cd769b5d4c4077077e396ec5fedec5981388df3672911cebade650"
+        "c25c8b37bf0f61fb4dc18e7ce4dfd6dd7a5b50f7f28fc8c8067fc00088927e66"
     );
 }
 
@@ -250,7 +250,8 @@ fn what_cannot_be_done_is_told_before_anything_is_read() {
 fn decided(built: bool, published: &Published, previous: &Previous) -> (Action, Vec<Reason>) {
     let keyed = key(&engine());
     let model = static_model();
-    let built = built.then(|| BuiltRef { engine: blob("engine"), duration_ms: 1 });
+    let built =
+        built.then(|| BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
     let planned = decide(&engine().name, keyed, built, published, ProofFact::NoneDeclared, |keyed| {
         let now = Now {
             build: &keyed.build,
@@ -291,7 +292,7 @@ fn decisions_follow_from_what_is_built_and_published() {
 /// What is decided for an engine that is built, beside a proof that is measured to this verdict or not at all.
 fn proved(published: &Published, judged: Option<Verdict>) -> (Action, Vec<Reason>) {
     let proof = ProofFact::Known(Box::new(proof(judged)));
-    let built = Some(BuiltRef { engine: blob("engine"), duration_ms: 1 });
+    let built = Some(BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
     let planned = decide(&engine().name, key(&engine()), built, published, proof, |_| unreachable!());
     (planned.action, planned.reasons)
 }
@@ -355,7 +356,8 @@ fn an_engine_is_measured_then_judged_then_left_alone() {
 #[test]
 fn a_proof_that_is_not_wanted_or_not_known_is_told_apart() {
     let decided = |fact, published: &Published| {
-        let built = Some(BuiltRef { engine: blob("engine"), duration_ms: 1 });
+        let built =
+            Some(BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
         decide(&engine().name, key(&engine()), built, published, fact, |_| unreachable!()).action
     };
     let whole = |verdict: &str| Published::Whole {

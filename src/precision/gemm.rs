@@ -3,6 +3,9 @@
 //! `Cast(16->32) -> MatMul | Gemm | Conv -> Cast(32->16)` compiles to a kernel with half weights, shape
 //! operators before the last Cast included. It does not when another operator that computes shares the FP32
 //! region, or when the result stays FP32. So a region without such an operator is widened by one.
+//!
+//! A constant that is added to the result of a convolution is its bias, and no such operator: TensorRT-RTX 1.7 still
+//! computes it with half weights (1.5 and 1.6 do not). A product of matrices keeps FP32 weights with a bias alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +20,8 @@ use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::GraphProto;
 
 pub(super) const GEMMS: [&str; 6] = ["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "FusedMatMul"];
+
+const CONVOLUTIONS: [&str; 2] = ["Conv", "ConvTranspose"];
 
 /// Operators that move elements and compute nothing.
 const SHAPES: [&str; 16] = [
@@ -75,6 +80,8 @@ struct Edges<'v> {
     consumers: BTreeMap<Key<'v>, Vec<usize>>,
     /// Outputs of graphs that are FP32.
     outputs: BTreeSet<Key<'v>>,
+    /// Initializers of graphs.
+    initializers: BTreeSet<Key<'v>>,
     /// Inputs of graphs that have 16 bits.
     narrow_inputs: BTreeSet<Key<'v>>,
 }
@@ -121,6 +128,7 @@ impl<'v> Edges<'v> {
             producer: BTreeMap::new(),
             consumers: BTreeMap::new(),
             outputs: BTreeSet::new(),
+            initializers: BTreeSet::new(),
             narrow_inputs: BTreeSet::new(),
         };
         for (id, node) in view.nodes.iter().enumerate() {
@@ -154,8 +162,30 @@ impl<'v> Edges<'v> {
         let narrow: Vec<Key<'v>> = inputs.map(|name| (scope, name)).collect();
         let outputs = graph.output.iter().map(|v| v.name()).filter(|name| is_wide(name));
         let wide: Vec<Key<'v>> = outputs.map(|name| (scope, name)).collect();
+        self.initializers.extend(graph.initializer.iter().map(|tensor| (scope, tensor.name())));
         self.narrow_inputs.extend(narrow);
         self.outputs.extend(wide);
+    }
+
+    /// Does it move elements, or add a constant to the result of a convolution of this region?
+    fn is_free(&self, id: usize, region: &BTreeSet<usize>) -> bool {
+        let is_bias = || {
+            let node = &self.view.nodes[id];
+            let inputs = || node.proto.input.iter().filter_map(|name| self.view.key(node.scope, name));
+            self.is(id, &["Add", "Sub"]) && inputs().any(|key| self.is_constant(key))
+        };
+        self.is(id, &SHAPES) || (region.iter().any(|id| self.is(*id, &CONVOLUTIONS)) && is_bias())
+    }
+
+    fn is_constant(&self, value: Key<'v>) -> bool {
+        let Some(id) = self.producer.get(&value) else { return self.initializers.contains(&value) };
+        let node = &self.view.nodes[*id];
+        let input = || self.view.key(node.scope, node.proto.input.first()?);
+        match node.signature.role {
+            Role::Constant => true,
+            Role::Transparent => input().is_some_and(|key| self.is_constant(key)),
+            _ => false,
+        }
     }
 
     fn is(&self, id: usize, ops: &[&str]) -> bool {
@@ -236,7 +266,7 @@ impl<'v> Edges<'v> {
     fn is_demoted(&self, nodes: &[NodeAssignment], region: &BTreeSet<usize>) -> bool {
         let narrow = |id: &usize| nodes[*id].of.is_some_and(|of| of != FloatType::Fp32);
         let around = |forward| region.iter().flat_map(move |id| self.neighbours(*id, forward));
-        if !region.iter().all(|id| self.is(*id, &GEMMS) || self.is(*id, &SHAPES)) {
+        if !region.iter().all(|id| self.is(*id, &GEMMS) || self.is_free(*id, region)) {
             return false;
         }
         let gives = |id: &usize| {
@@ -268,12 +298,13 @@ impl<'v> Edges<'v> {
         let mut seen = BTreeSet::new();
         // The nearest first.
         while !ways.is_empty() {
-            if let Some(way) = ways.iter().find(|way| way.last().is_some_and(|id| self.is(*id, &MENDS))) {
+            let mends = |id: &usize| self.is(*id, &MENDS) && !self.is_free(*id, region);
+            if let Some(way) = ways.iter().find(|way| way.last().is_some_and(mends)) {
                 return Some(way.clone());
             }
             let mut further = Vec::new();
             for way in &ways {
-                let Some(last) = way.last().copied().filter(|id| self.is(*id, &SHAPES)) else { continue };
+                let Some(last) = way.last().copied().filter(|id| self.is_free(*id, region)) else { continue };
                 for next in after(&mut std::iter::once(last)) {
                     if seen.insert(next) {
                         further.push([way.as_slice(), &[next]].concat());

@@ -61,7 +61,8 @@ pub enum Request {
     /// Run the model in the job folder and the oracle of the one in [`PREPARED_FOLDER`] beside each other; what is
     /// found is written to [`MEASURED_FILE`].
     Measure(Box<MeasureRequest>),
-    /// Build an engine from `model.onnx` (and `weights.bin`) in the job folder into `engine.plan`.
+    /// Build an engine from `model.onnx` (and `weights.bin`) in the job folder into `engine.plan`, and write what its text
+    /// says into [`KERNELS_FILE`].
     Build(Box<BuildRequest>),
 }
 
@@ -185,6 +186,9 @@ pub struct Canonicalized {
 
 /// Where a worker puts a typed model, in the job folder.
 pub const PREPARED_FOLDER: &str = "prepared";
+
+/// Where a worker puts what the text of an engine says, in the job folder.
+pub const KERNELS_FILE: &str = "kernels.json";
 
 /// Where a worker puts the types of all nodes, in the job folder.
 pub const ASSIGNMENT_FILE: &str = "assignment.json";

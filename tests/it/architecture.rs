@@ -10,7 +10,7 @@ const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
 /// Each stage, and the stages that it may use beside the ground floor. The same table is in
 /// ARCHITECTURE.md.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("digest", &[]),
     ("diagnostic", &[]),
     ("fs", &[]),
@@ -20,11 +20,26 @@ const EDGES: [(&str, &[&str]); 15] = [
     ("cache", &[]),
     ("precision", &["onnx", "manifest"]),
     ("verify", &["manifest", "onnx"]),
-    ("worker", &["manifest", "onnx", "precision", "verify"]),
+    ("engine", &["manifest", "precision"]),
+    ("worker", &["manifest", "onnx", "precision", "verify", "engine"]),
     ("source", &["manifest", "cache", "worker"]),
     ("toolchain", &["manifest", "worker", "cache"]),
     ("plan", &["manifest", "onnx", "precision", "toolchain", "verify"]),
-    ("build", &["manifest", "source", "onnx", "precision", "worker", "toolchain", "cache", "plan", "verify"]),
+    (
+        "build",
+        &[
+            "manifest",
+            "source",
+            "onnx",
+            "precision",
+            "engine",
+            "worker",
+            "toolchain",
+            "cache",
+            "plan",
+            "verify",
+        ],
+    ),
     (
         "cli",
         &[
@@ -32,6 +47,7 @@ const EDGES: [(&str, &[&str]); 15] = [
             "source",
             "onnx",
             "precision",
+            "engine",
             "worker",
             "toolchain",
             "cache",

@@ -15,6 +15,7 @@ mod models;
 mod onnx_cases;
 mod opset;
 mod oracle;
+mod pins;
 mod precision;
 mod rebuild;
 mod support;

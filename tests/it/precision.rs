@@ -42,6 +42,15 @@ fn real_models_build_in_fp16_with_the_default_rules() {
     project.run(&["apply"]).expect(0).says(&["5 of 5 engines ready"]);
     project.run(&["plan", "--detailed-exitcode"]).expect(0);
 
+    // What stays FP32 does so in the engines too.
+    let status = project.run(&["--format", "json", "status"]).json();
+    for engine in status["engines"].as_array().unwrap() {
+        let (name, proof) = (&engine["engine"], &engine["pins"]);
+        assert_eq!((&proof["demoted"], &proof["unknown"]), (&0.into(), &0.into()), "{name}: {proof}");
+        assert!(proof["honoured"].as_u64().unwrap() > 0, "{name}");
+        assert_eq!(&engine["sidecar"]["pins"], proof, "{name}");
+    }
+
     // The two norms of magika are found in their unusual spelling, and its decomposed Softmax.
     let found = rules(&project, "magika");
     let json = found.expect(0).json();

@@ -37,6 +37,11 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
             sms.join(" "),
             get(|s| output::size(s.file.size)),
             get(|s| format!("{} {}", s.toolchain, s.toolchain_version)),
+            gathered
+                .pins
+                .get(&name)
+                .filter(|c| c.total() > 0)
+                .map_or_else(|| "-".to_owned(), ToString::to_string),
             if planned.fails() { "failed".to_owned() } else { get(|s| s.verdict.clone()) },
         ]);
         list.push(json!({
@@ -46,6 +51,7 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
             "reasons": reasons_json(&planned.reasons),
             "path": output::path(&build::engine_path(root, &planned.name)),
             "sms": sms,
+            "pins": gathered.pins.get(&name),
             "sidecar": sidecar,
             "errors": planned.errors.iter().map(render::json).collect::<Vec<_>>(),
         }));
@@ -61,7 +67,10 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
         })),
         Format::Text => {
             print_warnings(settings, &project.warnings, &gathered.warnings, cache_warnings);
-            output::stdout(&output::table(&["STATE", "ENGINE", "FOR", "SIZE", "BUILT BY", "VERDICT"], &rows));
+            output::stdout(&output::table(
+                &["STATE", "ENGINE", "FOR", "SIZE", "BUILT BY", "PINS", "VERDICT"],
+                &rows,
+            ));
             for orphan in &orphans {
                 output::stdout(&format!("orphaned: {} (`apply --prune` removes it)\n", orphan.display()));
             }

@@ -11,6 +11,7 @@ use super::super::settings::{Format, Settings};
 use super::plan::reasons_json;
 use super::{diagnostics_json, print_warnings};
 use crate::build;
+use crate::engine::Proof;
 use crate::plan::{self, Action};
 use crate::source::Network;
 
@@ -22,7 +23,11 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
     let gathered = build::gather(&ctx, &[engine])?;
     ctx.cache.flush();
     let planned = &gathered.planned[0];
+    let proof = build::proof_of_pins(&ctx, planned)?;
     if !planned.errors.is_empty() {
+        if let (Some(proof), Format::Text) = (&proof, settings.format) {
+            output::stdout(&proof_text(proof));
+        }
         return Err(Failed { code: exit::INVALID, diagnostics: planned.errors.clone() });
     }
     if settings.format == Format::Json {
@@ -35,6 +40,12 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
             "build_key": planned.keyed.as_ref().map(|k| k.build_key),
             "prepare": planned.keyed.as_ref().map(|k| &k.prepare),
             "prepare_key": planned.keyed.as_ref().map(|k| k.prepare.key()),
+            "pins": proof.as_ref().map(|proof| json!({
+                "counts": proof.counts(),
+                "narrow": proof.narrow,
+                "narrow_named": proof.narrow_named,
+                "all": proof.pins,
+            })),
             "diagnostics": diagnostics_json(&project, &gathered),
             "cache_warnings": ctx.cache.take_warnings(),
         }));
@@ -58,6 +69,33 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
             text += &output::table(&["  FIELD", "VALUE"], &rows);
         }
     }
+    if let Some(proof) = &proof {
+        text += "\n";
+        text += &proof_text(proof);
+    }
     output::stdout(&text);
     Ok(exit::DONE)
+}
+
+/// Each node that was declared FP32, and what the engine shows of it.
+fn proof_text(proof: &Proof) -> String {
+    let mut text = format!("pins: {}\n", proof.counts());
+    if !proof.pins.is_empty() {
+        let rows: Vec<Vec<String>> = proof
+            .pins
+            .iter()
+            .map(|pin| {
+                let kernel = pin.kernel.as_ref().map_or_else(String::new, |kernel| format!("{kernel}: "));
+                vec![
+                    format!("  {}", pin.verdict.name()),
+                    pin.node.clone(),
+                    pin.op.clone(),
+                    format!("{kernel}{}", pin.why),
+                ]
+            })
+            .collect();
+        text += &output::table(&["  PROOF", "NODE", "OPERATOR", "SHOWN BY"], &rows);
+        let _ = writeln!(text, "  of {} nodes in 16 bits, kernels name {}", proof.narrow, proof.narrow_named);
+    }
+    text
 }

@@ -23,7 +23,8 @@ use self::builder::Builder;
 use self::library::Libraries;
 use self::log::Log;
 use super::det;
-use super::protocol::{Binding, BuildRequest, Built, Hermetic, Refusal};
+use super::protocol::{Binding, BuildRequest, Built, Hermetic, KERNELS_FILE, Refusal};
+use crate::engine::Facts;
 use crate::onnx::MODEL_FILE;
 
 /// Compute capabilities that the library builds for: 86 is sm_86.
@@ -56,6 +57,11 @@ pub(super) fn build(request: &BuildRequest) -> Result<Built> {
     det::end();
     let lines = log.take();
     let hermetic = if is_det { Hermetic::Det } else { Hermetic::Plain };
+    // Nothing that is read of the engine can reach the engine any more.
+    let result = result.and_then(|(bindings, version, engine)| {
+        let kernels = serde_json::to_vec(&Facts::read(engine)).unwrap_or_default();
+        write(KERNELS_FILE, &kernels).map(|()| (bindings, version))
+    });
     match result {
         Ok((bindings, version)) => Ok(Built { bindings, log: lines, version: version.to_string(), hermetic }),
         Err(mut refusal) => {
@@ -68,7 +74,10 @@ pub(super) fn build(request: &BuildRequest) -> Result<Built> {
     }
 }
 
-fn attempt(request: &BuildRequest, log: &'static Log) -> Result<(Vec<Binding>, LibraryVersion)> {
+/// An engine that was built and written.
+type Attempt = (Vec<Binding>, LibraryVersion, &'static [u8]);
+
+fn attempt(request: &BuildRequest, log: &'static Log) -> Result<Attempt> {
     // Everything that can be said without the library is said first.
     let sms = config::compute_capabilities(&request.sms)?;
     let settings = config::Settings::of(&request.options)?;
@@ -90,8 +99,8 @@ fn attempt(request: &BuildRequest, log: &'static Log) -> Result<(Vec<Binding>, L
     config::apply(&mut builder, &sms, &settings)?;
     profile::apply(&mut builder, &network.inputs, &request.profiles)?;
     let engine = builder.build()?;
-    write(engine)?;
-    Ok((network.bindings(), libraries.version))
+    write(ENGINE, engine)?;
+    Ok((network.bindings(), libraries.version, engine))
 }
 
 /// A name for the libraries' folder that is the same in every job, of the same length above all: the loader keeps
@@ -103,14 +112,21 @@ fn fixed_name(libraries: &Path) -> PathBuf {
     if crate::fs::is_dir(&fixed) { fixed } else { libraries.to_owned() }
 }
 
-/// Writes the engine. It is flushed to the disk by whoever keeps it.
-fn write(engine: &[u8]) -> Result<()> {
-    let path = Path::new(ENGINE);
+/// Writes a file of the result. It is flushed to the disk by whoever keeps it.
+fn write(name: &str, bytes: &[u8]) -> Result<()> {
+    let path = Path::new(name);
     crate::fs::create_new(path)
-        .and_then(|mut file| file.write_all(engine).map_err(|e| crate::fs::error("write", path, e)))
+        .and_then(|mut file| file.write_all(bytes).map_err(|e| crate::fs::error("write", path, e)))
         .or_else(|error| {
             let code = if error.is_full() { "disk-full" } else { "engine-unwritable" };
-            refuse("write", code, format!("the engine of {} bytes was built, but: {error}", engine.len()))
+            refuse(
+                "write",
+                code,
+                format!(
+                    "the engine was built, but `{name}` of {} bytes cannot be written: {error}",
+                    bytes.len()
+                ),
+            )
         })
 }
 

@@ -162,6 +162,30 @@ pub(crate) fn quantized() -> Vec<u8> {
     model(17, graph(&image, nodes, constants)).encode_to_vec()
 }
 
+/// Three MatMul or Conv; the weight of the one in the middle, `pinned`, is 1e5 in one place. If `mended`, a constant
+/// bias is added to its result, and then comes a Relu; otherwise it stands alone.
+pub(crate) fn alone(op: &str, mended: bool) -> Vec<u8> {
+    let (shape, weights, bias): (&[TestDim], &[i64], &[i64]) = match op {
+        "Conv" => (&[1.into(), 32.into(), 8.into(), 8.into()], &[32, 32, 1, 1], &[32, 1, 1]),
+        _ => (&[8.into(), 32.into()], &[32, 32], &[32]),
+    };
+    let mut large = vec![0.25; 32 * 32];
+    large[70] = 1e5;
+    let mut nodes = vec![
+        node("first", op, &["x", "w"], &["a"]),
+        node("relu", "Relu", &["a"], &["b"]),
+        node("pinned", op, &["b", "large"], &["c"]),
+    ];
+    if mended {
+        nodes.push(node("bias", "Add", &["c", "k"], &["d"]));
+        nodes.push(node("act", "Relu", &["d"], &["e"]));
+    }
+    nodes.push(node("last", op, &[if mended { "e" } else { "c" }, "w"], &["f"]));
+    nodes.push(node("end", "Relu", &["f"], &["y"]));
+    let initializers = vec![weight("w", weights), floats("large", weights, &large), weight("k", bias)];
+    model(17, graph(shape, nodes, initializers)).encode_to_vec()
+}
+
 /// [`mlp`], with everything that a model says about itself, and with its initializers in another order.
 pub(crate) fn mlp_documented(scale: f32) -> Vec<u8> {
     let mut model = mlp_model(scale, 2.into());

@@ -1,0 +1,136 @@
+//! What an engine shows of its precision, and what TensorRT said while it was built, told under the levels of a
+//! manifest. Computed anew from the records whenever it is asked for: it is in no key.
+
+use std::path::Path;
+
+use super::context::Context;
+use super::prepare::judge;
+use crate::cache;
+use crate::diagnostic::{Diagnostic, Level};
+use crate::engine::{self, Facts, Pin, Proof, Verdict, log};
+use crate::manifest::{Engine, Precision};
+use crate::plan::{self, BuiltRef, Keyed};
+use crate::precision::{self, Assignment, Decider, Fix, FloatType};
+
+/// The proof of a build; none for a model as it is, which declares nothing.
+///
+/// # Errors
+/// The cache cannot be used at all.
+pub(super) fn of_build(
+    ctx: &Context<'_>,
+    keyed: &Keyed,
+    built: &BuiltRef,
+) -> Result<Option<Proof>, cache::Error> {
+    let Some(assignment) = &keyed.prepared.assignment else { return Ok(None) };
+    let read = |blob| -> Result<Option<bytes::Bytes>, cache::Error> { ctx.cache.read(blob) };
+    let assignment: Option<Assignment> =
+        read(assignment)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let facts = match &built.kernels {
+        Some(blob) => read(blob)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+        None => None,
+    };
+    // What is lost proves nothing, and all that was declared is unknown.
+    let facts = facts.unwrap_or(Facts { header: None, tf32: None, kernels: Vec::new(), is_whole: false });
+    Ok(assignment.map(|assignment| engine::prove(&facts, &assignment)))
+}
+
+/// The proof of the build that a plan knows of.
+///
+/// # Errors
+/// The cache cannot be used at all.
+pub fn proof(ctx: &Context<'_>, planned: &plan::Planned) -> Result<Option<Proof>, cache::Error> {
+    match (&planned.keyed, &planned.built) {
+        (Some(keyed), Some(built)) => of_build(ctx, keyed, built),
+        _ => Ok(None),
+    }
+}
+
+/// What is wrong with a build, and what is worth knowing of it.
+///
+/// # Errors
+/// The cache cannot be used at all.
+pub(super) fn diagnostics(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    keyed: &Keyed,
+    built: &BuiltRef,
+    proof: Option<&Proof>,
+    file: &Path,
+) -> Result<(Vec<Diagnostic>, Vec<Diagnostic>), cache::Error> {
+    let mut all: Vec<Diagnostic> = said(engine, built, file);
+    let demoted: Vec<&Pin> =
+        proof.into_iter().flat_map(|p| &p.pins).filter(|pin| pin.verdict == Verdict::Demoted).collect();
+    if !demoted.is_empty() {
+        let assignment = match &keyed.prepared.assignment {
+            Some(blob) => ctx.cache.read(blob)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            None => None,
+        };
+        all.extend(demoted.into_iter().map(|pin| of_pin(engine, assignment.as_ref(), pin, file)));
+    }
+    Ok(all.into_iter().filter_map(|found| judge(engine, found)).partition(|d| d.level == Level::Error))
+}
+
+/// What TensorRT said.
+fn said(engine: &Engine, built: &BuiltRef, file: &Path) -> Vec<Diagnostic> {
+    let known = built.said.iter().filter_map(|code| log::said(code));
+    known
+        .map(|said| {
+            let message = format!("{}, in `{}`", said.message, engine.name);
+            let found = Diagnostic::warning(said.code, message).in_file(file).note(said.note);
+            if engine.precision == Precision::AsIs {
+                return found
+                    .help("give it `precision = \"fp16\"`: the rule set `std-fp16` keeps norms FP32");
+            }
+            let fix = Fix {
+                name: "norms stay fp32".to_owned(),
+                select: said.select.to_owned(),
+                precision: FloatType::Fp32,
+            };
+            let rules = Some(fix.toml(&engine.table, engine.is_from_glob));
+            Diagnostic { rules, ..found }.help("or use the rule set `std-fp16`")
+        })
+        .collect()
+}
+
+fn of_pin(engine: &Engine, assignment: Option<&Assignment>, pin: &Pin, file: &Path) -> Diagnostic {
+    let Pin { index, node, op, kernel, why, .. } = pin;
+    let message =
+        format!("`{node}` ({op}) is declared fp32, and `{}` does not compute it in FP32", engine.name);
+    let kernel = kernel.as_ref().map_or_else(String::new, |kernel| format!("kernel `{kernel}`: "));
+    let found = Diagnostic::error("pin-demoted", message).note(format!("{kernel}{why}"));
+    let rules = precision::resolve(engine);
+    let (rule, decided) = match assignment.and_then(|a| a.nodes.get(*index)).map(|node| &node.by) {
+        Some(Decider::Rule(i)) => (rules.get(*i), None),
+        Some(Decider::Constraint { why, .. }) => (None, Some(why.as_str())),
+        _ => (None, None),
+    };
+    let found = match decided {
+        Some(why) => found.note(format!("it was declared so because {why}")),
+        None => found,
+    };
+    let found = match rule {
+        Some(rule) => match &rule.origin {
+            Some(origin) => found.at(origin, "declared here").note(format!("the node is `{node}` ({op})")),
+            None => {
+                let set = rule.spec.set.as_deref().unwrap_or("this model");
+                let of = format!("declared by the rule `{}` of `{set}`", rule.spec.name);
+                found.at_node(file, node, op).note(of)
+            }
+        },
+        None => found.at_node(file, node, op),
+    };
+    let narrow = match engine.precision {
+        Precision::Bf16 => FloatType::Bf16,
+        _ => FloatType::Fp16,
+    };
+    let node = toml::Value::String(globset::escape(node));
+    let fix = Fix {
+        name: format!("{} as the engine computes it", pin.node),
+        select: format!("node = {node}"),
+        precision: narrow,
+    };
+    let rules = Some(fix.toml(&engine.table, engine.is_from_glob));
+    let wider =
+        "or keep what follows it FP32 too: an activation in the same region makes TensorRT keep FP32 weights";
+    Diagnostic { rules, ..found }.help(wider)
+}

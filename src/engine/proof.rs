@@ -1,0 +1,379 @@
+//! Facts x assignment -> proof: does each node that was declared FP32 compute in FP32?
+//!
+//! Each kernel that names a node shows it wide, or narrow, or nothing at all; or it is not clear. One that shows it
+//! narrow demotes it; one that is not clear makes it unknown; nothing but wide ones honour it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Facts, Kernel, PRODUCTS};
+use super::operators::{Class, FEW, MANY, class};
+use super::source::Arithmetic;
+use crate::precision::{Assignment, FloatType, NodeAssignment};
+
+/// What an engine shows of the nodes that were declared FP32.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proof {
+    /// Each of these nodes, in the order of the model.
+    pub pins: Vec<Pin>,
+    /// How many nodes were declared FP16 or BF16.
+    pub narrow: usize,
+    /// How many of these a kernel names.
+    pub narrow_named: usize,
+}
+
+/// What an engine shows of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pin {
+    /// Its place in the assignment.
+    #[serde(skip)]
+    pub index: usize,
+    /// Its name.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// Does it compute in FP32?
+    pub verdict: Verdict,
+    /// The kernel that shows it, if one does.
+    pub kernel: Option<String>,
+    /// What shows it, or why nothing does.
+    pub why: String,
+}
+
+/// Does a node compute as declared?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Yes.
+    Honoured,
+    /// No.
+    Demoted,
+    /// The engine does not say.
+    Unknown,
+}
+
+impl Verdict {
+    /// As shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Honoured => "honoured",
+            Verdict::Demoted => "demoted",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+/// How many pins there are of each verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// FP32, as declared.
+    pub honoured: usize,
+    /// Not FP32.
+    pub demoted: usize,
+    /// Not known.
+    pub unknown: usize,
+}
+
+impl Proof {
+    /// How many pins there are of each verdict.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let count = |verdict| self.pins.iter().filter(|pin| pin.verdict == verdict).count();
+        Counts {
+            honoured: count(Verdict::Honoured),
+            demoted: count(Verdict::Demoted),
+            unknown: count(Verdict::Unknown),
+        }
+    }
+}
+
+impl Counts {
+    /// How many pins there are.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.honoured + self.demoted + self.unknown
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} honoured, {} demoted, {} unknown", self.honoured, self.demoted, self.unknown)
+    }
+}
+
+/// What one kernel shows of a node.
+enum Shown {
+    Wide(String),
+    Narrow(String),
+    /// It holds nothing of the node that computes.
+    Nothing,
+    Unclear(String),
+}
+
+/// Holds what an engine says against what was declared. A model without 16-bit nodes has nothing to prove.
+#[must_use]
+pub fn prove(facts: &Facts, assignment: &Assignment) -> Proof {
+    let is_narrow = |node: &NodeAssignment| node.of.is_some_and(|of| of != FloatType::Fp32);
+    if !assignment.nodes.iter().any(is_narrow) {
+        return Proof::default();
+    }
+    let mut nodes: BTreeMap<&str, Vec<&NodeAssignment>> = BTreeMap::new();
+    for node in &assignment.nodes {
+        nodes.entry(&node.name).or_default().push(node);
+    }
+    let mut kernels: BTreeMap<&str, Vec<&Kernel>> = BTreeMap::new();
+    for kernel in &facts.kernels {
+        for layer in &kernel.layers {
+            kernels.entry(layer).or_default().push(kernel);
+        }
+    }
+    let judge = Judge { facts, nodes, kernels };
+    let narrow: Vec<_> = assignment.nodes.iter().filter(|node| is_narrow(node)).collect();
+    let pins = assignment.nodes.iter().enumerate();
+    Proof {
+        pins: pins
+            .filter(|(_, node)| node.of == Some(FloatType::Fp32) && !judge.is_gone(node))
+            .map(|(index, node)| judge.pin(index, node))
+            .collect(),
+        narrow: narrow.len(),
+        narrow_named: narrow.iter().filter(|node| judge.kernels.contains_key(node.name.as_str())).count(),
+    }
+}
+
+struct Judge<'f> {
+    facts: &'f Facts,
+    nodes: BTreeMap<&'f str, Vec<&'f NodeAssignment>>,
+    kernels: BTreeMap<&'f str, Vec<&'f Kernel>>,
+}
+
+impl Judge<'_> {
+    /// A node that only moves elements and is in no kernel: nothing of it is left that could be demoted.
+    fn is_gone(&self, node: &NodeAssignment) -> bool {
+        class(&node.op) == Class::Moves
+            && !self.kernels.contains_key(node.name.as_str())
+            && self.is_readable()
+    }
+
+    fn is_readable(&self) -> bool {
+        self.facts.is_whole && !self.facts.kernels.is_empty()
+    }
+
+    fn pin(&self, index: usize, node: &NodeAssignment) -> Pin {
+        let (verdict, kernel, why) = self.verdict(node);
+        let kernel = kernel.map(|kernel| short(&kernel.name).to_owned());
+        Pin { index, node: node.name.clone(), op: node.op.clone(), verdict, kernel, why }
+    }
+
+    fn verdict(&self, node: &NodeAssignment) -> (Verdict, Option<&Kernel>, String) {
+        let unknown = |why: &str| (Verdict::Unknown, None, why.to_owned());
+        if self.facts.header.is_none() {
+            return unknown("the engine's format is not known");
+        }
+        if self.facts.kernels.is_empty() {
+            return unknown("the engine names no ONNX nodes");
+        }
+        let same_name = self.nodes.get(node.name.as_str()).map_or(&[][..], Vec::as_slice);
+        if same_name.iter().any(|other| other.of.is_some() && other.of != node.of) {
+            return unknown("another node of the same name has another type");
+        }
+        let Some(named) = self.kernels.get(node.name.as_str()) else {
+            let rest = if self.facts.is_whole { "" } else { ", as far as the engine was read" };
+            return unknown(&format!("no kernel names it: it was folded away, or computes shapes{rest}"));
+        };
+        let class = class(&node.op);
+        let (mut wide, mut narrow, mut unclear) = (None, None, None);
+        for kernel in named {
+            match self.shown(kernel, class) {
+                Shown::Wide(why) => wide = wide.or(Some((*kernel, why))),
+                Shown::Narrow(why) => narrow = narrow.or(Some((*kernel, why))),
+                Shown::Unclear(why) => unclear = unclear.or(Some((*kernel, why))),
+                Shown::Nothing => {}
+            }
+        }
+        if let (Some((_, why)), Class::Product) = (&mut wide, class) {
+            let mut constants =
+                named.iter().flat_map(|kernel| &kernel.inputs).filter(|o| o.constant).peekable();
+            if constants.peek().is_some() && constants.all(|operand| is_wide(&operand.of)) {
+                why.push_str(", the constant ones too");
+            }
+        }
+        let found = narrow.map(|found| (Verdict::Demoted, found));
+        let found = found.or(unclear.map(|found| (Verdict::Unknown, found)));
+        if let Some((verdict, (kernel, why))) = found.or(wide.map(|found| (Verdict::Honoured, found))) {
+            return (verdict, Some(kernel), why);
+        }
+        // A fusion is followed by its parts, each with its types; it is asked if none of them told.
+        match named.iter().find(|kernel| kernel.kind == FUSION) {
+            Some(kernel) if types(kernel).all(is_wide) => {
+                (Verdict::Honoured, Some(kernel), "it reads and writes nothing but float".to_owned())
+            }
+            Some(kernel) => (
+                Verdict::Unknown,
+                Some(kernel),
+                "it is part of a fusion that reads or writes 16 bits".to_owned(),
+            ),
+            None => unknown("the kernels that name it hold none of its steps"),
+        }
+    }
+
+    fn shown(&self, kernel: &Kernel, class: Class) -> Shown {
+        if kernel.kind == FUSION {
+            // Its parts tell more, except that it cannot compute a product in a type that it does not read.
+            let reads_narrow = !kernel.inputs.is_empty() && kernel.inputs.iter().all(|o| is_narrow(&o.of));
+            return if class == Class::Product && reads_narrow {
+                Shown::Narrow("its fusion reads nothing but 16 bits".to_owned())
+            } else {
+                Shown::Nothing
+            };
+        }
+        if ["cast", "copy", "concat"].contains(&kernel.kind.as_str()) {
+            return Shown::Nothing;
+        }
+        if PRODUCTS.contains(&kernel.kind.as_str()) {
+            return self.of_product(kernel, class);
+        }
+        match &kernel.arithmetic {
+            Some(arithmetic) if !arithmetic.traits.is_empty() => of_attention(kernel, arithmetic, class),
+            Some(arithmetic) => self.of_source(kernel, arithmetic, class),
+            None => of_types(kernel, class),
+        }
+    }
+
+    fn of_product(&self, kernel: &Kernel, class: Class) -> Shown {
+        let operands: Vec<&str> = kernel.inputs.iter().take(2).map(|operand| operand.of.as_str()).collect();
+        if operands.is_empty() {
+            return Shown::Unclear("the types of its operands are not known".to_owned());
+        }
+        if operands.iter().all(|of| is_wide(of)) {
+            let tf32 = if self.facts.tf32 == Some(true) { " (tf32)" } else { "" };
+            return Shown::Wide(format!("its operands are float{tf32}"));
+        }
+        let accumulates = if kernel.accumulation == Some(2) { ", accumulated in FP32" } else { "" };
+        let why = format!("its operands are {}{accumulates}", operands.join(" and "));
+        match class {
+            Class::Product => Shown::Narrow(why),
+            Class::Moves => Shown::Nothing,
+            _ => Shown::Unclear(format!("it is computed at the end of a product: {why}")),
+        }
+    }
+
+    fn of_source(&self, kernel: &Kernel, arithmetic: &Arithmetic, class: Class) -> Shown {
+        let count = |is: fn(&str) -> bool, steps: Option<&[&str]>| -> u32 {
+            let wanted = |step: &String| steps.is_none_or(|steps| steps.contains(&step.as_str()));
+            let found = arithmetic.steps.iter().filter(|(step, _)| wanted(step)).flat_map(|(_, by)| by);
+            found.filter(|(of, _)| is(of)).map(|(_, n)| n).sum()
+        };
+        let (wide, narrow) = (count(is_wide, None), count(is_narrow, None));
+        match (wide, narrow) {
+            (0, 0) if class == Class::Moves && types(kernel).all(is_wide) => {
+                return Shown::Wide("it moves nothing but float".to_owned());
+            }
+            (0, 0) => return Shown::Nothing,
+            (_, 0) => return Shown::Wide("all its arithmetic is float".to_owned()),
+            _ => {}
+        }
+        if class == Class::Moves {
+            return Shown::Unclear("it computes in both float and 16 bits".to_owned());
+        }
+        let steps = class.steps();
+        if steps.is_empty() {
+            return Shown::Unclear("its arithmetic is not float throughout".to_owned());
+        }
+        let both = |steps| (count(is_wide, Some(steps)), count(is_narrow, Some(steps)));
+        // Nodes are told by `of`, the steps that they have in common with this one.
+        let (steps, of, (wide, narrow)) = match both(steps) {
+            (0, 0) if steps == [MANY] => (&[FEW][..], &[FEW, MANY][..], both(&[FEW])),
+            found => (steps, steps, found),
+        };
+        let nodes = |is: fn(FloatType) -> bool| {
+            let layers = kernel.layers.iter().filter_map(|layer| self.nodes.get(layer.as_str())).flatten();
+            let same = layers.filter(|node| node.of.is_some_and(is));
+            let same = same.filter(|node| self::class(&node.op).steps().iter().any(|s| of.contains(s)));
+            u32::try_from(same.count()).unwrap_or(u32::MAX)
+        };
+        let pinned = nodes(|of| of == FloatType::Fp32);
+        let others = nodes(|of| of != FloatType::Fp32);
+        let list = list(arithmetic, steps);
+        match (wide, narrow) {
+            // It does something else for this node, such as padding.
+            (0, 0) => Shown::Nothing,
+            (_, 0) => Shown::Wide(format!("its steps are {list}")),
+            (0, _) if narrow > others && !matches!(class, Class::Exact(_)) => {
+                Shown::Narrow(format!("its steps are {list}"))
+            }
+            (0, _) => Shown::Unclear(format!("its steps are {list}, which may be of other nodes")),
+            _ if wide >= pinned && others > 0 => {
+                Shown::Wide(format!("its steps are {list}; the float ones suffice for {pinned} in FP32"))
+            }
+            _ => Shown::Unclear(format!("its steps are {list}")),
+        }
+    }
+}
+
+/// Steps with how many of them are in which type: `add float 2, mul float 1, mul half 3`.
+fn list(arithmetic: &Arithmetic, steps: &[&str]) -> String {
+    let all = arithmetic.steps.iter().filter(|(step, _)| steps.contains(&step.as_str()));
+    let all = all.flat_map(|(step, by)| by.iter().map(move |(of, n)| format!("{step} {of} {n}")));
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// A fusion that is compiled on the user's GPU.
+const FUSION: &str = "runtime_fusion";
+
+/// Fused attention: two products, and everything between them on what the first one accumulates in.
+fn of_attention(kernel: &Kernel, arithmetic: &Arithmetic, class: Class) -> Shown {
+    let operands_narrow = kernel.inputs.iter().any(|operand| is_narrow(&operand.of));
+    match (class, arithmetic.traits.first()) {
+        (Class::Product, _) if operands_narrow => {
+            Shown::Narrow("it is a product of fused attention, whose operands have 16 bits".to_owned())
+        }
+        (Class::Moves, _) => Shown::Nothing,
+        (_, Some(scores)) if scores.contains("_fp32_") => {
+            Shown::Wide(format!("the scores of its fused attention are FP32 (`{scores}`)"))
+        }
+        (Class::Exact(_), _) => Shown::Nothing,
+        (_, Some(scores)) if scores.contains("_fp16_") => {
+            Shown::Narrow(format!("the scores of its fused attention are FP16 (`{scores}`)"))
+        }
+        _ => Shown::Unclear("the traits of its fused attention are not known".to_owned()),
+    }
+}
+
+/// A kernel of the library, of which nothing is known but the types of what it reads.
+fn of_types(kernel: &Kernel, class: Class) -> Shown {
+    let of: Vec<&str> = kernel.inputs.iter().map(|operand| operand.of.as_str()).collect();
+    let floats = || of.iter().filter(|of| is_wide(of) || is_narrow(of));
+    if floats().next().is_none() {
+        return Shown::Unclear("the types of what it reads are not known".to_owned());
+    }
+    if floats().all(|of| is_wide(of)) {
+        return Shown::Wide("what it reads is float".to_owned());
+    }
+    let is_generated = kernel.kind.ends_with("function");
+    match class {
+        Class::Moves | Class::Exact(_) => Shown::Nothing,
+        _ if !is_generated && floats().all(|of| is_narrow(of)) => {
+            Shown::Narrow(format!("it is computed by `{}` on {}", kernel.kind, of.join(" and ")))
+        }
+        _ => Shown::Unclear("it reads 16 bits, and has no source that would tell its arithmetic".to_owned()),
+    }
+}
+
+fn types(kernel: &Kernel) -> impl Iterator<Item = &str> {
+    kernel.inputs.iter().map(|operand| operand.of.as_str()).chain(kernel.outputs.iter().map(String::as_str))
+}
+
+fn is_wide(of: &str) -> bool {
+    matches!(of, "float" | "double")
+}
+
+fn is_narrow(of: &str) -> bool {
+    of == "half" || of == "bf16" || of.starts_with("fp8") || of.starts_with("fp4")
+}
+
+/// The name of a generated kernel without the digest behind it.
+fn short(name: &str) -> &str {
+    name.split_once("_0x").map_or(name, |(name, _)| name)
+}
