@@ -9,7 +9,7 @@ use super::sources::{self, Read};
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::gpu::Sm;
-use crate::manifest::{Engine, Precision, ToolchainKind};
+use crate::manifest::{Engine, ToolchainKind};
 use crate::onnx;
 use crate::plan::{self, ModelRef, PreparedRef, SourceFact};
 
@@ -80,10 +80,15 @@ fn of_model(
         }
     };
     let mut found = read.hazards(engine);
-    found.extend(plan::fits(engine, model).err().into_iter().flatten());
+    let raised = typed.and_then(|typed| typed.prepared.as_ref()?.opset);
+    let refused = typed.is_some_and(|typed| typed.prepared.is_none()) && !engine.fuse.is_empty();
+    // What could not be fused has no opset to judge yet.
+    if !refused {
+        found.extend(plan::fits(engine, model, raised).err().into_iter().flatten());
+    }
     let prepared = match typed {
         Some(typed) => typed.prepared.clone(),
-        None if engine.precision == Precision::AsIs => Some(PreparedRef::as_is(model)),
+        None if plan::spec(engine, kind).is_none() => Some(PreparedRef::as_is(model)),
         None => None,
     };
     if let Some(prepared) = prepared.filter(|_| kind == Some(ToolchainKind::TensorrtRtx)) {

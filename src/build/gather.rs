@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest};
 use crate::engine::Counts;
 use crate::fs;
-use crate::manifest::{Engine, Precision, Source, ToolchainKind, hazard};
+use crate::manifest::{Engine, Source, ToolchainKind, hazard};
 use crate::onnx::TensorDigest;
 use crate::plan::{
     self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef,
@@ -198,11 +198,11 @@ fn plan_engine(
     let Some(ToolchainFact::Found(toolchain)) = toolchains.get(&engine.target.toolchain) else {
         return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched]));
     };
-    let prepared = match (prepared, engine.precision) {
-        (Some(prepared), _) => prepared,
-        (None, Precision::AsIs) => PreparedRef::as_is(model),
+    let prepared = match prepared {
+        Some(prepared) => prepared,
+        None if plan::spec(engine, Some(toolchain.kind)).is_none() => PreparedRef::as_is(model),
         // The run was cancelled before it was prepared.
-        (None, _) => return Ok(Planned::unknown(name, Vec::new())),
+        None => return Ok(Planned::unknown(name, Vec::new())),
     };
     let keyed = match plan::keyed(engine, model, toolchain, prepared) {
         Ok(keyed) => keyed,

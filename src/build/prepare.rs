@@ -44,6 +44,9 @@ struct Info {
     prepared: Digest,
     problems: Vec<Problem>,
     rules: Vec<RuleMatch>,
+    /// The opset, if `fuse` raised it.
+    #[serde(default)]
+    opset: Option<i64>,
 }
 
 /// One action, and the engines that it is for.
@@ -123,7 +126,7 @@ fn known(ctx: &Context<'_>, key: &Digest) -> Result<Option<Typed>, cache::Error>
 }
 
 fn of_record(record: Record) -> Option<Typed> {
-    let Info { prepared, problems, rules } = serde_json::from_value(record.info).ok()?;
+    let Info { prepared, problems, rules, opset } = serde_json::from_value(record.info).ok()?;
     let mut outputs = record.outputs;
     let assignment = Some(outputs.remove("assignment")?);
     let prepared = PreparedRef {
@@ -131,6 +134,7 @@ fn of_record(record: Record) -> Option<Typed> {
         graph: outputs.remove("graph")?,
         weights: outputs.remove("weights"),
         assignment,
+        opset,
     };
     Some(Typed {
         key: record.key,
@@ -202,7 +206,7 @@ fn record(
     let mut outputs = BTreeMap::from([("graph".to_owned(), graph)]);
     outputs.extend(weights.map(|weights| ("weights".to_owned(), weights)));
     outputs.insert("assignment".to_owned(), ctx.cache.adopt(assignment_file, false)?);
-    let info = Info { prepared: digest, problems, rules: assignment.rules.clone() };
+    let info = Info { prepared: digest, problems, rules: assignment.rules.clone(), opset: assignment.opset };
     let recorded = ctx.record(work.preimage.clone(), outputs, serde_json::json!(info), started.elapsed())?;
     Ok(of_record(recorded).unwrap_or(Typed {
         key,

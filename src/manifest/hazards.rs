@@ -67,6 +67,7 @@ pub const HAZARDS: &[Hazard] = &[
     deny("epsilon-underflow-fp16", "an epsilon becomes 0 in FP16, and guards nothing any more"),
     deny("epsilon-underflow-bf16", "an epsilon becomes 0 in BF16, and guards nothing any more"),
     warn("fp16-decomposed-norm", "a norm written as several operators is computed in FP16"),
+    warn("norm-not-fused", "a layer norm stays several nodes, though `fuse` asks for one"),
     warn("fp16-norm", "a norm gives its result in FP16: scale and bias are applied in it"),
     warn("double-narrowed", "values of type double, which TensorRT narrows to float"),
     warn("fp16-long-sum", "a sum of many elements, or of squares, is computed in FP16"),

@@ -195,10 +195,21 @@ pub struct OpsetRequirement {
 }
 
 /// Decomposed operators that can be fused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fuse {
     /// LayerNormalization.
     LayerNorm,
+}
+
+impl Fuse {
+    /// As written in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Fuse::LayerNorm => "layer-norm",
+        }
+    }
 }
 
 /// The precision of a model, or of the nodes that a rule selects.

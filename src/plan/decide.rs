@@ -11,6 +11,7 @@ use crate::digest::{Digest, Preimage};
 use crate::gpu::Sm;
 use crate::manifest::{Engine, EngineName, Precision, ToolchainKind};
 use crate::onnx::Tensor;
+use crate::onnx::fuse::LAYER_NORMALIZATION;
 use crate::precision::{self, Capabilities, FloatType, Spec};
 use crate::toolchain::{self, tensorrt_rtx};
 use crate::verify::{self, Verdict};
@@ -137,9 +138,6 @@ pub fn check(engine: &Engine, toolchain: Option<ToolchainKind>) -> Vec<Diagnosti
                 .help(instead.to_owned()),
         );
     };
-    if !engine.fuse.is_empty() {
-        not_yet("`fuse`".to_owned(), "leave `fuse` out");
-    }
     if engine.precision == Precision::AsIs && !engine.rules.is_empty() {
         not_yet(
             "a precision rule under `precision = \"as-is\"`".to_owned(),
@@ -192,7 +190,11 @@ fn capabilities(kind: ToolchainKind) -> Capabilities {
         let of = types.into_iter().find(|of| of.name() == *name)?;
         Some(((*op).to_owned(), of))
     });
-    Capabilities { demotes_lone_gemm: tensorrt_rtx::DEMOTES_LONE_GEMM, without: without.collect() }
+    Capabilities {
+        demotes_lone_gemm: tensorrt_rtx::DEMOTES_LONE_GEMM,
+        without: without.collect(),
+        max_opset: tensorrt_rtx::MAX_OPSET,
+    }
 }
 
 /// Makes the keys of an engine whose model, toolchain and prepared ONNX are known.
@@ -205,19 +207,23 @@ pub fn keyed(
     toolchain: &ToolchainRef,
     prepared: PreparedRef,
 ) -> Result<Keyed, Vec<Diagnostic>> {
-    let profiles = fits(engine, model)?;
+    let profiles = fits(engine, model, prepared.opset)?;
     let prepare = keys::prepare(engine, model, spec(engine, Some(toolchain.kind)).as_ref());
     let build = keys::build(engine, &prepared, &profiles, toolchain);
     Ok(Keyed { model: model.digest, prepare, prepared, profiles, build_key: build.key(), build })
 }
 
-/// The profiles of an engine, resolved for its model.
+/// The profiles of an engine, resolved for its model, whose opset `fuse` may have raised.
 ///
 /// # Errors
 /// Everything in the manifest that does not fit the model: profiles, opset.
-pub fn fits(engine: &Engine, model: &ModelRef) -> Result<Vec<ResolvedProfile>, Vec<Diagnostic>> {
+pub fn fits(
+    engine: &Engine,
+    model: &ModelRef,
+    raised: Option<i64>,
+) -> Result<Vec<ResolvedProfile>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
-    errors.extend(opset_error(engine, model));
+    errors.extend(opset_error(engine, model, raised));
     errors.extend(type_errors(engine, model));
     errors.extend(verify::check(engine, &model.summary));
     let profiles = profiles::resolve(engine, &model.summary).unwrap_or_else(|e| {
@@ -246,29 +252,39 @@ fn type_errors(engine: &Engine, model: &ModelRef) -> Vec<Diagnostic> {
         .collect()
 }
 
-fn opset_error(engine: &Engine, model: &ModelRef) -> Option<Diagnostic> {
+fn opset_error(engine: &Engine, model: &ModelRef, raised: Option<i64>) -> Option<Diagnostic> {
     let required = engine.opset?;
-    let have = model.summary.opset().unwrap_or(1);
+    let own = model.summary.opset().unwrap_or(1);
+    let have = raised.unwrap_or(own);
     let text = match required.max {
         Some(max) if max == required.min => format!("opset {max}"),
         Some(max) => format!("an opset from {} to {max}", required.min),
         None => format!("opset {} or later", required.min),
     };
-    let help = if have < required.min {
-        format!("export the model with opset {}, or lower the requirement", required.min)
+    let mut help = Vec::new();
+    if have < required.min {
+        if engine.fuse.is_empty() && required.min <= LAYER_NORMALIZATION {
+            help.push(format!(
+                "`fuse = [\"layer-norm\"]` raises the opset to {LAYER_NORMALIZATION} where layer norms are written as several nodes"
+            ));
+        }
+        help.push(format!("export the model with opset {}, or lower the requirement", required.min));
     } else if required.max.is_some_and(|max| have > max) {
-        "export the model with an older opset, or raise the requirement".to_owned()
+        let fused = raised.map(|_| "leave `fuse` out, or raise the requirement".to_owned());
+        let exported = "export the model with an older opset, or raise the requirement".to_owned();
+        help.push(fused.unwrap_or(exported));
     } else {
         return None;
+    }
+    let name = &engine.name.model;
+    let message = match raised {
+        Some(raised) => {
+            format!("model `{name}` has opset {own}, which `fuse` raises to {raised}, and {text} is required")
+        }
+        None => format!("model `{name}` has opset {own}, and {text} is required"),
     };
-    Some(
-        Diagnostic::error(
-            "opset",
-            format!("model `{}` has opset {have}, and {text} is required", engine.name.model),
-        )
-        .at(&engine.origin, "required here")
-        .help(help),
-    )
+    let error = Diagnostic::error("opset", message).at(&engine.origin, "required here");
+    Some(help.into_iter().fold(error, Diagnostic::help))
 }
 
 /// Decides for an engine whose keys are known. `causes` is asked only if it must be built.

@@ -39,6 +39,9 @@ pub struct PreparedRef {
     /// The types of all nodes, as JSON; none as-is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignment: Option<Blob>,
+    /// Its opset, if that was raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opset: Option<i64>,
 }
 
 impl PreparedRef {
@@ -50,6 +53,7 @@ impl PreparedRef {
             graph: model.graph.clone(),
             weights: model.weights.clone(),
             assignment: None,
+            opset: None,
         }
     }
 }

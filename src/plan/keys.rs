@@ -7,6 +7,7 @@
 //! | raw digests of model file and external data | canonicalize alone | a doc_string edit changes them, and nothing after |
 //! | model digest | prepare | the digest of the canonical form |
 //! | precision | prepare | it decides the prepared ONNX |
+//! | fuse | prepare | it changes the graph, and may raise the opset |
 //! | rules, as what they select and give, in order | prepare | likewise; their names and places decide nothing |
 //! | types of inputs and outputs that the manifest declares | prepare | they decide the prepared ONNX |
 //! | version of `std-fp16` | prepare | its rules are listed too, but two of its selectors are code |
@@ -70,7 +71,7 @@ pub fn model_digest(graph: &Digest, weights: Option<&Digest>) -> Digest {
 /// The prepared ONNX of an engine.
 #[must_use]
 pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preimage {
-    // `fuse` is refused before this point, and will be a field here as soon as it decides anything. The opset rule is a requirement, held against the model.
+    // The opset rule is a requirement, held against the result.
     let preimage = Preimage::new("prepare")
         .with("version", PREPARE_VERSION)
         .with("model", model.digest)
@@ -79,6 +80,7 @@ pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preima
     match spec {
         None => preimage, // As it is: nothing else decides.
         Some(spec) => preimage
+            .with("fuse", spec.fuse_field())
             .with("rules", spec.rule_fields())
             .with("io", spec.io_field())
             .with("toolchain", spec.capability_field()),

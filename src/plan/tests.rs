@@ -421,7 +421,13 @@ fn prepared_is_the_canonical_form() {
     let prepared = key(&engine()).prepared;
     assert_eq!(
         prepared,
-        PreparedRef { digest: model.digest, graph: model.graph, weights: None, assignment: None }
+        PreparedRef {
+            digest: model.digest,
+            graph: model.graph,
+            weights: None,
+            assignment: None,
+            opset: None
+        }
     );
 }
 

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::float::FloatType;
+use super::fusion;
 use super::gemm;
 use super::mask;
 use super::plan::has_addend;
 use super::problem::Problem;
-use super::select::Finder;
+use super::select::Selected;
 use super::shape_math;
 use super::signature::Role;
-use super::spec::{Select, Spec};
+use super::spec::Spec;
 use super::view::View;
 
 /// The types of all nodes of a model. Stored beside the typed model.
@@ -24,6 +25,9 @@ pub struct Assignment {
     pub nodes: Vec<NodeAssignment>,
     /// What each rule selected, in the order of the rules.
     pub rules: Vec<RuleMatch>,
+    /// The opset of the model, if `fuse` raised it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opset: Option<i64>,
 }
 
 /// The type of one node.
@@ -42,8 +46,16 @@ pub struct NodeAssignment {
     /// The accumulators of a product that were asked for; none leaves them to TensorRT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accumulate: Option<FloatType>,
+    /// How many nodes of the file it was fused from; 0 if it was one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parts: usize,
     /// Who decided.
     pub by: Decider,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Who decided the type of a node.
@@ -83,24 +95,10 @@ pub(super) struct Decided {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Lets the rules decide.
-pub(super) fn assign(view: &View<'_>, finder: &Finder<'_, '_>, spec: &Spec) -> Decided {
-    let mut problems = Vec::new();
-    let mut rules = Vec::new();
-    let mut by_rule: BTreeMap<usize, usize> = BTreeMap::new();
+/// Types what rules selected: `view` is of the model as it is rewritten.
+pub(super) fn assign(view: &View<'_>, selected: Selected, spec: &Spec) -> Decided {
+    let Selected { by_rule, matched: rules, mut problems } = selected;
     let typable: Vec<bool> = view.nodes.iter().map(|node| node.is_typable(view)).collect();
-    for (i, rule) in spec.rules.iter().enumerate() {
-        let found = finder.find(&rule.select);
-        let nodes: Vec<usize> = found.nodes.iter().copied().filter(|id| typable[*id]).collect();
-        let matched = RuleMatch {
-            nodes: nodes.len(),
-            skipped: found.nodes.len() - nodes.len(),
-            instances: found.instances,
-        };
-        problems.extend(misfit(finder, spec, i, &matched));
-        by_rule.extend(nodes.into_iter().map(|id| (id, i)));
-        rules.push(matched);
-    }
     let shapes = shape_math::find(view);
     let mut nodes: Vec<NodeAssignment> = (0..view.nodes.len())
         .map(|id| one(view, spec, id, typable[id], shapes.contains(&id), by_rule.get(&id).copied()))
@@ -111,7 +109,20 @@ pub(super) fn assign(view: &View<'_>, finder: &Finder<'_, '_>, spec: &Spec) -> D
         problems.extend(gemm::widen(view, spec, &mut nodes));
     }
     problems.extend(accumulators(view, spec, &mut nodes));
-    Decided { assignment: Assignment { base: spec.base, nodes, rules }, problems }
+    Decided { assignment: Assignment { base: spec.base, nodes, rules, opset: None }, problems }
+}
+
+/// Every node with the type that it has in the file.
+pub(super) fn as_in_file(view: &View<'_>, spec: &Spec) -> Assignment {
+    let why = || Decider::Constraint { why: "as-is: the types of the file".to_owned(), over: None };
+    let node = |id: usize| {
+        let node = &view.nodes[id];
+        let of = node.proto.output.iter().find_map(|output| view.float(node.scope, output));
+        let of = of.filter(|_| node.is_typable(view));
+        NodeAssignment { of, by: why(), ..one(view, spec, id, false, false, None) }
+    };
+    let nodes = (0..view.nodes.len()).map(node).collect();
+    Assignment { base: spec.base, nodes, rules: Vec::new(), opset: None }
 }
 
 fn one(
@@ -155,7 +166,8 @@ fn one(
         },
     };
     let inside = node.owners.iter().map(|owner| view.nodes[*owner].name.clone()).collect();
-    NodeAssignment { name: node.name.clone(), op, inside, of, accumulate: None, by }
+    let parts = Some(fusion::parts(node.proto).len()).filter(|parts| *parts > 1).unwrap_or(0);
+    NodeAssignment { name: node.name.clone(), op, inside, of, accumulate: None, parts, by }
 }
 
 /// Products that can be given FP32 accumulators: those of which it is known what TensorRT makes of them.
@@ -245,56 +257,6 @@ fn not_in_opset(view: &View<'_>, spec: &Spec, nodes: &[NodeAssignment]) -> Vec<P
         problem.fix("operators without bf16 stay fp32", format!("op = [{}]", ops.join(", ")))
     };
     found.into_iter().map(problem).collect()
-}
-
-/// Says what is wrong with what a rule selected.
-fn misfit(finder: &Finder<'_, '_>, spec: &Spec, i: usize, matched: &RuleMatch) -> Option<Problem> {
-    let rule = &spec.rules[i];
-    let name = &rule.name;
-    if let Some(expect) = rule.expect {
-        let (have, what) = match matched.instances {
-            Some(instances) => (instances, "instances of its patterns"),
-            None => (matched.nodes, "nodes with a float result"),
-        };
-        if have as u64 != expect {
-            return Some(
-                Problem::error(
-                    "rule-expect",
-                    format!("rule `{name}` expects {expect} {what} and selects {have}"),
-                )
-                .of_rule(i)
-                .help("mend the selector, or `expect`; `enginewright rules MODEL` lists the nodes"),
-            );
-        }
-    }
-    // A rule of a shared set must match in one of the models that use it, which is not seen from here.
-    if rule.optional || rule.set.is_some() || matched.nodes > 0 {
-        return None;
-    }
-    if matched.skipped > 0 {
-        let what = if matched.skipped == 1 { "1 node, which has" } else { "nodes which all have" };
-        let message = format!("rule `{name}` selects {what} no float result");
-        return Some(
-            Problem::error("rule-no-float", message)
-                .of_rule(i)
-                .note("constants, Casts between float types, shape arithmetic and integers have no type to choose")
-                .help("select the nodes that compute with floats, or write `optional = true`"),
-        );
-    }
-    let mut problem =
-        Problem::error("rule-no-match", format!("rule `{name}` selects nothing in this model")).of_rule(i);
-    if let Select::Written(selector) = &rule.select {
-        let candidates = finder.candidates(selector);
-        if !candidates.is_empty() {
-            let list: Vec<String> = candidates.iter().map(|c| format!("`{c}`")).collect();
-            problem = problem.note(format!("nearest in the model: {}", list.join(", ")));
-        }
-    }
-    Some(
-        problem.help(
-            "mend the selector, or write `optional = true`; `enginewright rules MODEL` lists the nodes",
-        ),
-    )
 }
 
 impl NodeAssignment {

@@ -1,6 +1,6 @@
 //! Precision: which node computes in which type, and the model rewritten so that it does.
 //!
-//! The way: rules of an engine become data ([`spec`]); selectors find nodes (`select`, `pattern`) in the model
+//! The way: rules of an engine become data ([`spec`]); decomposed norms are fused (`fusion`); selectors find nodes (`select`, `choose`, `pattern`) in the model
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
 //! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then every value
 //! is given its form (`plan`, `io`) and the graph is rewritten (`rewrite`, `made`, `names`, `weights`), what does
@@ -15,7 +15,9 @@
 mod assign;
 mod attention;
 mod check;
+mod choose;
 mod float;
+mod fusion;
 mod gemm;
 mod hazard;
 #[cfg(test)]

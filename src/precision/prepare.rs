@@ -5,9 +5,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::assign::{Assignment, assign};
+use super::assign::{Assignment, as_in_file, assign};
+use super::choose::choose;
+use super::fusion::{self, Fusion};
+use super::pattern::Patterns;
 use super::problem::Problem;
-use super::select::Finder;
+use super::select::{Finder, Selected};
 use super::signature::computes_quantized;
 use super::spec::Spec;
 use super::view::View;
@@ -28,31 +31,64 @@ pub struct Prepared {
 /// The oldest opset whose types are known.
 const MIN_OPSET: i64 = 6;
 
-/// Types a model.
+/// Fuses what is to be fused, and types a model.
 ///
 /// # Errors
-/// The model is of a kind that cannot be typed at all.
+/// The model is of a kind that cannot be typed, or `fuse` asks for what cannot be done.
 pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
-    refuse(model)?;
+    if !spec.as_is {
+        refuse(model)?;
+    }
     let types = onnx::element_types(model);
     let view = View::new(model, &types, &spec.capabilities);
-    let (io, wrong_io) = io::resolve(model, &types, spec);
-    let finder = Finder::new(&view);
-    let decided = assign(&view, &finder, spec);
+    let fusion = fusion::fuse(&view, spec)?;
+    if spec.as_is {
+        return Ok(as_is(&view, fusion, spec));
+    }
+    let selected = choose(&view, &Finder::new(&view), spec);
+    let Some(Fusion { model, opset, problems }) = fusion else { return Ok(typed(&view, selected, spec)) };
+    let types = onnx::element_types(&model);
+    let fused = View::new(&model, &types, &spec.capabilities);
+    let mut prepared = typed(&fused, fusion::inherit(&view, &fused, spec, selected), spec);
+    prepared.problems.splice(0..0, problems);
+    prepared.assignment.opset = opset;
+    Ok(prepared)
+}
+
+/// Types a model whose nodes have their rules.
+fn typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
+    let (io, wrong_io) = io::resolve(view.model, view.types, spec);
+    let decided = assign(view, selected, spec);
     let (assignment, mut problems) = (decided.assignment, decided.problems);
     problems.extend(wrong_io);
-    problems.extend(quantized(&view));
-    problems.extend(hazard::norms(&view, finder.patterns(), &assignment.nodes));
-    problems.extend(range::hazards(&view, finder.patterns(), &assignment.nodes));
-    problems.extend(attention::hazards(&view, finder.patterns(), spec.base, &assignment.nodes));
-    problems.extend(mask::crossing(&view, &assignment.nodes));
-    let mut rewritten = rewrite::rewrite(&view, &assignment.nodes, &io.floats);
+    let patterns = Patterns::new(view);
+    problems.extend(quantized(view));
+    problems.extend(hazard::norms(view, &patterns, &assignment.nodes));
+    problems.extend(range::hazards(view, &patterns, &assignment.nodes));
+    problems.extend(attention::hazards(view, &patterns, spec.base, &assignment.nodes));
+    problems.extend(mask::crossing(view, &assignment.nodes));
+    let mut rewritten = rewrite::rewrite(view, &assignment.nodes, &io.floats);
     problems.extend(rewritten.problems);
     io.apply(&mut rewritten.graph);
-    let typed = model.with_graph(rewritten.graph);
-    problems.extend(check::check(&view, &assignment.nodes, &typed, &rewritten.around_products));
+    fusion::unlabel(&mut rewritten.graph);
+    let typed = view.model.with_graph(rewritten.graph);
+    problems.extend(check::check(view, &assignment.nodes, &typed, &rewritten.around_products));
     let model = (!problems.iter().any(|p| p.is_error)).then_some(typed);
-    Ok(Prepared { model, assignment, problems })
+    Prepared { model, assignment, problems }
+}
+
+/// A model that keeps its types.
+fn as_is(view: &View<'_>, fusion: Option<Fusion>, spec: &Spec) -> Prepared {
+    let Some(Fusion { model, opset, problems }) = fusion else {
+        let assignment = as_in_file(view, spec);
+        return Prepared { model: Some(view.model.clone()), assignment, problems: Vec::new() };
+    };
+    let types = onnx::element_types(&model);
+    let mut assignment = as_in_file(&View::new(&model, &types, &spec.capabilities), spec);
+    assignment.opset = opset;
+    let mut graph = model.graph().clone();
+    fusion::unlabel(&mut graph);
+    Prepared { model: Some(model.with_graph(graph)), assignment, problems }
 }
 
 /// Says which operators compute with quantized values: they are as they are, whatever the precision.

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
 
+use super::assign::RuleMatch;
 use super::float::FloatType;
 use super::made::constant_tensor;
 use super::pattern::{Instance, Patterns};
+use super::problem::Problem;
 use super::spec::Select;
 use super::std_fp16::{ELEMENTWISE, EXPONENTIALS};
 use super::view::View;
@@ -36,6 +38,17 @@ pub(super) struct Found {
     pub(super) instances: Option<usize>,
 }
 
+/// What all rules selected.
+#[derive(Debug, Default)]
+pub(super) struct Selected {
+    /// The last rule that selected a node, by node of [`View::nodes`].
+    pub(super) by_rule: BTreeMap<usize, usize>,
+    /// What each rule selected.
+    pub(super) matched: Vec<RuleMatch>,
+    /// What is wrong with that.
+    pub(super) problems: Vec<Problem>,
+}
+
 impl<'v, 'm> Finder<'v, 'm> {
     pub(super) fn new(view: &'v View<'m>) -> Finder<'v, 'm> {
         let (mut producers, mut consumers) =
@@ -49,10 +62,6 @@ impl<'v, 'm> Finder<'v, 'm> {
             }
         }
         Finder { view, patterns: Patterns::new(view), producers, consumers }
-    }
-
-    pub(super) fn patterns(&self) -> &Patterns {
-        &self.patterns
     }
 
     /// The nodes that a rule is about.

@@ -1,6 +1,6 @@
 //! What is asked: the precision of a model and its rules, resolved, as data that can be sent and hashed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,17 @@ use super::float::FloatType;
 use super::std_fp16;
 use crate::diagnostic::Origin;
 use crate::digest::Value;
-use crate::manifest::{Engine, IoType, Precision, Rule, Selector};
+use crate::manifest::{Engine, Fuse, IoType, Precision, Rule, Selector};
 
 /// Everything that decides the typed form of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
+    /// Does the model keep its types, whatever else is asked?
+    #[serde(default)]
+    pub as_is: bool,
+    /// What is fused before anything is typed.
+    #[serde(default)]
+    pub fuse: BTreeSet<Fuse>,
     /// The type of nodes that no rule is about.
     pub base: FloatType,
     /// The rules in order; later ones win.
@@ -32,6 +38,9 @@ pub struct Capabilities {
     pub demotes_lone_gemm: bool,
     /// Operators that it does not run in a type, whatever ONNX says.
     pub without: Vec<(String, FloatType)>,
+    /// The newest opset that it reads, if that is known.
+    #[serde(default)]
+    pub max_opset: Option<i64>,
 }
 
 /// A rule without its place in a file.
@@ -102,12 +111,21 @@ fn of_rule(rule: &Rule) -> ResolvedRule {
     ResolvedRule { spec, origin: rule.origin.clone() }
 }
 
-/// What decides the typed form of an engine's model; none for `as-is`, which changes nothing.
+/// What decides the prepared form of an engine's model; none for `as-is` with nothing to fuse, which changes nothing.
 #[must_use]
 pub fn spec(engine: &Engine, capabilities: Capabilities) -> Option<Spec> {
-    let base = FloatType::of(engine.precision)?;
-    let rules = resolve(engine).into_iter().map(|rule| rule.spec).collect();
-    Some(Spec { base, rules, capabilities, io: engine.io.clone() })
+    let base = FloatType::of(engine.precision);
+    if base.is_none() && engine.fuse.is_empty() {
+        return None;
+    }
+    Some(Spec {
+        as_is: base.is_none(),
+        fuse: engine.fuse.clone(),
+        base: base.unwrap_or(FloatType::Fp32),
+        rules: resolve(engine).into_iter().map(|rule| rule.spec).collect(),
+        capabilities,
+        io: engine.io.clone(),
+    })
 }
 
 impl FloatType {
@@ -137,6 +155,12 @@ impl Spec {
         fields
     }
 
+    /// What is fused, as a field of a key.
+    #[must_use]
+    pub fn fuse_field(&self) -> Value {
+        Value::List(self.fuse.iter().map(|fuse| Value::from(fuse.name())).collect())
+    }
+
     /// The types of inputs and outputs, as a field of a key.
     #[must_use]
     pub fn io_field(&self) -> Value {
@@ -146,11 +170,12 @@ impl Spec {
     /// What the toolchain is known to do, as a field of a key.
     #[must_use]
     pub fn capability_field(&self) -> Value {
-        let Capabilities { demotes_lone_gemm, without } = &self.capabilities;
+        let Capabilities { demotes_lone_gemm, without, max_opset } = &self.capabilities;
         let without: Vec<Value> =
             without.iter().map(|(op, of)| Value::from(format!("{op} {}", of.name()))).collect();
         Value::Map(BTreeMap::from([
             ("demotes-lone-gemm".to_owned(), Value::from(*demotes_lone_gemm)),
+            ("max-opset".to_owned(), Value::from(*max_opset)),
             ("without".to_owned(), Value::from(without)),
         ]))
     }

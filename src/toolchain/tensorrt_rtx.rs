@@ -15,6 +15,9 @@ pub const DEMOTES_LONE_GEMM: bool = true;
 /// 1.7.1.
 pub const WITHOUT: [(&str, &str); 1] = [("HardSwish", "bf16")];
 
+/// The newest opset that it reads: not published.
+pub const MAX_OPSET: Option<i64> = None;
+
 /// The files that decide what it builds, by name.
 pub const LIBRARIES: [&str; 2] = [PARSER_LIBRARY, BUILDER_LIBRARY];
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod cache;
 mod check;
 mod examples;
+mod fuse;
 mod hermetic;
 mod kill;
 mod locked;

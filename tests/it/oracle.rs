@@ -313,6 +313,8 @@ fn magika_in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) ->
         optional: false,
     };
     let spec = Spec {
+        as_is: false,
+        fuse: std::collections::BTreeSet::new(),
         base: FloatType::Fp16,
         rules: patterns.iter().map(rule).collect(),
         capabilities: Capabilities::default(),

@@ -110,6 +110,13 @@ fn accumulator(node: &NodeAssignment) -> Option<&'static str> {
 }
 
 fn decided(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
+    match node.parts {
+        0 => decider(node, rules, root),
+        parts => format!("{}; fused from {}", decider(node, rules, root), output::count(parts, "node")),
+    }
+}
+
+fn decider(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
     let name = |i: usize| rules.rules.get(i).map_or_else(String::new, |rule| rule_name(rule, root));
     match &node.by {
         Decider::Default => "the model's precision".to_owned(),
@@ -163,6 +170,7 @@ fn as_json(rules: &ModelRules, root: &Path) -> serde_json::Value {
                 "type": node.of,
                 "tf32": is_tf32(node, rules.tf32),
                 "accumulator": accumulator(node),
+                "fused_from": node.parts,
                 "by": by,
                 "rule": rule,
                 "why": why,

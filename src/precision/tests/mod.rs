@@ -3,7 +3,7 @@
 mod forms;
 mod properties;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::fs;
@@ -52,8 +52,9 @@ fn asked(base: FloatType, rules: &[(Selector, FloatType)]) -> Spec {
         expect: None,
         optional: false,
     };
-    let capabilities = Capabilities { demotes_lone_gemm: true, without: Vec::new() };
-    Spec { base, rules: rules.iter().map(rule).collect(), capabilities, io: BTreeMap::new() }
+    let capabilities = Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None };
+    let (as_is, fuse) = (false, BTreeSet::new());
+    Spec { as_is, fuse, base, rules: rules.iter().map(rule).collect(), capabilities, io: BTreeMap::new() }
 }
 
 fn named(names: &[&str]) -> Selector {

@@ -143,6 +143,38 @@ pub(crate) fn control_flow() -> Vec<u8> {
     model(17, graph).encode_to_vec()
 }
 
+/// A layer norm: of opset 17 one node, else the nine that PyTorch wrote; of opset 6, behind a Dropout that trains.
+pub(crate) fn norm(opset: i64) -> Vec<u8> {
+    let constants = vec![
+        weight("scale", &[64]),
+        weight("bias", &[64]),
+        floats("two", &[], &[2.0]),
+        floats("eps", &[], &[1e-5]),
+    ];
+    let start = if opset == 6 {
+        node("/drop", "Dropout", &["x"], &["s"])
+    } else {
+        node("start", "Relu", &["x"], &["s"])
+    };
+    let mut nodes = vec![start];
+    if opset >= 17 {
+        nodes.push(node("/norm", "LayerNormalization", &["s", "scale", "bias"], &["y"]));
+        return model(opset, graph(&[8.into(), 64.into()], nodes, constants[..2].to_vec())).encode_to_vec();
+    }
+    nodes.extend([
+        node("/norm/ReduceMean", "ReduceMean", &["s"], &["m"]).ints("axes", &[1]),
+        node("/norm/Sub", "Sub", &["s", "m"], &["d"]),
+        node("/norm/Pow", "Pow", &["d", "two"], &["q"]),
+        node("/norm/ReduceMean_1", "ReduceMean", &["q"], &["v"]).ints("axes", &[1]),
+        node("/norm/Add", "Add", &["v", "eps"], &["e"]),
+        node("/norm/Sqrt", "Sqrt", &["e"], &["r"]),
+        node("/norm/Div", "Div", &["d", "r"], &["n"]),
+        node("/norm/Mul", "Mul", &["n", "scale"], &["t"]),
+        node("/norm/Add_1", "Add", &["t", "bias"], &["y"]),
+    ]);
+    model(opset, graph(&[8.into(), 64.into()], nodes, constants)).encode_to_vec()
+}
+
 /// A quantized convolution, as tools leave it: between QuantizeLinear and DequantizeLinear, weights INT8.
 pub(crate) fn quantized() -> Vec<u8> {
     let image = [1.into(), 16.into(), 8.into(), 8.into()];
