@@ -1,8 +1,9 @@
 //! Operators that an exporter wrote as many nodes, put back as one: decomposed layer norms become
 //! LayerNormalization, which ONNX has from opset [`LAYER_NORMALIZATION`] on.
 //!
-//! Where the result could be another one, nothing is fused, and the reason is told: values inside that others read,
-//! axes that are not the last ones, scales that are broadcast along the normalized axes, and so on.
+//! LayerNormalization wants its axes last: others are put there by a Transpose, and back by another. Where the
+//! result could be another one, nothing is fused, and the reason is told: values inside that others read, scales
+//! that are broadcast along the normalized axes, and so on.
 //!
 //! The new node is called `PATH/LayerNormalization` after the path that the names of its parts share, as in
 //! [`Match::instance`]; where they share none, it has the name of its last part. The `doc_string` of its parts is
@@ -118,6 +119,28 @@ struct Draft {
     constants: Vec<TensorProto>,
 }
 
+impl Draft {
+    fn transpose(&mut self, name: &str, order: &[i64], from: &str, to: &str) {
+        let mut node = make::node(name, "Transpose", &[from], &[to]);
+        node.attribute.push(make::ints("perm", order));
+        self.nodes.push(node);
+    }
+}
+
+/// How the axes of a norm are put last, and how they are put back.
+fn axes_last(norm: &Match) -> Result<(Vec<i64>, Vec<i64>), String> {
+    let unknown = || format!("it normalizes the axes {:?} of a value whose rank is not known", norm.axes);
+    let rank = norm.rank.and_then(|rank| i64::try_from(rank).ok()).ok_or_else(unknown)?;
+    let own: Vec<i64> = norm.axes.iter().map(|axis| axis + rank).collect();
+    if own.is_empty() || norm.axes.iter().any(|axis| !(-rank..0).contains(axis)) {
+        return Err(unknown());
+    }
+    let there: Vec<i64> = (0..rank).filter(|axis| !own.contains(axis)).chain(own.iter().copied()).collect();
+    let at = |axis: i64| there.iter().position(|other| *other == axis).and_then(|i| i64::try_from(i).ok());
+    let back: Option<Vec<i64>> = (0..rank).map(at).collect();
+    Ok((there.clone(), back.ok_or_else(unknown)?))
+}
+
 impl Work<'_, '_> {
     fn left(&self, norm: &Match, last: NodeRef, why: String) -> Left {
         let node = self.view.at(last).map(|id| self.view.node(id));
@@ -137,9 +160,8 @@ impl Work<'_, '_> {
             );
         }
         let count = i64::try_from(norm.axes.len()).unwrap_or(0);
-        if count == 0 || norm.axes != (-count..0).collect::<Vec<_>>() {
-            return Err(format!("it normalizes the axes {:?}, which are not the last ones", norm.axes));
-        }
+        let is_last = norm.axes == (-count..0).collect::<Vec<_>>();
+        let order = if is_last { None } else { Some(axes_last(norm)?) };
         let scope = norm.scope();
         let input = self.view.find(scope, &norm.input).ok_or("its input is not known")?;
         let sizes: Vec<Option<i64>> = norm.axes.iter().map(|axis| self.shapes.dim(input, *axis)).collect();
@@ -150,13 +172,18 @@ impl Work<'_, '_> {
         let name = self.name(norm);
         let mut draft =
             Draft { label: name.clone(), scope, element, nodes: Vec::new(), constants: Vec::new() };
-        let x = self.cast(&mut draft, &norm.input);
+        let mut x = self.cast(&mut draft, &norm.input);
+        if let Some((there, _)) = &order {
+            let across = self.names.fresh(&format!("{name}/Transpose"));
+            draft.transpose(&across, there, &x, &across);
+            x = across;
+        }
         let bias = match &norm.bias {
-            Some(bias) => Some(self.parameter(&mut draft, bias, &sizes, "bias")?),
+            Some(bias) => Some(self.parameter(&mut draft, bias, (&norm.axes, &sizes), "bias")?),
             None => None,
         };
         let scale = match &norm.scale {
-            Some(scale) => self.parameter(&mut draft, scale, &sizes, "scale")?.0,
+            Some(scale) => self.parameter(&mut draft, scale, (&norm.axes, &sizes), "scale")?.0,
             None => {
                 let known: Option<Vec<i64>> = sizes.iter().copied().collect();
                 let dims = known.or_else(|| bias.as_ref().map(|(_, dims)| dims.clone()));
@@ -169,11 +196,16 @@ impl Work<'_, '_> {
         let epsilon = norm.epsilon.unwrap_or(0.0) as f32;
         let narrow = (self.element)(scope, &norm.output) != Type::Tensor(element);
         let out = if narrow { self.names.fresh(&format!("{name}/out")) } else { norm.output.clone() };
+        let normal = if order.is_some() { self.names.fresh(&format!("{name}/across")) } else { out.clone() };
         let mut inputs = vec![x.as_str(), scale.as_str()];
         inputs.extend(bias.as_ref().map(|(bias, _)| bias.as_str()));
-        let mut node = make::node(&name, "LayerNormalization", &inputs, &[&out]);
+        let mut node = make::node(&name, "LayerNormalization", &inputs, &[&normal]);
         node.attribute = vec![make::int("axis", -count), make::float("epsilon", epsilon)];
         draft.nodes.push(node);
+        if let Some((_, back)) = &order {
+            let transpose = self.names.fresh(&format!("{name}/Transpose"));
+            draft.transpose(&transpose, back, &normal, &out);
+        }
         if narrow && let Type::Tensor(to) = (self.element)(scope, &norm.output) {
             let cast = self.names.fresh(&format!("{name}/Cast"));
             let mut node = make::node(&cast, "Cast", &[&out], &[&norm.output]);
@@ -235,7 +267,7 @@ impl Work<'_, '_> {
         &mut self,
         draft: &mut Draft,
         name: &str,
-        sizes: &[Option<i64>],
+        (axes, sizes): (&[i64], &[Option<i64>]),
         what: &str,
     ) -> Result<(String, Vec<i64>), String> {
         let value = self.view.find(draft.scope, name).ok_or_else(|| format!("its {what} is not known"))?;
@@ -244,30 +276,30 @@ impl Work<'_, '_> {
         let misfit = || {
             let wanted: Vec<String> =
                 sizes.iter().map(|n| n.map_or("?".to_owned(), |n| n.to_string())).collect();
-            format!(
-                "its {what} `{name}` has shape {dims:?}, where LayerNormalization wants [{}]",
-                wanted.join(", ")
-            )
+            let wanted = wanted.join(", ");
+            format!("its {what} `{name}` has shape {dims:?}, where LayerNormalization wants [{wanted}]")
         };
-        let before = dims.len().checked_sub(sizes.len()).ok_or_else(misfit)?;
-        let (front, own) = dims.split_at(before);
+        let len = i64::try_from(dims.len()).unwrap_or(i64::MAX);
+        let at = |axis: i64| usize::try_from(axis + len).ok().and_then(|i| dims.get(i).copied()).unwrap_or(1);
+        let own: Vec<i64> = axes.iter().map(|axis| at(*axis)).collect();
         // Along an axis of unknown size, 1 may be a broadcast.
         let fits = own.iter().zip(sizes).all(|(own, size)| size.map_or(*own > 1, |size| size == *own));
-        if !fits || front.iter().any(|dim| *dim != 1) {
+        if !fits || (-len..0).any(|axis| !axes.contains(&axis) && at(axis) != 1) {
             return Err(misfit());
         }
-        let flat = if front.is_empty() { name.to_owned() } else { self.reshape(draft, name, value, own) };
+        // All other dimensions are 1, so that the elements lie in the right order.
+        let flat = if dims == own { name.to_owned() } else { self.reshape(draft, name, value, &own) };
         if (self.element)(draft.scope, name) == Type::Tensor(draft.element) {
-            return Ok((flat, own.to_vec()));
+            return Ok((flat, own));
         }
         let cast = self.names.fresh(&format!("{}/Cast", draft.label));
         let mut node = make::node(&cast, "Cast", &[&flat], &[&cast]);
         node.attribute.push(make::int("to", i64::from(draft.element as i32)));
         draft.nodes.push(node);
-        Ok((cast, own.to_vec()))
+        Ok((cast, own))
     }
 
-    /// A value without its leading dimensions of 1. A constant stays one.
+    /// A value without its dimensions of 1 that are not normalized. A constant stays one.
     fn reshape(&mut self, draft: &mut Draft, name: &str, value: ValueId, dims: &[i64]) -> String {
         let of = self.view.value(value);
         let makes = of.producer.map(|id| self.view.op(id));

@@ -129,7 +129,9 @@ pub(super) fn inherit(before: &View<'_>, after: &View<'_>, spec: &Spec, selected
             parts.map(|part| (part, by_rule.get(&part).copied())).collect();
         let wanted = |rule: Option<usize>| rule.map_or(spec.base, |rule| spec.rules[rule].precision);
         let Some((first, rest)) = asked.split_first() else { continue };
-        if let Some(other) = rest.iter().find(|(_, rule)| wanted(*rule) != wanted(first.1)) {
+        // It may have a Transpose and Casts beside it, which are of the same parts.
+        let is_norm = node.proto.op_type() == "LayerNormalization";
+        if is_norm && let Some(other) = rest.iter().find(|(_, rule)| wanted(*rule) != wanted(first.1)) {
             let said = |(part, rule): &(usize, Option<usize>)| {
                 let (name, of) = (&before.nodes[*part].name, wanted(*rule).name());
                 match rule {

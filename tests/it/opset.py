@@ -353,13 +353,13 @@ def norms():
     for opset in [9, 13, 16]:
         spelled(opset, "mean", "pow", "div", (), (), False, (-2, -1), what="two axes")
         spelled(opset, "mean", "mul", "reciprocal", None, None, False, (-2, -1), what="two axes")
-    # Channels first is a layer norm, and no LayerNormalization; a scale of one axis out of two is broadcast.
+    # Channels first: the axes are put last and back. A scale of one axis out of two is broadcast.
     norm = Norm(13)
     d = norm("Sub", "x", norm("ReduceMean", "x", axes=[1]))
     s = norm("Sqrt", norm("Add", norm("ReduceMean", norm("Mul", d, d), axes=[1]), norm.constant(np.array(1e-6, np.float32))))
     y = norm("Mul", norm("Div", d, s), norm.constant(f32(4, 1)))
     norm.nodes.append(helper.make_node("Add", [y, norm.constant(f32(4, 1))], ["y"], name="bias"))
-    case("layer-norm", 13, "channels first", norm.nodes, {"x": f32(2, 4, 8)}, norm.constants, fused=0)
+    case("layer-norm", 13, "channels first", norm.nodes, {"x": f32(2, 4, 8)}, norm.constants, fused=1)
     norm = Norm(13)
     d = norm("Sub", "x", norm("ReduceMean", "x", axes=[-2, -1]))
     s = norm("Sqrt", norm("Add", norm("ReduceMean", norm("Mul", d, d), axes=[-2, -1]), norm.constant(np.array(1e-6, np.float32))))
