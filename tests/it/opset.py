@@ -1,10 +1,10 @@
 """Models of old opsets, and the judgement on what the upgrade made of them.
 
-    opset.py make FOLDER [all]   writes `N.onnx`, `N.npz` and `cases.json`
+    opset.py make FOLDER [all [MODEL=NORMS ...]]   writes `N.onnx`, `N.npz` and `cases.json`
     opset.py run FOLDER          runs `N.onnx` and each `N.OPSET/model.onnx`, and writes `results.json`
 
 `make` writes one or more cases for each version of each operator before its form changed; with `all`, also the models
-of the `onnx` package that were exported for old opsets. `run` compares in ONNX Runtime. Where that does not run
+of the `onnx` package that were exported for old opsets, and models given by their files with as many norms to fuse. `run` compares in ONNX Runtime. Where that does not run
 the old model (it knows opset 7 and later), the outputs are those that the case says, or the package recorded.
 """
 
@@ -377,6 +377,24 @@ def norms():
     case("layer-norm", 14, "mixed types", norm.nodes, {"x": f32(2, 4, 8)}, norm.constants, fused=1)
 
 
+def real_model(path, norms):
+    """A model as it is in use, on random inputs: bytes for integers, images for floats."""
+    model, inputs = onnx.load(path), {}
+    constants = {t.name for t in model.graph.initializer}
+    for value in (v for v in model.graph.input if v.name not in constants):
+        of = value.type.tensor_type
+        dims = [d.dim_value if d.dim_value > 0 else None for d in of.shape.dim]
+        if of.elem_type == T.FLOAT:
+            dims = [size or default for size, default in zip(dims, [2, 3, 48, 320])]
+            inputs[value.name] = RNG.random(dims).astype(np.float32)
+        else:
+            dtype = helper.tensor_dtype_to_np_dtype(of.elem_type)
+            inputs[value.name] = RNG.integers(0, 257, [size or 2 for size in dims]).astype(dtype)
+    opset = next(o.version for o in model.opset_import if o.domain == "")
+    CASES.append({"op": "layer-norm of real models", "opset": opset, "what": os.path.basename(path), "model": model,
+                  "inputs": inputs, "expected": None, "fused": norms})
+
+
 def session(model):
     import onnxruntime as ort
 
@@ -388,11 +406,14 @@ def session(model):
     return ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
-def make(folder, everything):
+def make(folder, everything, models):
     for group in [elementwise, old_forms, resizing, attributes_to_inputs, meanings, scans, inside, norms]:
         group()
     if everything:
         old_models()
+    for model in models:
+        path, norms = model.rsplit("=", 1)
+        real_model(path, int(norms))
     os.makedirs(folder, exist_ok=True)
     listed = []
     for number, one in enumerate(CASES):
@@ -478,6 +499,6 @@ def run(folder):
 
 
 if sys.argv[1] == "make":
-    make(sys.argv[2], sys.argv[3:] == ["all"])
+    make(sys.argv[2], sys.argv[3:4] == ["all"], sys.argv[4:])
 else:
     run(sys.argv[2])
