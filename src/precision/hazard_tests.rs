@@ -31,6 +31,8 @@ fn graph(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
 
 fn spec(rules: Vec<RuleSpec>) -> Spec {
     Spec {
+        as_is: false,
+        fuse: std::collections::BTreeSet::new(),
         base: FloatType::Fp16,
         rules,
         capabilities: Capabilities::default(),

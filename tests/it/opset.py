@@ -412,8 +412,8 @@ def make(folder, everything, models):
     if everything:
         old_models()
     for model in models:
-        path, norms = model.rsplit("=", 1)
-        real_model(path, int(norms))
+        path, count = model.rsplit("=", 1)
+        real_model(path, int(count))
     os.makedirs(folder, exist_ok=True)
     listed = []
     for number, one in enumerate(CASES):
