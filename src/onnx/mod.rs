@@ -15,6 +15,8 @@ mod element;
 mod error;
 mod external;
 pub mod fuse;
+#[cfg(test)]
+mod fuse_tests;
 pub mod graph;
 pub mod infer;
 mod interface;

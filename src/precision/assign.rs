@@ -8,6 +8,7 @@ use super::float::FloatType;
 use super::fusion;
 use super::gemm;
 use super::mask;
+use super::pattern::Patterns;
 use super::plan::has_addend;
 use super::problem::Problem;
 use super::select::Selected;
@@ -96,7 +97,7 @@ pub(super) struct Decided {
 }
 
 /// Types what rules selected: `view` is of the model as it is rewritten.
-pub(super) fn assign(view: &View<'_>, selected: Selected, spec: &Spec) -> Decided {
+pub(super) fn assign(view: &View<'_>, patterns: &Patterns, selected: Selected, spec: &Spec) -> Decided {
     let Selected { by_rule, matched: rules, mut problems } = selected;
     let typable: Vec<bool> = view.nodes.iter().map(|node| node.is_typable(view)).collect();
     let shapes = shape_math::find(view);
@@ -104,7 +105,7 @@ pub(super) fn assign(view: &View<'_>, selected: Selected, spec: &Spec) -> Decide
         .map(|id| one(view, spec, id, typable[id], shapes.contains(&id), by_rule.get(&id).copied()))
         .collect();
     problems.extend(not_in_opset(view, spec, &nodes));
-    mask::keep_wide(view, finder.patterns(), spec, &mut nodes);
+    mask::keep_wide(view, patterns, spec, &mut nodes);
     if spec.capabilities.demotes_lone_gemm {
         problems.extend(gemm::widen(view, spec, &mut nodes));
     }

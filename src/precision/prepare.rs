@@ -58,10 +58,10 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
 /// Types a model whose nodes have their rules.
 fn typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
     let (io, wrong_io) = io::resolve(view.model, view.types, spec);
-    let decided = assign(view, selected, spec);
+    let patterns = Patterns::new(view);
+    let decided = assign(view, &patterns, selected, spec);
     let (assignment, mut problems) = (decided.assignment, decided.problems);
     problems.extend(wrong_io);
-    let patterns = Patterns::new(view);
     problems.extend(quantized(view));
     problems.extend(hazard::norms(view, &patterns, &assignment.nodes));
     problems.extend(range::hazards(view, &patterns, &assignment.nodes));

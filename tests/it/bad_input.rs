@@ -155,8 +155,8 @@ fn sm_75_names_the_nodes_that_it_cannot_run() {
 
 #[test]
 fn what_is_not_supported_yet_says_so() {
-    let project = project(models::mlp(1.0), "precision = \"fp16\"\nfuse = [\"layer-norm\"]\n");
-    fails(&project, &["`fuse` is not supported yet", "leave `fuse` out"]);
+    let io = "[model.bad.io.x]\ntype = \"int32\"\n";
+    fails(&project(models::mlp(1.0), io), &["is not supported yet"]);
 }
 
 #[test]

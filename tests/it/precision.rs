@@ -221,7 +221,6 @@ fn what_is_not_done_yet_is_said() {
         let project = with_model(models::mlp(1.0), model);
         project.run(&["plan"]).expect(3).says(&["error[not-yet]", says]);
     };
-    refused("precision = \"fp16\"\nfuse = [\"layer-norm\"]\n", "`fuse` is not supported yet");
     let as_is = "[[model.m.rule]]\nname = \"r\"\nselect = { op = \"MatMul\" }\nprecision = \"fp16\"\n";
     refused(as_is, "`precision = \"as-is\"`");
 }

@@ -1,0 +1,95 @@
+//! Tests of [`super::fuse`]: names, labels, and what is left as it is.
+
+use super::fuse::{Fused, layer_norms};
+use super::proto::tensor_proto::DataType;
+use super::proto::{GraphProto, NodeProto};
+use super::read::Model;
+use super::testing::{self, WithAttribute, floats, node, value, weight};
+
+/// The nine nodes of a norm over the last axis of `x`, with this prefix before their names.
+fn norm(prefix: &str) -> Vec<NodeProto> {
+    let name = |op: &str| format!("{prefix}{op}");
+    vec![
+        node(&name("ReduceMean"), "ReduceMean", &["x"], &["m"]).ints("axes", &[-1]),
+        node(&name("Sub"), "Sub", &["x", "m"], &["d"]),
+        node(&name("Pow"), "Pow", &["d", "two"], &["q"]),
+        node(&name("ReduceMean_1"), "ReduceMean", &["q"], &["v"]).ints("axes", &[-1]),
+        node(&name("Add"), "Add", &["v", "eps"], &["e"]),
+        node(&name("Sqrt"), "Sqrt", &["e"], &["r"]),
+        node(&name("Div"), "Div", &["d", "r"], &["n"]),
+        node(&name("Mul"), "Mul", &["n", "scale"], &["t"]),
+        node(&name("Add_1"), "Add", &["t", "bias"], &["y"]),
+    ]
+}
+
+fn read(nodes: Vec<NodeProto>, scale: &[i64], outputs: &[&str]) -> Model {
+    let graph = GraphProto {
+        input: vec![value("x", DataType::Float, &["n".into(), 3.into(), 8.into()])],
+        output: outputs.iter().map(|name| value(name, DataType::Float, &[])).collect(),
+        initializer: vec![
+            weight("scale", scale),
+            weight("bias", &[8]),
+            floats("two", &[], &[2.0]),
+            floats("eps", &[], &[1e-5]),
+        ],
+        node: nodes,
+        ..GraphProto::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    testing::save(&testing::model(13, graph), &path).unwrap();
+    super::read(&path).unwrap().model
+}
+
+fn whys(fused: &Fused) -> Vec<&str> {
+    fused.left.iter().map(|left| left.why.as_str()).collect()
+}
+
+#[test]
+fn a_norm_becomes_one_node_with_the_labels_of_its_parts() {
+    let mut nodes = norm("/layer/");
+    nodes.iter_mut().enumerate().for_each(|(i, node)| node.doc_string = Some(i.to_string()));
+    let fused = layer_norms(&read(nodes, &[8], &["y"]));
+    let [only] = &fused.model.graph().node[..] else { panic!("{:?}", fused.model.graph().node) };
+    assert_eq!((only.name(), only.op_type()), ("/layer/LayerNormalization", "LayerNormalization"));
+    assert_eq!(
+        (&only.input[..], &only.output[..]),
+        (&["x", "scale", "bias"].map(String::from)[..], &["y".to_owned()][..])
+    );
+    assert_eq!(only.doc_string(), "0 1 2 3 4 5 6 7 8");
+    assert_eq!((fused.norms[0].parts, fused.left.len()), (9, 0));
+    // There is nothing left to fuse.
+    let again = layer_norms(&fused.model);
+    assert_eq!((again.norms.len(), again.explicit), (0, 1));
+    assert_eq!(again.model.proto(), fused.model.proto());
+}
+
+#[test]
+fn a_norm_without_a_path_is_called_as_its_last_part() {
+    let fused = layer_norms(&read(norm("n."), &[8], &["y"]));
+    assert_eq!(fused.norms[0].name, "n.Add_1");
+    // A name that another node has is not taken.
+    let mut nodes = norm("/layer/");
+    nodes.push(node("/layer/LayerNormalization", "Relu", &["y"], &["z"]));
+    let fused = layer_norms(&read(nodes, &[8], &["z"]));
+    assert_eq!(fused.norms[0].name, "/layer/LayerNormalization#2");
+}
+
+#[test]
+fn parameters_of_another_shape_are_reshaped_or_refused() {
+    let fused = layer_norms(&read(norm("/a/"), &[1, 1, 8], &["y"]));
+    let graph = fused.model.graph();
+    assert_eq!(graph.node[0].input[1], "scale/flat");
+    assert_eq!(graph.initializer.iter().find(|t| t.name() == "scale/flat").unwrap().dims, [8]);
+    // Along the sequence it is no scale of the norm: the norm ends before it.
+    let fused = layer_norms(&read(norm("/a/"), &[3, 1], &["y"]));
+    assert!(fused.norms.is_empty(), "{:?}", fused.norms);
+}
+
+#[test]
+fn what_is_read_elsewhere_stays() {
+    let fused = layer_norms(&read(norm("/a/"), &[8], &["y", "d"]));
+    assert_eq!(whys(&fused), ["`d`, which is inside it, is read elsewhere too"]);
+    assert_eq!(fused.left[0].node, ("/a/Add_1".to_owned(), "Add".to_owned()));
+    assert_eq!(fused.model.graph().node.len(), 9);
+}
