@@ -76,6 +76,7 @@ fn node(name: &str, op: &str, of: FloatType) -> NodeAssignment {
         inside: Vec::new(),
         of: Some(of),
         by: Decider::Default,
+        parts: 0,
         accumulate: None,
     }
 }
@@ -83,7 +84,7 @@ fn node(name: &str, op: &str, of: FloatType) -> NodeAssignment {
 fn assignment(nodes: &[(&str, &str, FloatType)]) -> Assignment {
     let mut nodes: Vec<_> = nodes.iter().map(|(name, op, of)| node(name, op, *of)).collect();
     nodes.push(node("a node in half", "Relu", FloatType::Fp16));
-    Assignment { base: FloatType::Fp16, nodes, rules: Vec::new() }
+    Assignment { base: FloatType::Fp16, nodes, rules: Vec::new(), opset: None }
 }
 
 /// The verdict on a node that was declared FP32, beside others.
