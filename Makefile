@@ -24,6 +24,15 @@ demo: build
 	$(ENGINEWRIGHT) apply
 	@echo
 	$(ENGINEWRIGHT) status
+	@echo
+	$(ENGINEWRIGHT) verify magika@rtx-3090
+	@echo
+	@echo "# The same in FP16 without any rules, in a copy of the project: it fails, and is not published."
+	@rm -rf target/demo && mkdir -p target/demo && cp -r manifests testdata target/demo
+	@sed -i 's/^precision = .*/precision = "fp16"\nrules = []/' target/demo/manifests/magika.toml
+	$(ENGINEWRIGHT) -C target/demo --cache-dir cache apply; test $$? = 1
+	@echo
+	$(ENGINEWRIGHT) -C target/demo --cache-dir cache --quiet verify magika@rtx-3090; test $$? = 1
 
 test: setup
 	cargo test --locked --no-run

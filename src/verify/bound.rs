@@ -36,7 +36,7 @@ fn bound_of(view: &GraphView<'_>, value: ValueId, depth: usize) -> Option<i64> {
                 bound_of(view, view.output(node, 0)?, depth + 1)
             }
             "Gather" | "GatherElements" if view.input(node, 1) == Some(value) => {
-                let table = view.constant(view.input(node, 0)?)?.dims();
+                let table = table_of(view, view.input(node, 0)?, 0)?;
                 let axis = view.int(node, "axis", 0)?;
                 let rank = i64::try_from(table.len()).ok()?;
                 table.get(usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?).copied()
@@ -48,4 +48,25 @@ fn bound_of(view: &GraphView<'_>, value: ValueId, depth: usize) -> Option<i64> {
         }
     };
     view.value(value).consumers.iter().filter_map(|node| of_consumer(*node)).min()
+}
+
+/// The dimensions of a table of constants, which may be quantized: scaled by an operator, or by arithmetic.
+fn table_of(view: &GraphView<'_>, table: ValueId, depth: usize) -> Option<Vec<i64>> {
+    if let Some(constant) = view.constant(table) {
+        return Some(constant.dims());
+    }
+    let producer = view.value(table).producer.filter(|_| depth < 8)?;
+    let of_input = |i| table_of(view, view.input(producer, i)?, depth + 1);
+    match view.op(producer) {
+        "DequantizeLinear" | "Cast" => of_input(0),
+        "Mul" | "Add" | "Sub" | "Div" => {
+            let (a, b) = (of_input(0)?, of_input(1)?);
+            let (longer, shorter) = if a.len() >= b.len() { (a, b) } else { (b, a) };
+            let skipped = longer.len() - shorter.len();
+            let broadcast =
+                |(i, dim): (usize, &i64)| (*dim).max(if i < skipped { 1 } else { shorter[i - skipped] });
+            Some(longer.iter().enumerate().map(broadcast).collect())
+        }
+        _ => None,
+    }
 }

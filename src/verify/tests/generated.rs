@@ -9,7 +9,7 @@ use super::super::spec::{Inputs, MeasureSpec, ProfileShapes};
 use crate::manifest::Fill;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{GraphProto, ModelProto};
-use crate::onnx::testing::{ints, model, node, value, weight};
+use crate::onnx::testing::{WithAttribute, ints, model, node, raw, value, weight};
 use crate::onnx::{Dim, Tensor, read_canonical};
 use prost::Message;
 
@@ -108,7 +108,9 @@ fn the_length_of_a_table_bounds_what_is_looked_up_in_it() {
     let ids = value("ids", DataType::Int64, &["b".into(), "s".into()]);
     let nodes = vec![
         node("cast", "Cast", &["ids"], &["flat"]),
-        node("words", "Gather", &["table", "flat"], &["w"]),
+        node("float", "Cast", &["table"], &["f"]).int("to", 1),
+        node("scale", "Mul", &["f", "scales"], &["scaled"]),
+        node("words", "Gather", &["scaled", "flat"], &["w"]),
         node("types", "Gather", &["small", "ids"], &["t"]),
         node("add", "Add", &["w", "t"], &["y"]),
         node("shape", "Reshape", &["y", "to"], &["z"]),
@@ -117,10 +119,15 @@ fn the_length_of_a_table_bounds_what_is_looked_up_in_it() {
         input: vec![ids],
         output: vec![value("z", DataType::Float, &["".into()])],
         node: nodes,
-        initializer: vec![weight("table", &[100, 4]), weight("small", &[2, 4]), ints("to", &[1], &[-1])],
+        initializer: vec![
+            raw("table", DataType::Int8, &[100, 4], vec![1; 400]),
+            weight("scales", &[100, 1]),
+            weight("small", &[200, 4]),
+            ints("to", &[1], &[-1]),
+        ],
         ..GraphProto::default()
     };
     let proto: ModelProto = model(17, graph);
     let read = read_canonical(proto.encode_to_vec().into(), None).unwrap();
-    assert_eq!(index_bounds(&read), [("ids".to_owned(), 2)].into());
+    assert_eq!(index_bounds(&read), [("ids".to_owned(), 100)].into(), "the shorter of both");
 }

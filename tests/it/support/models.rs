@@ -300,6 +300,20 @@ pub(crate) fn bad_reshape() -> Vec<u8> {
     model(17, graph).encode_to_vec()
 }
 
+/// `x` and a mask, which decides nothing: `y = relu(x) + relu(mask) - mask`.
+pub(crate) fn masked() -> Vec<u8> {
+    let nodes = vec![
+        node("relu", "Relu", &["x"], &["a"]),
+        node("ones", "Relu", &["mask"], &["b"]),
+        node("add", "Add", &["a", "b"], &["c"]),
+        node("sub", "Sub", &["c", "mask"], &["y"]),
+    ];
+    let shape = [2.into(), 4.into()];
+    let mut graph = graph(&shape, nodes, Vec::new());
+    graph.input.push(value("mask", DataType::Float, &shape));
+    model(17, graph).encode_to_vec()
+}
+
 /// An integer division by the constant 0: TensorRT-RTX 1.7 dies of it.
 pub(crate) fn division_by_zero() -> Vec<u8> {
     let nodes = vec![
