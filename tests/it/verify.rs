@@ -222,7 +222,7 @@ fn magika_fails_in_fp16_throughout_and_passes_with_its_norms_in_fp32() {
     assert_eq!((&good["verdict"], &bad["verdict"]), (&"emulated-optimistic".into(), &"failed".into()));
     assert_eq!(worst(good, "top-1"), 1.0);
     assert!(worst(good, "max-abs") < 0.01, "{good:#}");
-    assert!(worst(bad, "top-1") < 0.11, "{bad:#}");
+    assert!(worst(bad, "top-1") < 0.11 && worst(bad, "max-abs") > 0.9, "{bad:#}");
     // Attention has no Softmax here, but products do sum: that is said, and where.
     assert!(good["optimistic"].as_array().unwrap().iter().any(|row| row["op"] == "MatMul"), "{good:#}");
 
