@@ -291,12 +291,26 @@ impl MeasureSpec {
             }
         }
         let outside = |profile: &ProfileShapes| {
-            profile.shapes.iter().find_map(|(name, [min, _, max])| {
-                let shape = &sample.arrays.get(name)?.shape;
-                let within = shape.len() == min.len()
-                    && shape.iter().zip(min.iter().zip(max)).all(|(n, (min, max))| (min..=max).contains(&n));
-                (!within).then(|| {
-                    format!("`{name}` has the shape {shape:?}, the profile allows {min:?} to {max:?}")
+            let values = profile.values.iter().find_map(|(name, [min, _, max])| {
+                let values = sample.arrays.get(name)?.to_integers();
+                let allowed = |(value, (min, max)): (&i128, (&i64, &i64))| {
+                    (i128::from(*min)..=i128::from(*max)).contains(value)
+                };
+                let within = values.len() == min.len() && values.iter().zip(min.iter().zip(max)).all(allowed);
+                (!within).then(|| format!("`{name}` holds {values:?}, the profile allows {min:?} to {max:?}"))
+            });
+            let mut shapes = profile.shapes.iter();
+            values.or_else(|| {
+                shapes.find_map(|(name, [min, _, max])| {
+                    let shape = &sample.arrays.get(name)?.shape;
+                    let within = shape.len() == min.len()
+                        && shape
+                            .iter()
+                            .zip(min.iter().zip(max))
+                            .all(|(n, (min, max))| (min..=max).contains(&n));
+                    (!within).then(|| {
+                        format!("`{name}` has the shape {shape:?}, the profile allows {min:?} to {max:?}")
+                    })
                 })
             })
         };

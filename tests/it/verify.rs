@@ -287,6 +287,7 @@ fn a_tolerance_is_judged_without_running_anything() {
     assert_eq!(project.planned(), ["m@a: measure"]);
     let plan = project.run(&["plan"]);
     plan.expect(0).says(&["measure: inputs.files.two/x.npy: "]);
+    project.run(&["why", "m@a"]).expect(0).says(&["measure key ", "inputs.files.one/x.npy"]);
     let apply = project.run(&["apply"]);
     apply.expect(0).says(&["measured  m@a"]);
     assert!(!apply.stderr.contains("building"), "{}", apply.stderr);

@@ -11,8 +11,9 @@ use super::super::settings::{Format, Settings};
 use super::plan::reasons_json;
 use super::{diagnostics_json, print_warnings};
 use crate::build;
+use crate::digest::Preimage;
 use crate::engine::Proof;
-use crate::plan::{self, Action};
+use crate::plan::{self, Action, Planned, ProofFact};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
@@ -46,6 +47,8 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
                 "narrow_named": proof.narrow_named,
                 "all": proof.pins,
             })),
+            "measure": measure(planned),
+            "measure_key": measure(planned).map(Preimage::key),
             "diagnostics": diagnostics_json(&project, &gathered),
             "cache_warnings": ctx.cache.take_warnings(),
         }));
@@ -60,8 +63,8 @@ pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
         let _ = writeln!(text, "  {reason}");
     }
     if let Some(keyed) = &planned.keyed {
-        for (preimage, key) in [(&keyed.prepare, keyed.prepare.key()), (&keyed.build, keyed.build_key)] {
-            let _ = writeln!(text, "\n{} key {key}", preimage.action);
+        for preimage in [&keyed.prepare, &keyed.build].into_iter().chain(measure(planned)) {
+            let _ = writeln!(text, "\n{} key {}", preimage.action, preimage.key());
             let rows: Vec<Vec<String>> = plan::fields(preimage)
                 .into_iter()
                 .map(|(name, value)| vec![format!("  {name}"), value])
@@ -98,4 +101,12 @@ fn proof_text(proof: &Proof) -> String {
         let _ = writeln!(text, "  of {} nodes in 16 bits, kernels name {}", proof.narrow, proof.narrow_named);
     }
     text
+}
+
+/// The inputs of the measurement, if there is one.
+fn measure(planned: &Planned) -> Option<&Preimage> {
+    match &planned.proof {
+        ProofFact::Known(proof) => Some(&proof.measure),
+        _ => None,
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::npy::{npy, npz};
 use super::super::sample::{Array, load};
-use super::super::spec::{SampleFile, SampleFiles, list_samples};
+use super::super::spec::{Inputs, MeasureSpec, ProfileShapes, SampleFile, SampleFiles, list_samples};
 use super::floats;
 use crate::fs;
 use crate::manifest::RawTensor;
@@ -204,4 +204,33 @@ fn a_sample_must_fit_the_model() {
     };
     assert_eq!(load(&gone, &one, &BTreeMap::new()).unwrap_err().code, "sample-unreadable");
     let _: Array = floats(&[1], &[0.0]);
+}
+
+#[test]
+fn a_sample_must_lie_within_a_profile_values_included() {
+    let x = file("<f4", "False", "(2,)", &[0; 8]);
+    let n = file("<i8", "False", "(1,)", &2i64.to_le_bytes());
+    let folder = Folder::with(&[("s/x.npy", &x), ("s/n.npy", &n)]);
+    let model_inputs =
+        vec![input("x", "float", vec![Dim::Param("b".to_owned())]), input("n", "int64", vec![Dim::Fixed(1)])];
+    let told = |sizes: [i64; 2], values: [i64; 2]| {
+        let range = |[low, high]: [i64; 2]| [vec![low], vec![low], vec![high]];
+        let spec = MeasureSpec {
+            inputs: Inputs::Files { samples: list_samples(folder.path()).unwrap(), raw: BTreeMap::new() },
+            model_inputs: model_inputs.clone(),
+            profiles: vec![ProfileShapes {
+                shapes: [("x".to_owned(), range(sizes))].into(),
+                values: [("n".to_owned(), range(values))].into(),
+            }],
+            outputs: Vec::new(),
+            ignore_where: BTreeMap::new(),
+            tf32: false,
+        };
+        spec.sample(0, &BTreeMap::new()).map_err(|e| e.message)
+    };
+    assert!(told([1, 2], [1, 2]).is_ok());
+    assert!(
+        told([3, 4], [1, 2]).unwrap_err().ends_with("`x` has the shape [2], the profile allows [3] to [4]")
+    );
+    assert!(told([1, 2], [3, 4]).unwrap_err().ends_with("`n` holds [2], the profile allows [3] to [4]"));
 }
