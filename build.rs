@@ -40,6 +40,9 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {
+            if path.ends_with("testing") {
+                continue;
+            }
             collect(&path, files);
         } else if path.extension().is_some_and(|e| e == "rs" || e == "txt") && !path.ends_with("testing.rs") {
             files.push(path);

@@ -1,5 +1,7 @@
 //! ONNX models for tests, made in code. Test support: no part of the product's interface.
 
+pub mod transformer;
+
 use std::path::Path;
 
 use bytes::Bytes;

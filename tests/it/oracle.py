@@ -186,7 +186,24 @@ def magika(model, config, files):
     return found
 
 
-if sys.argv[1] == "ops":
+def apart(reference, candidate):
+    """Cosine and worst agreement of the greatest of both models on random tokens."""
+    runs = [session(reference), session(candidate)]
+    ids = np.random.default_rng(3).integers(0, 100, size=(2, 24))
+    feeds = {"input_ids": ids}
+    if len(runs[0].get_inputs()) > 1:
+        feeds["attention_mask"] = (np.arange(24) < np.array([[24], [9]])).astype(np.int64)
+    a, b = (run.run(None, feeds)[0].astype(np.float64) for run in runs)
+    kept = feeds.get("attention_mask", np.ones_like(ids)).astype(bool)
+    a, b = a[kept], b[kept]
+    same = float((a.argmax(-1) == b.argmax(-1)).mean())
+    cosine = float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+    return {"cosine": cosine if math.isfinite(cosine) else -1.0, "top-1": same}
+
+
+if sys.argv[1] == "apart":
+    print(json.dumps(apart(*sys.argv[2:])))
+elif sys.argv[1] == "ops":
     print(json.dumps(ops(sys.argv[2])))
 else:
     print(json.dumps(magika(sys.argv[2], sys.argv[3], sys.argv[4:])))

@@ -1,12 +1,15 @@
 //! The oracle against an independent statement of it, in Python, computed by ONNX Runtime. Python's packages are
 //! fetched once into `target/oracle`; without them the tests say that they are skipped.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use enginewright::manifest::Selector;
 use enginewright::onnx::proto::tensor_proto::DataType;
 use enginewright::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use enginewright::onnx::testing::transformer::{Norms, Transformer};
 use enginewright::onnx::testing::{WithAttribute, model, node, raw, save, value};
 use enginewright::onnx::{self, Model};
 use enginewright::precision::oracle::{TABLE, oracle};
@@ -290,22 +293,19 @@ fn magika() -> PathBuf {
     folder.join("magika/models/standard_v3_3/model.onnx")
 }
 
-/// Magika, typed with these rules, as its oracle, in a file.
-fn magika_in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) -> PathBuf {
+/// The model of a file in FP16 but for these patterns, as its oracle, in a file.
+fn in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) -> PathBuf {
     let out = tempfile::tempdir().unwrap();
     onnx::canonicalize(model, out.path()).unwrap();
     let bytes = |name: &str| std::fs::read(out.path().join(name)).ok();
-    let canonical = onnx::read_canonical(
-        bytes(onnx::MODEL_FILE).unwrap().into(),
-        bytes(onnx::WEIGHTS_FILE).map(Into::into),
-    )
-    .unwrap();
+    let (graph, weights) = (bytes(onnx::MODEL_FILE).unwrap(), bytes(onnx::WEIGHTS_FILE));
+    let canonical = onnx::read_canonical(graph.into(), weights.map(Into::into)).unwrap();
     let rule = |pattern: &&str| RuleSpec {
         name: (*pattern).to_owned(),
         set: None,
-        select: Select::Written(Box::new(enginewright::manifest::Selector {
+        select: Select::Written(Box::new(Selector {
             pattern: vec![(*pattern).to_owned()],
-            ..Default::default()
+            ..Selector::default()
         })),
         precision: FloatType::Fp32,
         accumulate: false,
@@ -314,24 +314,50 @@ fn magika_in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) ->
     };
     let spec = Spec {
         as_is: false,
-        fuse: std::collections::BTreeSet::new(),
+        fuse: BTreeSet::new(),
         base: FloatType::Fp16,
         rules: patterns.iter().map(rule).collect(),
         capabilities: Capabilities::default(),
-        io: std::collections::BTreeMap::new(),
+        io: BTreeMap::new(),
     };
     let prepared = prepare(&canonical, &spec).unwrap();
     let typed = prepared.model.unwrap_or_else(|| panic!("{:#?}", prepared.problems));
-    let made = oracle(&typed).unwrap();
-    let unlike = |name: &&String| !name.contains("cast_") && name.as_str() != "y";
-    let oracle_values: Vec<&String> = made.model.graph().node.iter().flat_map(|n| &n.output).collect();
-    let source = canonical.graph().node.iter().filter(|n| n.op_type() != "Cast").flat_map(|n| &n.output);
-    for value in source.filter(unlike) {
-        assert!(oracle_values.contains(&value), "`{value}` has no counterpart in the oracle");
+    let made = oracle(&typed).unwrap().model;
+    // Every value of the source has its counterpart, by name.
+    let values: BTreeSet<&String> = made.graph().node.iter().flat_map(|node| &node.output).collect();
+    let source = canonical.graph().node.iter().filter(|node| node.op_type() != "Cast");
+    for value in source.flat_map(|node| &node.output) {
+        assert!(values.contains(value), "`{value}` has no counterpart in the oracle");
     }
     let path = folder.join(name);
-    std::fs::write(&path, made.model.proto().encode_to_vec()).unwrap();
+    std::fs::write(&path, made.proto().encode_to_vec()).unwrap();
     path
+}
+
+#[test]
+fn a_large_residual_stream_breaks_norms_in_fp16_alone() {
+    if packages().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cosine = |transformer: &Transformer, patterns: &[&str]| {
+        let path = folder.path().join("m.onnx");
+        save(&transformer.model(), &path).unwrap();
+        let half = in_fp16(&path, folder.path(), "half.onnx", patterns);
+        python(&[Path::new("apart"), &path, &half]).unwrap()["cosine"].as_f64().unwrap()
+    };
+    for norms in [Norms::Decomposed, Norms::Explicit] {
+        let good = cosine(&Transformer { mask: Some(-1e4), ..Transformer::small(norms) }, &[]);
+        assert!(good > 0.9999, "{norms:?}: {good}");
+    }
+    let large = Transformer::overflowing();
+    let broken = cosine(&large, &[]);
+    assert!(broken < 0.5, "{broken}");
+    let mended = cosine(&large, &["layer-norm"]);
+    assert!(mended > 0.999, "{mended}");
+    // One node computes its statistics in FP32.
+    let explicit = cosine(&Transformer { norms: Norms::Explicit, ..large }, &[]);
+    assert!(explicit > 0.999, "{explicit}");
 }
 
 #[test]
@@ -383,8 +409,8 @@ fn magika_breaks_in_fp16_as_it_does_and_is_mended_by_its_norms() {
         arguments.extend(files.iter().map(PathBuf::as_path));
         python(&arguments).unwrap()
     };
-    let broken = scores(&magika_in_fp16(&model, folder.path(), "fp16.onnx", &[]));
-    let mended = scores(&magika_in_fp16(&model, folder.path(), "norms.onnx", &["layer-norm"]));
+    let broken = scores(&in_fp16(&model, folder.path(), "fp16.onnx", &[]));
+    let mended = scores(&in_fp16(&model, folder.path(), "norms.onnx", &["layer-norm"]));
     let reference = scores(&model);
     for (label, name, _) in samples {
         assert_eq!(broken[name][0], "javascript", "{broken:#}");
