@@ -7,6 +7,7 @@
 //! Knows no ONNX Runtime and no cache.
 
 mod bound;
+mod drift;
 mod generate;
 mod judge;
 mod measured;
@@ -19,6 +20,7 @@ mod spec;
 mod tests;
 
 pub use bound::index_bounds;
+pub use drift::{Broken as BrokenNode, DRIFT_LIMIT, Drift, DriftRow, FP16_MAX, NodeDrift, ValueDrift};
 pub use generate::{Shapes, sample_count};
 pub use judge::{DEFAULT_TOLERANCE, Judgement, Row, Verdict, is_at_least, judge, judged_by};
 pub use measured::{Measured, Number, Optimistic, OutputMetrics, SampleMetrics};

@@ -205,7 +205,11 @@ fn environment(request: &Request, limits: &Limits) -> Vec<(String, String)> {
     match request {
         // TensorRT-RTX builds without a GPU, and must not look at the one that happens to be there.
         // ONNX Runtime computes on the CPU, everywhere.
-        Request::Probe { .. } | Request::Build(_) | Request::ProbeReference { .. } | Request::Measure(_) => {
+        Request::Probe { .. }
+        | Request::Build(_)
+        | Request::ProbeReference { .. }
+        | Request::Measure(_)
+        | Request::Layers(_) => {
             env.push(("CUDA_VISIBLE_DEVICES".to_owned(), String::new()));
         }
         Request::Canonicalize { .. } | Request::Prepare(_) => {}

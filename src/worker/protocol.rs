@@ -61,6 +61,8 @@ pub enum Request {
     /// Run the model in the job folder and the oracle of the one in [`PREPARED_FOLDER`] beside each other; what is
     /// found is written to [`MEASURED_FILE`].
     Measure(Box<MeasureRequest>),
+    /// Run the same with every float value of both compared; what is found is written to [`DRIFT_FILE`].
+    Layers(Box<MeasureRequest>),
     /// Build an engine from `model.onnx` (and `weights.bin`) in the job folder into `engine.plan`, and write what its text
     /// says into [`KERNELS_FILE`].
     Build(Box<BuildRequest>),
@@ -68,6 +70,9 @@ pub enum Request {
 
 /// Where a worker puts what it measured, in the job folder: a [`crate::verify::Measured`] as JSON.
 pub const MEASURED_FILE: &str = "measured.json";
+
+/// Where a worker puts what became of every value, in the job folder: a [`crate::verify::Drift`] as JSON.
+pub const DRIFT_FILE: &str = "drift.json";
 
 /// One measurement, everything by value but the samples of a user, which lie where they lie.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

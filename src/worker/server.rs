@@ -82,6 +82,7 @@ fn respond(request: &Request) -> Response {
         Request::ProbeReference { libraries } => {
             reference::probe(libraries).map(|version| Response::Probed { version })
         }
+        Request::Layers(request) => reference::layers(request, Path::new(".")).map(|()| Response::Measured),
         Request::Measure(request) => reference::measure(request, Path::new(".")).map(|()| Response::Measured),
         Request::Build(build) => tensorrt::build(build).map(|built| Response::Built(Box::new(built))),
     };

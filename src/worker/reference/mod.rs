@@ -3,12 +3,15 @@
 //! Both run without graph optimizations, which may leave Casts out, and on one thread: the same numbers on every
 //! machine of one kind, and none from an engine that is the model.
 
+mod layers;
 mod library;
+mod products;
 mod session;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub(super) use layers::layers;
 pub use library::{NEWEST_REFERENCE, OLDEST_REFERENCE, REFERENCE_LIBRARY};
 
 use self::session::Session;

@@ -40,7 +40,12 @@ impl Session {
     pub(super) fn open(environment: &Environment, model: Model, folder: &Path) -> Result<Session> {
         fs::create_dir_all(folder).map_err(|e| refused(&e.into()))?;
         onnx::write_canonical(model, folder).map_err(|e| refused(&e))?;
-        let what = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let what = folder.file_name().unwrap_or_default().to_string_lossy();
+        Session::load(environment, &folder.join(MODEL_FILE), &what)
+    }
+
+    /// Opens a file of ours.
+    pub(super) fn load(environment: &Environment, file: &Path, what: &str) -> Result<Session> {
         let opened = || -> std::result::Result<ort::session::Session, String> {
             let text = |e: ort::Error<ort::session::builder::SessionBuilder>| e.to_string();
             let builder = ort::session::Session::builder(environment).map_err(|e| e.to_string())?;
@@ -52,10 +57,10 @@ impl Session {
                 // Inputs change their shape from sample to sample.
                 .and_then(|b| b.with_memory_pattern(false))
                 .map_err(text)?
-                .commit_from_file(folder.join(MODEL_FILE))
+                .commit_from_file(file)
                 .map_err(|e| e.to_string())
         };
-        Ok(Session { session: opened().map_err(|e| cannot_run(&what, "load", &e))? })
+        Ok(Session { session: opened().map_err(|e| cannot_run(what, "load", &e))? })
     }
 
     /// The outputs of these names.
