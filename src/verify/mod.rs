@@ -18,6 +18,7 @@ mod sample;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 pub use bound::index_bounds;
 pub use drift::{Broken as BrokenNode, DRIFT_LIMIT, Drift, DriftRow, FP16_MAX, NodeDrift, ValueDrift};
@@ -28,3 +29,4 @@ pub use metrics::compare;
 pub use npy::Broken;
 pub use sample::{Array, Sample, SampleError, load};
 pub use spec::{Inputs, MeasureSpec, ProfileShapes, SampleFile, SampleFiles, check, list_samples};
+pub use tune::{Found, Nodes, Probe, Selection, search, selections};
