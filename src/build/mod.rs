@@ -3,6 +3,7 @@
 
 mod check;
 mod context;
+mod drift;
 mod events;
 mod execute;
 mod failure;
@@ -16,10 +17,12 @@ mod run;
 mod scheduler;
 mod sources;
 mod toolchains;
+mod tune;
 mod verify;
 
 pub use check::{Checked, check};
 pub use context::Context;
+pub use drift::{Drifted, layers};
 pub use events::{Event, Sink};
 pub use failure::{Failure, last_failure, log_text, replay};
 pub use gather::{Gathered, gather};
@@ -29,4 +32,5 @@ pub use prepare::{ModelRules, model_rules};
 pub use publish::{Sidecar, engine_path, orphans, read_sidecar, sidecar_path};
 pub use run::{EngineOutcome, Outcome, RunSummary, apply, locked_differences};
 pub use toolchains::find as find_toolchain;
+pub use tune::{TuneStep, Tuned, tune};
 pub use verify::{Verified, VerifyOutcome, verify};

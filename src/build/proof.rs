@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
+
 use super::context::{Context, millis};
 use super::events::Event;
 use super::failure::Failure;
 use super::toolchains;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
-use crate::digest::Digest;
+use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::manifest::Engine;
 use crate::plan::{Keyed, ModelRef, Proof, ProofFact, Proved, Published, ToolchainFact, ToolchainRef, keys};
@@ -142,7 +144,7 @@ pub(super) fn prove(
         return Ok(verify::judge(&measured, verify));
     }
     ctx.events.event(&Event::MeasureStarted { engine: name.clone(), samples: proof.spec.count() });
-    match measure(ctx, subject, proof) {
+    match run::<Measured>(ctx, subject, proof, &MEASURE) {
         Ok((measured, ms)) => {
             let judgement = verify::judge(&measured, verify);
             let verdict = judgement.verdict.name().to_owned();
@@ -161,11 +163,34 @@ pub(super) fn prove(
     }
 }
 
-fn measure(
+/// What a worker is asked of a model and its oracle.
+pub(super) struct Asked {
+    /// Name of the action.
+    pub(super) action: &'static str,
+    /// What is done, for messages.
+    pub(super) verb: &'static str,
+    pub(super) request: fn(Box<MeasureRequest>) -> Request,
+    /// The file that it writes.
+    pub(super) file: &'static str,
+    /// Its name among the outputs.
+    pub(super) output: &'static str,
+}
+
+const MEASURE: Asked = Asked {
+    action: "measure",
+    verb: "measuring",
+    request: Request::Measure,
+    file: MEASURED_FILE,
+    output: METRICS,
+};
+
+/// Asks a worker, and records what it found under the measurement's inputs.
+pub(super) fn run<T: DeserializeOwned>(
     ctx: &Context<'_>,
     subject: &Subject<'_>,
     proof: &Proof,
-) -> Result<(Measured, u64), Vec<Diagnostic>> {
+    asked: &Asked,
+) -> Result<(T, u64), Vec<Diagnostic>> {
     let Subject { engine, keyed, model, reference } = subject;
     let Some(verify) = &engine.verify else { return Err(Vec::new()) };
     let Some((reference, libraries)) = reference.and_then(|r| Some((r, r.libraries.clone()?))) else {
@@ -181,8 +206,8 @@ fn measure(
     fs::create_dir_all(&folder).map_err(file_failed)?;
     ctx.link_model(&keyed.prepared.graph, keyed.prepared.weights.as_ref(), &folder).map_err(|e| vec![e])?;
 
-    let what = format!("measuring `{}`", engine.name);
-    let request = Request::Measure(Box::new(MeasureRequest { libraries, spec: proof.spec.clone() }));
+    let what = format!("{} `{}`", asked.verb, engine.name);
+    let request = (asked.request)(Box::new(MeasureRequest { libraries, spec: proof.spec.clone() }));
     let limits = Limits { timeout: verify.timeout, memory: engine.build.memory_limit, env: Vec::new() };
     let names = [engine.name.to_string()];
     let wall = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
@@ -219,19 +244,24 @@ fn measure(
     let during = format!("`{}` was measured", engine.name);
     toolchains::unchanged(ctx, &verify.reference, reference, &during).map_err(|e| vec![e])?;
     unchanged(ctx, engine, proof)?;
-    let path: PathBuf = job.path().join(MEASURED_FILE);
+    let path: PathBuf = job.path().join(asked.file);
     let bytes = fs::read(&path).map_err(file_failed)?;
-    let measured: Measured = serde_json::from_slice(&bytes).map_err(|e| {
+    let measured: T = serde_json::from_slice(&bytes).map_err(|e| {
         vec![Diagnostic::error("worker-garbage", format!("{what}: what it measured cannot be read: {e}"))]
     })?;
-    let outputs = BTreeMap::from([(METRICS.to_owned(), ctx.cache.adopt(&path, false).map_err(failed)?)]);
+    let outputs = BTreeMap::from([(asked.output.to_owned(), ctx.cache.adopt(&path, false).map_err(failed)?)]);
     let info = serde_json::json!({
         "engine": engine.name.to_string(),
         "reference_version": reference.version,
-        "samples": measured.samples.len(),
+        "samples": proof.spec.count(),
     });
-    ctx.record(proof.measure.clone(), outputs, info, wall).map_err(failed)?;
+    ctx.record(preimage(proof, asked), outputs, info, wall).map_err(failed)?;
     Ok((measured, millis(wall)))
+}
+
+/// The inputs of what is asked: those of the measurement.
+pub(super) fn preimage(proof: &Proof, asked: &Asked) -> Preimage {
+    Preimage { action: asked.action.to_owned(), ..proof.measure.clone() }
 }
 
 /// Nothing is recorded for samples that changed while they were read.

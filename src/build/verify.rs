@@ -99,6 +99,19 @@ fn one(
     }
 }
 
+/// Why an engine that should be measured is not; empty if the run was stopped.
+pub(super) fn unmeasured_because(ctx: &Context<'_>, engine: &Engine, planned: &Planned) -> Vec<Diagnostic> {
+    match unmeasured(ctx, engine, planned) {
+        VerifyOutcome::Failed(errors) => errors,
+        VerifyOutcome::NoneDeclared => {
+            let message = format!("`{}` has no `verify` table, which says what its inputs are", engine.name);
+            let help = format!("add one: `[{}.verify]` with `inputs`", engine.table);
+            vec![Diagnostic::error("none-declared", message).at(&engine.origin, "").help(help)]
+        }
+        VerifyOutcome::Judged(_) | VerifyOutcome::Cancelled => Vec::new(),
+    }
+}
+
 /// Why an engine was not measured.
 fn unmeasured(ctx: &Context<'_>, engine: &Engine, planned: &Planned) -> VerifyOutcome {
     if !planned.errors.is_empty() {

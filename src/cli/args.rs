@@ -78,6 +78,9 @@ pub(super) enum Command {
     /// Measure the accuracy of engines beside ONNX Runtime, and hold it against their tolerances
     #[command(after_help = "Example: enginewright verify 'magika@*'")]
     Verify(VerifyArgs),
+    /// Find a smallest set of nodes that must stay FP32 for a model to pass its tolerances
+    #[command(after_help = "Example: enginewright tune magika --write")]
+    Tune(TuneArgs),
     /// Show the type of every node of a model, and the rule that decided it
     #[command(after_help = "Example: enginewright rules encoder")]
     Rules {
@@ -172,6 +175,27 @@ pub(super) struct VerifyArgs {
     /// How many measurements at once [default: one per core, as memory allows]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) jobs: Option<u16>,
+    /// Use no network: fail where something must be fetched
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Show every value beside its reference: which node breaks first, and where the error grows
+    #[arg(long)]
+    pub(super) layers: bool,
+    /// With `--layers`: the error, as a share of a value, above which it counts as broken
+    #[arg(long, value_name = "SHARE", requires = "layers", default_value_t = crate::verify::DRIFT_LIMIT)]
+    pub(super) drift: f64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct TuneArgs {
+    /// The model: MODEL or MODEL.VARIANT, or one of its engines
+    pub(super) model: String,
+    /// Write the rules into the manifest
+    #[arg(long)]
+    pub(super) write: bool,
+    /// How many sets may be tried
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(super) budget: u16,
     /// Use no network: fail where something must be fetched
     #[arg(long)]
     pub(super) offline: bool,

@@ -29,6 +29,7 @@
 //! environment variable wins over `enginewright.local.toml`, and that over the manifest.
 
 mod codes;
+mod edit;
 mod fields;
 mod glob;
 mod hazards;
@@ -43,6 +44,7 @@ mod validate;
 mod written;
 
 pub use codes::CODES;
+pub use edit::{EditError, NewRule, TUNED, write_rules};
 pub use hazards::{HAZARDS, Hazard, HazardLevel, hazard};
 pub use load::{Error, Loaded, Options, find_root, load};
 pub use model::{

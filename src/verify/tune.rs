@@ -38,8 +38,8 @@ pub struct Found {
     pub is_cut_short: bool,
 }
 
-/// Patterns whose nodes go together, in the order in which they are tried.
-pub const TOGETHER: [&str; 5] = ["layer-norm", "rms-norm", "l2-norm", "softmax", "gelu"];
+/// Patterns whose nodes go together.
+const TOGETHER: [&str; 5] = ["layer-norm", "rms-norm", "l2-norm", "softmax", "gelu"];
 
 /// Patterns that are tried, each with those before it.
 const TRIED: [&str; 6] = ["layer-norm", "rms-norm", "l2-norm", "softmax", "attention", "gelu"];
@@ -80,8 +80,11 @@ pub fn search<E>(
 ) -> Result<Found, E> {
     let units = units(drift);
     let mut search = Search { probe, known: BTreeMap::new(), left: budget };
+    // What is FP32 anyway need not be asked for.
+    let is_open = |node: &usize| drift.nodes[*node].is_half() || forced.contains(node);
     let whole = |nodes: &Nodes| -> Nodes {
-        nodes.iter().flat_map(|node| units[node].iter().copied()).chain(forced.iter().copied()).collect()
+        let all = nodes.iter().flat_map(|node| units[node].iter().copied());
+        all.filter(is_open).chain(forced.iter().copied()).collect()
     };
     let range = whole(&out_of_range(drift));
     let mut sets = vec![(forced.clone(), "nothing more".to_owned())];
@@ -95,7 +98,7 @@ pub fn search<E>(
             sets.push((patterns.clone(), format!("{name} too")));
         }
     }
-    sets.push(((0..drift.nodes.len()).collect(), "everything".to_owned()));
+    sets.push(((0..drift.nodes.len()).filter(is_open).collect(), "everything".to_owned()));
     for (set, why) in sets {
         match search.ask(&set, &why)? {
             Some(true) => {
@@ -120,7 +123,7 @@ impl<E> Search<'_, E> {
         let mut parts: Vec<Nodes> = Vec::new();
         for node in set.difference(forced) {
             if parts.iter().all(|part| !part.contains(node)) {
-                parts.push(units[node].difference(forced).copied().collect());
+                parts.push(units[node].intersection(&set).filter(|n| !forced.contains(n)).copied().collect());
             }
         }
         let joined = |parts: &[&Nodes]| -> Nodes {

@@ -3,12 +3,14 @@
 mod apply;
 mod cache;
 mod check;
+mod layers;
 mod log;
 mod plan;
 mod replay;
 mod rules;
 mod status;
 mod toolchain;
+mod tune;
 mod verify;
 mod why;
 
@@ -27,7 +29,9 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Apply(args) => apply::run(settings, &args),
         Command::Status(args) => status::run(settings, &args),
         Command::Why { engine } => why::run(settings, &engine),
+        Command::Verify(args) if args.layers => layers::run(settings, &args),
         Command::Verify(args) => verify::run(settings, &args),
+        Command::Tune(args) => tune::run(settings, &args),
         Command::Rules { model } => rules::run(settings, &model),
         Command::Log { engine, failure } => log::run(settings, &engine, failure),
         Command::Toolchain(command) => toolchain::run(settings, &command),

@@ -1,0 +1,81 @@
+//! `verify --layers`: where the numbers of an engine break.
+
+use super::context::Context;
+use super::gather::{Gathered, gather};
+use super::proof::{self, Asked, Subject};
+use super::verify::unmeasured_because;
+use crate::cache;
+use crate::diagnostic::Diagnostic;
+use crate::manifest::Engine;
+use crate::plan::{Planned, Proof, ProofFact};
+use crate::verify::Drift;
+use crate::worker::protocol::{DRIFT_FILE, Request};
+
+/// Every value of an engine beside its reference.
+#[derive(Debug, Clone)]
+pub struct Drifted {
+    /// The engine.
+    pub engine: String,
+    /// What was found, or why nothing was.
+    pub outcome: Result<Drift, Vec<Diagnostic>>,
+}
+
+const LAYERS: Asked =
+    Asked { action: "layers", verb: "tapping", request: Request::Layers, file: DRIFT_FILE, output: "drift" };
+
+/// Looks at every value of these engines, one engine after the other: it takes much memory.
+///
+/// # Errors
+/// The cache cannot be used at all.
+pub fn layers(
+    ctx: &Context<'_>,
+    engines: &[&Engine],
+) -> Result<(Vec<Drifted>, Vec<Diagnostic>), cache::Error> {
+    let gathered = gather(ctx, engines)?;
+    let one = |(engine, planned): (&&Engine, &Planned)| Drifted {
+        engine: engine.name.to_string(),
+        outcome: of_engine(ctx, &gathered, engine, planned),
+    };
+    let found = engines.iter().zip(&gathered.planned).map(one).collect();
+    ctx.cache.flush();
+    Ok((found, gathered.warnings))
+}
+
+/// What an engine is measured from, and how; an error if it cannot be.
+pub(super) fn subject<'a>(
+    ctx: &Context<'_>,
+    gathered: &'a Gathered,
+    engine: &'a Engine,
+    planned: &'a Planned,
+) -> Result<(Subject<'a>, &'a Proof), Vec<Diagnostic>> {
+    let model = gathered.models.get(&engine.source);
+    let (ProofFact::Known(proof), Some(keyed), Some(model)) = (&planned.proof, &planned.keyed, model) else {
+        return Err(unmeasured_because(ctx, engine, planned));
+    };
+    let reference = engine.verify.as_ref().and_then(|verify| gathered.toolchains.get(&verify.reference));
+    let reference = reference.map(|reference| &**reference);
+    Ok((Subject { engine, keyed, model, reference }, proof))
+}
+
+/// Every value of one engine beside its reference: kept, or looked at now.
+pub(super) fn of_engine(
+    ctx: &Context<'_>,
+    gathered: &Gathered,
+    engine: &Engine,
+    planned: &Planned,
+) -> Result<Drift, Vec<Diagnostic>> {
+    let (subject, proof) = subject(ctx, gathered, engine, planned)?;
+    let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let key = proof::preimage(proof, &LAYERS).key();
+    let give_up = || ctx.cancel.is_cancelled();
+    let lock = ctx.cache.lock_action_unless("layers", &key, &give_up, &mut |_| {}).map_err(failed)?;
+    let Some(_lock) = lock else { return Err(Vec::new()) };
+    if let Some(record) = ctx.cache.result("layers", &key).map_err(failed)?
+        && let Some(blob) = record.outputs.get(LAYERS.output)
+        && let Some(bytes) = ctx.cache.read(blob).map_err(failed)?
+        && let Ok(drift) = serde_json::from_slice(&bytes)
+    {
+        return Ok(drift);
+    }
+    proof::run::<Drift>(ctx, &subject, proof, &LAYERS).map(|(drift, _)| drift)
+}
