@@ -11,6 +11,7 @@ mod examples;
 mod fuse;
 mod hermetic;
 mod kill;
+mod layers;
 mod locked;
 mod models;
 mod onnx_cases;

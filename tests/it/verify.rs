@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Project, models, reference_library};
 
 /// A project that has the packages and ONNX Runtime of the others.
-fn project(text: &str) -> Project {
+pub(crate) fn project(text: &str) -> Project {
     reference_library();
     let project = Project::new(text);
     project.share("packages");
@@ -58,7 +58,7 @@ fn sidecar(project: &Project, path: &str) -> Value {
 }
 
 /// Twenty files of ten kinds, as people have them.
-fn files() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files() -> Vec<(String, Vec<u8>)> {
     let python = |n: u32| {
         format!(
             "#!/usr/bin/env python3\nimport os\nimport sys\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Point:\n    x: int = {n}\n    y: int = 0\n\n    def norm(self) -> float:\n        return (self.x ** 2 + self.y ** 2) ** 0.5\n\n\ndef main() -> None:\n    for name in sys.argv[1:]:\n        if not os.path.exists(name):\n            raise FileNotFoundError(name)\n        print(name, Point(len(name)).norm())\n\n\nif __name__ == \"__main__\":\n    main()\n"
@@ -173,7 +173,7 @@ fn zip(n: u32) -> Vec<u8> {
 
 /// What magika reads of a file: 1024 bytes from its beginning and 1024 from its end, both stripped of white space
 /// outside, and 256 where there is nothing.
-fn magika_input(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn magika_input(bytes: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 4096;
     let begin = bytes[..bytes.len().min(BLOCK)].trim_ascii_start();
     let end = bytes[bytes.len().saturating_sub(BLOCK)..].trim_ascii_end();

@@ -1,0 +1,129 @@
+//! `verify --layers` and `tune`, with the real ONNX Runtime and real engines.
+
+use std::time::Instant;
+
+use enginewright::onnx::testing::transformer::{Norms, Transformer};
+use prost::Message;
+use serde_json::Value;
+
+use crate::support::{Output, Project, models};
+use crate::verify::{files, magika_input, project};
+
+/// Magika with twenty real files, in FP16 without any rule.
+fn magika() -> Project {
+    let magika = &models::REAL[..models::REAL.find("[model.nmp]").unwrap()];
+    let project = project(&format!(
+        "[defaults]\ntargets = [\"a\"]\nprecision = \"fp16\"\nrules = []\n{magika}\n\
+         [model.magika.verify] # on twenty files\ninputs = {{ dir = \"../files\" }}\n\
+         tolerance = {{ top-1 = 1.0, max-abs = 0.01 }}\n"
+    ));
+    for (name, bytes) in files() {
+        project.write(&format!("files/{name}.npy"), magika_input(&bytes));
+    }
+    project
+}
+
+/// The founding bug: a transformer with a large residual stream, its norms decomposed.
+fn transformer(of: &Transformer, more: &str) -> Project {
+    let project = project(&format!(
+        "[model.m]\nsource = {{ path = \"../m.onnx\" }}\ntargets = [\"a\"]\nprecision = \"fp16\"\n{more}\
+         profile = [{{ name = \"p\", dims = {{ batch = [1, 2, 4], seq = [4, 16, 32] }} }}]\n\
+         [model.m.verify]\ninputs = {{ seed = 7, samples = 3 }}\ntolerance = {{ cosine = 0.999 }}\n"
+    ));
+    project.write("m.onnx", of.model().encode_to_vec());
+    project
+}
+
+fn layers(project: &Project) -> (Output, Value) {
+    let output = project.run(&["--format", "json", "verify", "--layers"]);
+    let json = output.json();
+    (output, json["engines"][0].clone())
+}
+
+fn nodes<'j>(rows: &'j Value, key: &str) -> Vec<&'j str> {
+    rows[key]
+        .as_array()
+        .unwrap_or_else(|| panic!("{rows:#}"))
+        .iter()
+        .map(|r| r["node"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_first_overflows_of_magika_are_the_sums_of_squares_in_its_norms() {
+    let project = magika();
+    let (output, found) = layers(&project);
+    output.expect(1);
+    let range = found["out_of_range"].as_array().unwrap();
+    assert!(!range.is_empty(), "{found:#}");
+    eprintln!("{:#}", found["out_of_range"]);
+    eprintln!("{:#}", found["first_broken"]);
+    for row in range {
+        assert_eq!(row["pattern"][0], "layer-norm", "{row:#}");
+        assert!(row["values"][0]["absmax"].as_f64().unwrap() > 65504.0, "{row:#}");
+    }
+    let text = project.run(&["verify", "--layers"]);
+    eprintln!("{}", text.stdout);
+    text.expect(1).says(&["LayerNorm_0", "LayerNorm_1", "leaves FP16's range"]);
+}
+
+#[test]
+fn tune_finds_the_norms_of_magika_and_the_tuned_manifest_passes() {
+    let project = magika();
+    let before = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    let started = Instant::now();
+    let tuned = project.run(&["tune", "magika", "--write"]);
+    eprintln!("{} in {:.1} s", tuned.stdout, started.elapsed().as_secs_f64());
+    tuned.expect(0).says(&["a smallest set", "[[model.magika.rule]]", "written to"]);
+    let after = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    let rule = "\n[[model.magika.rule]]\nname = \"tuned: layer-norm stays fp32\"\n\
+                select = { pattern = \"layer-norm\" }\nprecision = \"fp32\"\nexpect = 2\n";
+    assert_eq!(after.replace(rule, ""), before, "{after}");
+    assert!(after.contains(rule), "{after}");
+    project.run(&["apply"]).expect(0).says(&["1 of 1 engines ready", "emulated"]);
+    // Nothing is left to break, and nothing to be found.
+    let (_, found) = layers(&project);
+    assert_eq!(nodes(&found, "out_of_range"), [""; 0]);
+    // Every probe is known.
+    let again = project.run(&["--format", "json", "tune", "magika"]);
+    again.expect(0);
+    assert!(!again.stderr.contains("measuring"), "{}", again.stderr);
+    assert_eq!(again.json()["is_smallest"], true);
+}
+
+#[test]
+fn the_founding_bug_is_found_tuned_and_mended() {
+    let project = transformer(&Transformer::overflowing(), "rules = []\n");
+    project.run(&["verify"]).expect(1).says(&["m@a: failed"]);
+    let (output, found) = layers(&project);
+    output.expect(1);
+    assert_eq!(nodes(&found, "out_of_range")[0], "/layers.0/norm1/Pow");
+    assert_eq!(nodes(&found, "first_broken")[0], "/layers.0/norm1/Pow");
+    let tuned = project.run(&["--format", "json", "tune", "m", "--write"]);
+    let json = tuned.expect(0).json();
+    assert_eq!(json["rules"][0]["pattern"][0], "layer-norm", "{:#}", json["rules"]);
+    assert_eq!((&json["rules"][0]["expect"], &json["chosen"]["half_macs"]), (&5.into(), &1.0.into()));
+    project.run(&["apply"]).expect(0);
+}
+
+#[test]
+fn what_cannot_be_tuned_is_said() {
+    let small = Transformer::small(Norms::Explicit);
+    let project = transformer(&small, "");
+    let tuned = project.run(&["tune", "m"]);
+    tuned.expect(0).says(&["it passes as it is", "1 probe"]);
+    // No set of nodes passes: FP32 rounds too.
+    let manifest = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    project.write("manifests/m.toml", manifest.replace("cosine = 0.999", "cosine = 1.0, max-abs = 1e-30"));
+    let none = project.run(&["tune", "m", "--budget", "1"]);
+    none.expect(1).says(&["nothing passed within the budget", "raise `--budget`"]);
+    project.write("manifests/m.toml", manifest.replace("precision = \"fp16\"", "precision = \"fp32\""));
+    project
+        .run(&["tune", "m"])
+        .expect(1)
+        .says(&["error[tune-precision]", "`m@a` has `precision = \"fp32\"`"]);
+    let (head, _) = manifest.split_once("[model.m.verify]").unwrap();
+    project.write("manifests/m.toml", head);
+    project.run(&["tune", "m"]).expect(1).says(&["error[none-declared]", "`m@a` has no `verify` table"]);
+    project.run(&["verify", "--layers"]).expect(1).says(&["error[none-declared]"]);
+}
