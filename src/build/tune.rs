@@ -73,6 +73,7 @@ pub fn tune(ctx: &Context<'_>, engine: &Engine, budget: usize) -> Result<Tuned, 
     let (forced, drift) = start(ctx, &engine)?;
     let macs = macs(&drift);
     let mut steps = Vec::new();
+    let mut wide: BTreeMap<Nodes, usize> = BTreeMap::new();
     let mut probe = |set: &Nodes, what: &str| -> Result<Probe, Stop> {
         let names = named(&drift, set);
         let step = one(ctx, &engine, &[by_name(&names)], &macs, (what, set.len()))?;
@@ -81,6 +82,7 @@ pub fn tune(ctx: &Context<'_>, engine: &Engine, budget: usize) -> Result<Tuned, 
             Ok(_) if step.passes() => Probe::Passes,
             Ok(_) => Probe::Fails,
         };
+        wide.insert(set.clone(), step.wide);
         steps.push(step);
         Ok(answer)
     };
@@ -100,7 +102,7 @@ pub fn tune(ctx: &Context<'_>, engine: &Engine, budget: usize) -> Result<Tuned, 
     let mut rules: Vec<NewRule> = selections(&drift, &set).into_iter().map(rule_of).collect();
     let asked: Vec<Selector> = rules.iter().map(|rule| rule.select.clone()).collect();
     let mut chosen = one(ctx, &engine, &asked, &macs, ("the rules below", set.len()))?;
-    if !chosen.passes() && !set.is_empty() {
+    if !set.is_empty() && (!chosen.passes() || Some(&chosen.wide) != wide.get(&set)) {
         let select = by_name(&named(&drift, &set));
         rules = vec![NewRule { name: format!("{TUNED}: these nodes stay fp32"), select, expect: None }];
         chosen = one(ctx, &engine, &[rules[0].select.clone()], &macs, ("the rules below", set.len()))?;

@@ -208,6 +208,17 @@ fn out_of_range(drift: &Drift) -> Nodes {
     (0..large.len()).filter(|i| large[*i] || reads_large(i)).collect()
 }
 
+/// The instances of a pattern, by name.
+fn instances<'d>(drift: &'d Drift, kind: &str) -> BTreeMap<&'d String, Nodes> {
+    let mut found: BTreeMap<&String, Nodes> = BTreeMap::new();
+    for (i, node) in drift.nodes.iter().enumerate() {
+        if let Some((_, instance)) = node.pattern.as_ref().filter(|(of, _)| of == kind) {
+            found.entry(instance).or_default().insert(i);
+        }
+    }
+    found
+}
+
 /// A selector of nodes: the fewest words that select exactly these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
@@ -217,6 +228,13 @@ pub enum Selection {
         pattern: String,
         /// How many instances.
         instances: u64,
+    },
+    /// Some of its instances.
+    Instances {
+        /// Its name.
+        pattern: String,
+        /// The path that the names of each instance's nodes share, and those of no other instance.
+        paths: Vec<String>,
     },
     /// Nodes by name, in order.
     Nodes(Vec<String>),
@@ -231,10 +249,23 @@ pub fn selections(drift: &Drift, set: &Nodes) -> Vec<Selection> {
         let is_of = |i: &usize| drift.nodes[*i].pattern.as_ref().is_some_and(|(of, _)| of == kind);
         let all: Nodes = (0..drift.nodes.len()).filter(is_of).collect();
         if !all.is_empty() && all.is_subset(set) {
-            let instances: BTreeSet<&(String, String)> =
-                all.iter().filter_map(|i| drift.nodes[*i].pattern.as_ref()).collect();
-            found.push(Selection::Pattern { pattern: kind.to_owned(), instances: instances.len() as u64 });
+            let instances = instances(drift, kind).len() as u64;
+            found.push(Selection::Pattern { pattern: kind.to_owned(), instances });
             rest = rest.difference(&all).copied().collect();
+            continue;
+        }
+        let mut paths = Vec::new();
+        for (instance, nodes) in instances(drift, kind) {
+            let path = format!("{instance}/");
+            let under: Nodes =
+                all.iter().filter(|i| drift.nodes[**i].node.starts_with(&path)).copied().collect();
+            if under == nodes && nodes.is_subset(&rest) {
+                rest = rest.difference(&nodes).copied().collect();
+                paths.push(instance.clone());
+            }
+        }
+        if !paths.is_empty() {
+            found.push(Selection::Instances { pattern: kind.to_owned(), paths });
         }
     }
     if !rest.is_empty() {
@@ -267,10 +298,10 @@ mod tests {
     /// Sixteen plain nodes, of which two are needed; two norms after them, of which one leaves the range.
     fn model() -> Drift {
         let mut nodes: Vec<NodeDrift> = (0..16).map(|i| node(&format!("n{i}"), None, 1.0, &[])).collect();
-        nodes.push(node("sub1", Some(("layer-norm", "one")), 1.0, &[]));
-        nodes.push(node("square1", Some(("layer-norm", "one")), 1e5, &[16]));
-        nodes.push(node("sub2", Some(("layer-norm", "two")), 1.0, &[]));
-        nodes.push(node("square2", Some(("layer-norm", "two")), 10.0, &[18]));
+        nodes.push(node("one/sub", Some(("layer-norm", "one")), 1.0, &[]));
+        nodes.push(node("one/square", Some(("layer-norm", "one")), 1e5, &[16]));
+        nodes.push(node("two/sub", Some(("layer-norm", "two")), 1.0, &[]));
+        nodes.push(node("two/square", Some(("layer-norm", "two")), 10.0, &[18]));
         Drift { samples: Vec::new(), nodes }
     }
 
@@ -291,7 +322,10 @@ mod tests {
         assert_eq!(found, Found { set: Some(Nodes::from([16, 17])), is_cut_short: false });
         assert_eq!(probes, 2);
         let selected = selections(&model(), &Nodes::from([16, 17]));
-        assert_eq!(selected, [Selection::Nodes(vec!["sub1".into(), "square1".into()])]);
+        let paths = vec!["one".to_owned()];
+        assert_eq!(selected, [Selection::Instances { pattern: "layer-norm".into(), paths }]);
+        let selected = selections(&model(), &Nodes::from([3, 17]));
+        assert_eq!(selected, [Selection::Nodes(vec!["n3".into(), "one/square".into()])]);
     }
 
     #[test]
