@@ -232,6 +232,14 @@ fn rule_of(selection: Selection) -> NewRule {
             select: Selector { pattern: vec![pattern], ..Selector::default() },
             expect: Some(instances),
         },
+        Selection::Instances { pattern, paths } => {
+            let node = paths.iter().map(|path| format!("{}/*", globset::escape(path))).collect();
+            NewRule {
+                name: format!("{TUNED}: some {pattern} stay fp32"),
+                select: Selector { pattern: vec![pattern], node, ..Selector::default() },
+                expect: None,
+            }
+        }
         Selection::Nodes(names) => {
             NewRule { name: format!("{TUNED}: these nodes stay fp32"), select: by_name(&names), expect: None }
         }

@@ -123,7 +123,7 @@ fn text(engine: &Engine, tuned: &Tuned, written: Option<&str>) -> String {
             let smallest = if tuned.is_cut_short {
                 "the smallest set that was found within the budget"
             } else {
-                "a smallest set: without any part of it, it fails"
+                "a smallest set that passes"
             };
             let _ = writeln!(text, "{smallest}:\n");
             for rule in rules {
