@@ -210,8 +210,8 @@ pub(super) fn run<T: DeserializeOwned>(
     let request = (asked.request)(Box::new(MeasureRequest { libraries, spec: proof.spec.clone() }));
     let limits = Limits { timeout: verify.timeout, memory: engine.build.memory_limit, env: Vec::new() };
     let names = [engine.name.to_string()];
-    let wall = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
-        Ok(Outcome { response: Response::Measured, wall, .. }) => wall,
+    let (wall, peak_rss) = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
+        Ok(Outcome { response: Response::Measured, wall, peak_rss, .. }) => (wall, peak_rss),
         // A sample is at fault: nothing is worth keeping that is not in front of the user.
         Ok(Outcome { response: Response::Refused(refusal), .. }) if refusal.stage == "sample" => {
             let origin = verify.key_origins.get("inputs").unwrap_or(&verify.origin);
@@ -254,6 +254,7 @@ pub(super) fn run<T: DeserializeOwned>(
         "engine": engine.name.to_string(),
         "reference_version": reference.version,
         "samples": proof.spec.count(),
+        "peak_rss": peak_rss,
     });
     ctx.record(preimage(proof, asked), outputs, info, wall).map_err(failed)?;
     Ok((measured, millis(wall)))

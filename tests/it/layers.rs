@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use enginewright::onnx::testing::save_external;
 use enginewright::onnx::testing::transformer::{Norms, Transformer};
 use prost::Message;
 use serde_json::Value;
@@ -57,15 +58,14 @@ fn the_first_overflows_of_magika_are_the_sums_of_squares_in_its_norms() {
     let range = found["out_of_range"].as_array().unwrap();
     assert!(!range.is_empty(), "{found:#}");
     // On files as people have them, the sums of squares of the second norm overflow; those of the first come close to
-    // zero, and their root loses its digits.
-    let large: Vec<&str> = nodes(&found, "out_of_range");
-    assert_eq!(large, ["jax2tf_get_logits_/pjit_get_logits_/MagikaV2/LayerNorm_1/Sum_1"]);
-    for row in range {
-        assert_eq!((&row["pattern"][0], &row["op"]), (&"layer-norm".into(), &"ReduceSum".into()), "{row:#}");
-        assert!(row["values"][0]["absmax"].as_f64().unwrap() > 65504.0, "{row:#}");
-        assert_eq!(row["values"][0]["inf"], 20, "{row:#}");
-    }
-    assert_eq!(nodes(&found, "growth")[0], large[0]);
+    // zero, and their root loses its digits. (A cube in a GELU may overflow too, which is harmless.)
+    let sum = "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/LayerNorm_1/Sum_1";
+    let in_norms: Vec<&Value> = range.iter().filter(|row| row["pattern"][0] == "layer-norm").collect();
+    assert_eq!(in_norms.len(), 1, "{range:#?}");
+    assert_eq!((&in_norms[0]["node"], &in_norms[0]["op"]), (&sum.into(), &"ReduceSum".into()));
+    assert!(in_norms[0]["values"][0]["absmax"].as_f64().unwrap() > 65504.0, "{range:#?}");
+    assert_eq!(in_norms[0]["values"][0]["inf"], 20, "{range:#?}");
+    assert!(nodes(&found, "growth").contains(&sum), "{found:#}");
     assert!(nodes(&found, "growth").iter().any(|node| node.contains("/LayerNorm_0/")), "{found:#}");
     let text = project.run(&["verify", "--layers"]);
     text.expect(1).says(&["LayerNorm_1/Sum_1", "leaves FP16's range", "layer-norm", "the first to break"]);
@@ -77,7 +77,8 @@ fn tune_finds_the_norms_of_magika_and_the_tuned_manifest_passes() {
     let before = String::from_utf8(project.read("manifests/m.toml")).unwrap();
     let started = Instant::now();
     let tuned = project.run(&["tune", "magika", "--write"]);
-    eprintln!("{} in {:.1} s", tuned.stdout, started.elapsed().as_secs_f64());
+    let took = started.elapsed();
+    assert!(took.as_secs() < 300, "tune took {took:?}, on a machine that may be busy");
     tuned.expect(0).says(&["a smallest set that passes", "[[model.magika.rule]]", "written to"]);
     let after = String::from_utf8(project.read("manifests/m.toml")).unwrap();
     // Of the two norms, one overflows: the other alone passes in FP16.
@@ -86,10 +87,7 @@ fn tune_finds_the_norms_of_magika_and_the_tuned_manifest_passes() {
                 precision = \"fp32\"\n";
     assert_eq!(after.replace(rule, ""), before, "{after}");
     assert!(after.contains(rule), "{after}");
-    project.run(&["apply"]).expect(0).says(&["1 of 1 engines ready", "emulated"]);
-    // Nothing is left to break, and nothing to be found.
-    let (_, found) = layers(&project);
-    assert_eq!(nodes(&found, "out_of_range"), [""; 0]);
+    project.run(&["apply"]).expect(0).says(&["1 of 1 engine ready", "emulated"]);
     // Every probe is known.
     let again = project.run(&["--format", "json", "tune", "magika"]);
     again.expect(0);
@@ -132,4 +130,41 @@ fn what_cannot_be_tuned_is_said() {
     project.write("manifests/m.toml", head);
     project.run(&["tune", "m"]).expect(1).says(&["error[none-declared]", "`m@a` has no `verify` table"]);
     project.run(&["verify", "--layers"]).expect(1).says(&["error[none-declared]"]);
+}
+
+#[test]
+fn twelve_layers_are_tapped_within_bounds() {
+    if std::env::var_os("ENGINEWRIGHT_LARGE").is_none() {
+        eprintln!("SKIPPED: 12 layers of 768 take a minute; set ENGINEWRIGHT_LARGE=1");
+        return;
+    }
+    let large = Transformer {
+        d: 768,
+        heads: 12,
+        layers: 12,
+        mask: Some(-1e4),
+        ..Transformer::small(Norms::Decomposed)
+    };
+    let project = project(
+        "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\nprecision = \"fp16\"\nrules = []\n\
+         profile = [{ name = \"p\", dims = { batch = [1, 1, 2], seq = [128, 128, 256] } }]\n\
+         [model.m.verify]\ninputs = { seed = 7, samples = 2 }\ntolerance = { cosine = 0.999 }\n",
+    );
+    save_external(&large.model(), &project.path("m.onnx"), "m.bin").unwrap();
+    project.run(&["plan"]).expect(0);
+    let started = Instant::now();
+    let (_, found) = layers(&project);
+    let took = started.elapsed();
+    let results = walkdir::WalkDir::new(project.path("cache/v1/results/layers")).into_iter().flatten();
+    let record =
+        results.filter(|e| e.file_type().is_file()).map(|e| std::fs::read(e.path()).unwrap()).next().unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    let peak = record["info"]["peak_rss"].as_u64().unwrap();
+    eprintln!(
+        "{} nodes in {:.1} s, {} MB",
+        found["nodes"].as_array().unwrap().len(),
+        took.as_secs_f64(),
+        peak >> 20
+    );
+    assert!(peak < 3 << 30 && took.as_secs() < 60, "{took:?}, {peak} bytes");
 }
