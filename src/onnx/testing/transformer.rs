@@ -120,8 +120,13 @@ impl Body<'_> {
         self.weights.push(ints("joined_shape", &[3], &[0, 0, self.of.d]));
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let root = (dh as f32).sqrt();
-        let scalars =
-            [("root_dh", root), ("two", 2.0), ("epsilon", 1e-5), ("root_2", 1.414_213_5), ("half", 0.5)];
+        let scalars = [
+            ("root_dh", root),
+            ("two", 2.0),
+            ("epsilon", 1e-5),
+            ("root_2", std::f32::consts::SQRT_2),
+            ("half", 0.5),
+        ];
         for (name, scalar) in scalars {
             self.weights.push(floats(name, &[], &[scalar]));
         }
