@@ -47,6 +47,7 @@ lint: setup
 bench: build
 	cargo build --release --locked --example bench-models
 	python3 benches/overhead.py
+	python3 benches/precision.py
 
 sweep: setup
 	OPSET_SWEEP=1 cargo test --locked --test it -- opset:: --nocapture

@@ -170,6 +170,35 @@ pub fn map_file(file: &File, path: &Path) -> Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
+/// From this size on, bytes that are made lie in a file.
+const MADE_IN_FILE: usize = 1 << 20;
+
+/// Bytes of this length, zero until `fill` makes them. Many of them lie in a file without a name in the current folder
+/// (a worker's is its job folder, on the disk of the cache), so that the kernel can write them out when memory
+/// is short; where that cannot be, on the heap.
+pub fn make_bytes(length: usize, fill: impl FnOnce(&mut [u8])) -> Bytes {
+    match (length >= MADE_IN_FILE).then(|| unnamed(length)) {
+        Some(Ok(mut map)) => {
+            fill(&mut map);
+            Bytes::from_owner(map)
+        }
+        _ => {
+            let mut bytes = vec![0; length];
+            fill(&mut bytes);
+            Bytes::from(bytes)
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "mapping a file")]
+fn unnamed(length: usize) -> io::Result<memmap2::MmapMut> {
+    let file = tempfile::tempfile_in(".")?;
+    // A disk that is full must be an error here, and not a signal later.
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length as u64)?;
+    // SAFETY: the file has no name, so that nobody else can open it.
+    unsafe { memmap2::MmapMut::map_mut(&file) }
+}
+
 /// Creates a folder and its parents.
 pub fn create_dir_all(path: &Path) -> Result<()> {
     at("create folder", path, fs::create_dir_all(path))

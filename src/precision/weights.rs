@@ -1,10 +1,12 @@
 //! Constants in another type, and what is lost on the way.
 
 use bytes::Bytes;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::float::FloatType;
+use crate::fs;
 use crate::onnx::proto::TensorProto;
 
 /// What a conversion loses.
@@ -55,6 +57,15 @@ pub(super) fn largest(of: FloatType) -> f32 {
     }
 }
 
+/// Smaller magnitudes may become zero.
+fn smallest(of: FloatType) -> f32 {
+    match of {
+        FloatType::Fp32 => 0.0,
+        FloatType::Fp16 => f16::MIN_POSITIVE_SUBNORMAL.to_f32(),
+        FloatType::Bf16 => bf16::MIN_POSITIVE_SUBNORMAL.to_f32(),
+    }
+}
+
 /// The tensor in another type, rounded to nearest, ties to even; its dims and name stay.
 pub(super) fn convert(tensor: &TensorProto, to: FloatType) -> (TensorProto, Loss) {
     let raw = tensor.raw_data.clone().unwrap_or_default();
@@ -84,58 +95,109 @@ fn convert_bytes(raw: &Bytes, from: FloatType, to: FloatType) -> (Bytes, Loss) {
     if from == to {
         return (raw.clone(), Loss { of: count, ..Loss::default() });
     }
-    let pieces: Vec<(Vec<u8>, Loss)> =
-        raw.par_chunks(PIECE * from.width()).map(|piece| convert_piece(piece, from, to)).collect();
-    let mut data = Vec::with_capacity(raw.len() / from.width() * to.width());
     let mut loss = Loss::default();
-    for (piece, lost) in pieces {
-        data.extend_from_slice(&piece);
-        loss = loss.and(lost);
-    }
-    (Bytes::from(data), loss)
+    let data = fs::make_bytes(raw.len() / from.width() * to.width(), |data| {
+        let pieces = data.par_chunks_mut(PIECE * to.width()).zip(raw.par_chunks(PIECE * from.width()));
+        // In order: what is lost first is named.
+        loss =
+            pieces.map(|(data, piece)| convert_piece(piece, from, data, to)).reduce(Loss::default, Loss::and);
+    });
+    (data, loss)
 }
 
-fn convert_piece(piece: &[u8], from: FloatType, to: FloatType) -> (Vec<u8>, Loss) {
-    let mut data = Vec::with_capacity(piece.len() / from.width() * to.width());
-    let mut loss = Loss::default();
-    let largest = largest(to);
-    for bytes in piece.chunks_exact(from.width()) {
-        let value = match (from, bytes) {
-            (FloatType::Fp32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-            (FloatType::Fp16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
-            (FloatType::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
-            _ => continue, // Pieces hold whole elements.
-        };
-        loss.of += 1;
-        if value.is_finite() && value.abs() > largest {
+/// Values that are converted by one instruction after another.
+const BLOCK: usize = 1024;
+
+fn convert_piece(piece: &[u8], from: FloatType, data: &mut [u8], to: FloatType) -> Loss {
+    let (mut wide, mut loss) = ([0f32; BLOCK], Loss::default());
+    for (raw, data) in piece.chunks(BLOCK * from.width()).zip(data.chunks_mut(BLOCK * to.width())) {
+        let values = &mut wide[..raw.len() / from.width()];
+        decode(raw, from, values);
+        encode(values, data, to);
+        loss = loss.and(lost(values, to));
+    }
+    loss
+}
+
+fn decode(raw: &[u8], from: FloatType, values: &mut [f32]) {
+    match from {
+        FloatType::Fp32 => {
+            for (value, bytes) in values.iter_mut().zip(raw.chunks_exact(4)) {
+                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+        }
+        FloatType::Fp16 => {
+            let mut halves = [f16::ZERO; BLOCK];
+            for (half, bytes) in halves.iter_mut().zip(raw.chunks_exact(2)) {
+                *half = f16::from_le_bytes([bytes[0], bytes[1]]);
+            }
+            halves[..values.len()].convert_to_f32_slice(values);
+        }
+        FloatType::Bf16 => {
+            for (value, bytes) in values.iter_mut().zip(raw.chunks_exact(2)) {
+                *value = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+            }
+        }
+    }
+}
+
+fn encode(values: &[f32], data: &mut [u8], to: FloatType) {
+    match to {
+        FloatType::Fp32 => {
+            for (bytes, value) in data.chunks_exact_mut(4).zip(values) {
+                bytes.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        FloatType::Fp16 => {
+            let mut halves = [f16::ZERO; BLOCK];
+            let halves = &mut halves[..values.len()];
+            halves.convert_from_f32_slice(values);
+            for (bytes, half) in data.chunks_exact_mut(2).zip(halves) {
+                bytes.copy_from_slice(&half.to_le_bytes());
+            }
+        }
+        FloatType::Bf16 => {
+            for (bytes, value) in data.chunks_exact_mut(2).zip(values) {
+                bytes.copy_from_slice(&bf16::from_f32(*value).to_le_bytes());
+            }
+        }
+    }
+}
+
+/// The value as the type holds it.
+fn rounded(value: f32, to: FloatType) -> f32 {
+    match to {
+        FloatType::Fp32 => value,
+        FloatType::Fp16 => f16::from_f32(value).to_f32(),
+        FloatType::Bf16 => bf16::from_f32(value).to_f32(),
+    }
+}
+
+fn lost(values: &[f32], to: FloatType) -> Loss {
+    let (most, least) = (largest(to), smallest(to));
+    let (mut max, mut any_small) = (0f32, false);
+    for value in values {
+        let magnitude = value.abs();
+        max = if magnitude > max { magnitude } else { max };
+        any_small |= magnitude != 0.0 && magnitude < least;
+    }
+    let mut loss = Loss { of: values.len() as u64, largest: rounded(max, to), ..Loss::default() };
+    if max <= most && !any_small {
+        return loss; // Almost always.
+    }
+    for &value in values {
+        if value.is_finite() && value.abs() > most {
             loss.overflows += 1;
             loss.first_overflow.get_or_insert(value);
             loss.positive |= value > 0.0;
             loss.negative |= value < 0.0;
         }
-        let back = match to {
-            FloatType::Fp32 => {
-                data.extend_from_slice(&value.to_le_bytes());
-                value
-            }
-            FloatType::Fp16 => {
-                let half = f16::from_f32(value);
-                data.extend_from_slice(&half.to_le_bytes());
-                half.to_f32()
-            }
-            FloatType::Bf16 => {
-                let half = bf16::from_f32(value);
-                data.extend_from_slice(&half.to_le_bytes());
-                half.to_f32()
-            }
-        };
-        loss.largest = loss.largest.max(back.abs());
-        if value != 0.0 && back == 0.0 {
+        if value != 0.0 && rounded(value, to) == 0.0 {
             loss.vanish += 1;
             loss.first_vanished.get_or_insert(value);
         }
     }
-    (data, loss)
+    loss
 }
 
 #[cfg(test)]
