@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use enginewright::onnx::testing::save_external;
 use enginewright::onnx::testing::transformer::{Norms, Transformer};
 use prost::Message;
 use serde_json::Value;
@@ -129,4 +130,42 @@ fn what_cannot_be_tuned_is_said() {
     project.write("manifests/m.toml", head);
     project.run(&["tune", "m"]).expect(1).says(&["error[none-declared]", "`m@a` has no `verify` table"]);
     project.run(&["verify", "--layers"]).expect(1).says(&["error[none-declared]"]);
+}
+
+#[test]
+fn twelve_layers_are_tapped_within_bounds() {
+    if std::env::var_os("ENGINEWRIGHT_LARGE").is_none() {
+        eprintln!("SKIPPED: 12 layers of 768 take a minute; set ENGINEWRIGHT_LARGE=1");
+        return;
+    }
+    let large = Transformer {
+        d: 768,
+        heads: 12,
+        layers: 12,
+        mask: Some(-1e4),
+        ..Transformer::small(Norms::Decomposed)
+    };
+    let project = project(
+        "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\nprecision = \"fp16\"\nrules = []\n\
+         profile = [{ name = \"p\", dims = { batch = [1, 1, 2], seq = [128, 128, 256] } }]\n\
+         [model.m.verify]\ninputs = { seed = 7, samples = 2 }\ntolerance = { cosine = 0.999 }\n",
+    );
+    save_external(&large.model(), &project.path("m.onnx"), "m.bin").unwrap();
+    project.run(&["plan"]).expect(0);
+    let started = Instant::now();
+    let (output, found) = layers(&project);
+    assert!(found["nodes"].is_array(), "{output:?}");
+    let took = started.elapsed();
+    let results = walkdir::WalkDir::new(project.path("cache/v1/results/layers")).into_iter().flatten();
+    let record =
+        results.filter(|e| e.file_type().is_file()).map(|e| std::fs::read(e.path()).unwrap()).next().unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    let peak = record["content"]["info"]["peak_rss"].as_u64().unwrap();
+    eprintln!(
+        "{} nodes in {:.1} s, {} MB",
+        found["nodes"].as_array().unwrap().len(),
+        took.as_secs_f64(),
+        peak >> 20
+    );
+    assert!(peak < 3 << 30 && took.as_secs() < 60, "{took:?}, {peak} bytes");
 }
