@@ -1,6 +1,7 @@
 //! One build: from a key without a result to a result, or a failure.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
@@ -18,6 +19,9 @@ use crate::worker::protocol::{
     BuildRequest, Built, Hermetic, KERNELS_FILE, Options, ProfileShapes, Request, Response,
 };
 use crate::worker::{Limits, Outcome, WorkerError};
+
+/// Where a worker puts an engine, in the job folder.
+pub(super) const ENGINE_FILE: &str = "engine.plan";
 
 /// Bytes of memory that a build is expected to need at most: measured on TensorRT-RTX 1.7.
 #[must_use]
@@ -88,6 +92,22 @@ fn run(
     toolchain: &ToolchainRef,
 ) -> Result<(BuiltRef, u64), Vec<Diagnostic>> {
     let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let job = ctx.cache.job_dir().map_err(cache_failed)?;
+    let (built, wall, peak_rss) = build_in(ctx, engine, engines, keyed, toolchain, job.path())?;
+    let built = record(ctx, engine, keyed, toolchain, job.path(), built, wall).map_err(cache_failed)?;
+    Ok((built, peak_rss))
+}
+
+/// Builds into a job folder, whatever the cache holds; gives what was built, how long that took, and the most memory
+/// that it took.
+pub(super) fn build_in(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    engines: &[String],
+    keyed: &Keyed,
+    toolchain: &ToolchainRef,
+    job: &Path,
+) -> Result<(Built, Duration, u64), Vec<Diagnostic>> {
     let Some(libraries) = toolchain.libraries.clone() else {
         return Err(vec![
             Diagnostic::error(
@@ -97,20 +117,19 @@ fn run(
             .help("run `enginewright toolchain fetch`, or `apply` without `--offline`"),
         ]);
     };
-    let job = ctx.cache.job_dir().map_err(cache_failed)?;
     let prepared = &keyed.prepared;
-    ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job.path()).map_err(|e| vec![e])?;
+    ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job).map_err(|e| vec![e])?;
     let request_as = |hermetic| Request::Build(Box::new(request(engine, keyed, libraries.clone(), hermetic)));
     let mut request = request_as(Hermetic::Det);
     let limits = Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env: Vec::new() };
-    let mut outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
+    let mut outcome = ctx.worker.run(job, &request, &limits, &ctx.cancel);
     if matches!(outcome, Err(WorkerError::Stuck { .. })) {
         // What cannot be built deterministically is built all the same, and said to be so.
         request = request_as(Hermetic::Plain);
-        outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
+        outcome = ctx.worker.run(job, &request, &limits, &ctx.cancel);
     }
     let failed = |failure: Failure| {
-        let failure = failure.keep(ctx, engines, &request, job.path());
+        let failure = failure.keep(ctx, engines, &request, job);
         let mut diagnostic = failure.diagnostic(&format!("building `{}`", engine.name));
         add_nodes(ctx, keyed, engine, &failure, &mut diagnostic);
         vec![diagnostic]
@@ -119,9 +138,7 @@ fn run(
         Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
             let during = format!("`{}` was built", engine.name);
             toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
-            let built =
-                record(ctx, engine, keyed, toolchain, job.path(), *built, wall).map_err(cache_failed)?;
-            Ok((built, peak_rss))
+            Ok((*built, wall, peak_rss))
         }
         Ok(Outcome { response: Response::Refused(refusal), .. }) => {
             Err(failed(Failure::of_refusal(*refusal)))
@@ -139,12 +156,12 @@ fn record(
     engine: &Engine,
     keyed: &Keyed,
     toolchain: &ToolchainRef,
-    job: &std::path::Path,
+    job: &Path,
     built: Built,
     wall: Duration,
 ) -> Result<BuiltRef, cache::Error> {
     let prepare_key = record_prepare(ctx, keyed)?;
-    let blob = ctx.cache.adopt(&job.join("engine.plan"), true)?;
+    let blob = ctx.cache.adopt(&job.join(ENGINE_FILE), true)?;
     let log = ctx.cache.put_bytes(log_text(&built.log).as_bytes())?;
     let kernels = ctx.cache.adopt(&job.join(KERNELS_FILE), false)?;
     let outputs = BTreeMap::from([

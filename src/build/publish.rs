@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, TOOL};
+use super::rebuild::{self, Class, Evidence};
 use crate::cache::Cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest};
@@ -61,6 +62,9 @@ pub struct Sidecar {
     pub proved: Option<Proved>,
     /// How reproducible it is known to be.
     pub class: String,
+    /// What the class is made from, if it was built again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
     /// `plain` or `det`: how the worker ran.
     pub hermetic: String,
     /// The program that made it.
@@ -163,6 +167,9 @@ pub(super) fn publish(
     };
     let mut sidecar = sidecar(engine, keyed, model, toolchain, built, pins, &record.info);
     (sidecar.verdict, sidecar.proved) = (verdict.name().to_owned(), proved);
+    let evidence = rebuild::evidence(&ctx.cache, &keyed.build_key, &built.engine.b3).map_err(cache)?;
+    evidence.class().name().clone_into(&mut sidecar.class);
+    sidecar.evidence = (evidence.rebuilds > 0).then_some(evidence);
 
     let root = &ctx.manifest.root;
     let _lock = lock(root).map_err(failed)?;
@@ -184,11 +191,16 @@ pub(super) fn publish(
     // Renaming one hard link over another of the same file does nothing, the temporary name
     // included.
     fs::remove_file(&temporary).map_err(failed)?;
-    let mut text = serde_json::to_vec_pretty(&sidecar).unwrap_or_default();
-    text.push(b'\n');
-    fs::write_atomic(&target_sidecar, &text).map_err(failed)?;
+    write_sidecar(&target_sidecar, &sidecar).map_err(failed)?;
     fs::sync_dir(folder).map_err(failed)?;
     Ok((sidecar, how))
+}
+
+/// Writes a sidecar, whole or not at all. The caller holds the [`lock`].
+pub(super) fn write_sidecar(path: &Path, sidecar: &Sidecar) -> fs::Result<()> {
+    let mut text = serde_json::to_vec_pretty(sidecar).unwrap_or_default();
+    text.push(b'\n');
+    fs::write_atomic(path, &text)
 }
 
 /// Held while engines are published or the lock file is written: one process at a time. It is the
@@ -231,7 +243,8 @@ fn sidecar(
         pins,
         verdict: Verdict::NoneDeclared.name().to_owned(),
         proved: None,
-        class: "unverified".to_owned(),
+        class: Class::Unverified.name().to_owned(),
+        evidence: None,
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),
         tool: TOOL.to_owned(),
     }

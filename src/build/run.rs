@@ -416,7 +416,7 @@ fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut 
     lock.keep(|source| sources.contains(source), |engine| declared.contains(engine));
 }
 
-fn engine_block(name: String, sidecar: &Sidecar) -> LockedEngine {
+pub(super) fn engine_block(name: String, sidecar: &Sidecar) -> LockedEngine {
     LockedEngine {
         name,
         model: sidecar.model,

@@ -99,6 +99,9 @@ pub(super) enum Command {
     /// List or fetch toolchains
     #[command(subcommand, after_help = "Example: enginewright toolchain fetch rtx")]
     Toolchain(ToolchainCommand),
+    /// Build engines again, and hold the bytes against the record
+    #[command(after_help = "Example: enginewright rebuild --check --times 3 'magika@*'")]
+    Rebuild(RebuildArgs),
     /// Show, verify or collect the cache
     #[command(subcommand, after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
     Cache(CacheCommand),
@@ -199,6 +202,18 @@ pub(super) struct TuneArgs {
     /// Use no network: fail where something must be fetched
     #[arg(long)]
     pub(super) offline: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct RebuildArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineArgs,
+    /// Compare, and publish nothing: what this command is for
+    #[arg(long, required = true)]
+    pub(super) check: bool,
+    /// How often each engine is built
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) times: u32,
 }
 
 #[derive(Debug, Subcommand)]

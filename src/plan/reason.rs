@@ -109,12 +109,7 @@ impl fmt::Display for Reason {
             Reason::InputsChanged { old, new } => {
                 write!(f, "inputs changed: build key {} is now {}", old.short(), new.short())
             }
-            Reason::Field(FieldChange { field, old, new }) => match (old, new) {
-                (Some(old), Some(new)) => write!(f, "{field}: {old} is now {new}"),
-                (None, Some(new)) => write!(f, "{field}: new, {new}"),
-                (Some(old), None) => write!(f, "{field}: gone, was {old}"),
-                (None, None) => write!(f, "{field}"),
-            },
+            Reason::Field(change) => write_change(f, change),
             Reason::Toolchain { old, new, files } => {
                 let old = old.as_deref().unwrap_or("another build");
                 if old == new {
@@ -143,17 +138,34 @@ impl fmt::Display for Reason {
             Reason::ReferenceNotFetched => f.write_str("reference not fetched"),
             Reason::NotMeasured { samples: 1 } => f.write_str("to be measured: 1 sample"),
             Reason::NotMeasured { samples } => write!(f, "to be measured: {samples} samples"),
-            Reason::Measure(FieldChange { field, old, new }) => match (old, new) {
-                (Some(old), Some(new)) => write!(f, "measure: {field}: {old} is now {new}"),
-                (None, Some(new)) => write!(f, "measure: {field}: new, {new}"),
-                (Some(old), None) => write!(f, "measure: {field}: gone, was {old}"),
-                (None, None) => write!(f, "measure: {field}"),
-            },
+            Reason::Measure(change) => {
+                f.write_str("measure: ")?;
+                write_change(f, change)
+            }
             Reason::Judged { old, new } if old == new => f.write_str("judged by other tolerances"),
             Reason::Judged { old, new } => write!(f, "verdict: {old} is now {new}"),
             Reason::Fails { what, more: 0 } => f.write_str(what),
             Reason::Fails { what, more } => write!(f, "{what} (and {more} more)"),
         }
+    }
+}
+
+fn write_change(f: &mut fmt::Formatter<'_>, change: &FieldChange) -> fmt::Result {
+    let FieldChange { field, old, new } = change;
+    match (old.as_ref().map(brief), new.as_ref().map(brief)) {
+        (Some(old), Some(new)) => write!(f, "{field}: {old} is now {new}"),
+        (None, Some(new)) => write!(f, "{field}: new, {new}"),
+        (Some(old), None) => write!(f, "{field}: gone, was {old}"),
+        (None, None) => write!(f, "{field}"),
+    }
+}
+
+/// A value for one line of text: what a whole table holds is for `why`, which lists every field.
+fn brief(value: &Value) -> String {
+    match value {
+        Value::Map(map) if map.len() == 1 => "1 entry".to_owned(),
+        Value::Map(map) => format!("{} entries", map.len()),
+        value => value.to_string(),
     }
 }
 

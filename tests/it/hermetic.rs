@@ -49,6 +49,31 @@ fn where_and_when_it_is_built_changes_no_byte_of_an_engine() {
     assert_eq!(first, second);
 }
 
+#[test]
+fn a_rebuild_is_held_against_the_record_and_its_class_is_told() {
+    let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
+    project.write("m.onnx", models::mlp(1.0));
+    project.run(&["rebuild", "--check"]).expect(1).says(&["has no build on record", "run `apply` first"]);
+    project.run(&["apply"]).expect(0);
+    project.run(&["rebuild"]).expect(64);
+    let rebuild = project.run(&["--format", "json", "rebuild", "--check", "--times", "2"]);
+    let json = rebuild.expect(0).json();
+    assert_eq!(json["engines"][0]["class"], "bit", "{json}");
+    assert_eq!(json["engines"][0]["rebuilt"]["evidence"]["hermetic"], serde_json::json!(["det"]));
+    project.run(&["rebuild", "--check"]).expect(0).says(&["bit    m@a     1 of 1 equal  3 of 3"]);
+
+    let sidecar = || serde_json::from_slice::<serde_json::Value>(&project.read("engines/m/a.json")).unwrap();
+    assert_eq!((&sidecar()["class"], &sidecar()["evidence"]["rebuilds"]), (&"bit".into(), &3.into()));
+    let lock = project.read("enginewright.lock");
+    assert!(String::from_utf8_lossy(&lock).contains("class = \"bit\""));
+    // What was learnt outlives the published files, and is no change.
+    project.run(&["plan", "--detailed-exitcode", "--locked"]).expect(0);
+    std::fs::remove_dir_all(project.path("engines")).unwrap();
+    project.run(&["apply", "--locked"]).expect(0);
+    assert_eq!(sidecar()["class"], "bit");
+    assert_eq!(project.read("enginewright.lock"), lock);
+}
+
 /// The test program of the runtime, and the runtime itself, which the build script made.
 fn runtime() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ mod check;
 mod layers;
 mod log;
 mod plan;
+mod rebuild;
 mod replay;
 mod rules;
 mod status;
@@ -35,6 +36,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Rules { model } => rules::run(settings, &model),
         Command::Log { engine, failure } => log::run(settings, &engine, failure),
         Command::Toolchain(command) => toolchain::run(settings, &command),
+        Command::Rebuild(args) => rebuild::run(settings, &args),
         Command::Cache(command) => cache::run(settings, &command),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),
     }
