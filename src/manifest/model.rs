@@ -137,6 +137,8 @@ pub struct Engine {
     pub profiles: Vec<Profile>,
     /// Declared types of inputs and outputs by name.
     pub io: BTreeMap<String, IoType>,
+    /// Types of the outputs of custom operators, by `DOMAIN::OP`.
+    pub operators: BTreeMap<String, Vec<IoType>>,
     /// Builder options.
     pub build: BuildOptions,
     /// How its accuracy is proved, if it is.

@@ -81,6 +81,7 @@ impl Candidate<'_> {
             tf32: settings.tf32.unwrap_or(false),
             profiles: settings.profiles.unwrap_or_default(),
             io: settings.io,
+            operators: settings.operators,
             build: build_options(&settings.build),
             verify: settings.verify.map(verify),
             table,
@@ -125,6 +126,7 @@ impl Settings {
             tf32,
             profiles,
             io,
+            operators,
             build,
             verify,
         } = later;
@@ -138,6 +140,7 @@ impl Settings {
         replace(&mut self.tf32, tf32);
         replace(&mut self.profiles, profiles);
         extend(&mut self.io, io);
+        extend(&mut self.operators, operators);
         extend(&mut self.build, build);
         match (&mut self.verify, verify) {
             (Some(old), Some(new)) => old.overlay(new),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | doc_string, producer, model domain and version, metadata_props | words |
 //! | names of graphs | words; ONNX wants one, so every graph is called `graph` |
-//! | value_info | can be inferred; TensorRT infers anyway |
+//! | value_info | can be inferred; TensorRT infers anyway. Of values made by custom operators, the type is kept |
 //! | unused initializers, functions, opset imports; nodes that no output depends on | not computed |
 //! | inputs that are initializers | TensorRT takes an initializer for a constant, listed as input or not |
 //! | annotations of values that are not there | about nothing |
@@ -23,6 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::Error;
+use super::infer;
 use super::names::{initializer_names, reads, sparse_name, subgraphs, subgraphs_mut};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
@@ -36,9 +37,11 @@ const IR_OF_FREE_INITIALIZERS: i64 = 4;
 
 /// Brings a model into its canonical form. Idempotent.
 pub(super) fn canonical(model: &mut Model) -> Result<(), Error> {
+    let told = infer::element_types(model).told_by_value_info().clone();
     let proto = &mut model.proto;
     let functions: Vec<FunctionKey> = proto.functions.iter().map(function_key).collect();
     let Some(graph) = &mut proto.graph else { return Ok(()) };
+    keep_types(graph, &told);
     let constants: BTreeSet<String> = initializer_names(graph).map(str::to_owned).collect();
     graph.input.retain(|input| !constants.contains(input.name()));
     tidy_graph(graph);
@@ -69,11 +72,27 @@ fn absent_if_empty(text: &mut Option<String>) {
     }
 }
 
+/// Of what a graph declares of its values, leaves the element types that nothing else tells.
+fn keep_types(graph: &mut GraphProto, told: &BTreeSet<String>) {
+    graph.value_info.retain(|value| told.contains(value.name()));
+    for value in &mut graph.value_info {
+        if let Some(type_proto::Value::TensorType(tensor)) =
+            value.r#type.as_mut().and_then(|of| of.value.as_mut())
+        {
+            tensor.shape = None;
+        }
+        tidy_value(value);
+    }
+    graph.value_info.sort_by(|a, b| a.name().cmp(b.name()));
+    graph.value_info.dedup_by(|a, b| a.name() == b.name());
+    let inner = graph.node.iter_mut().flat_map(subgraphs_mut);
+    inner.for_each(|graph| keep_types(graph, told));
+}
+
 fn tidy_graph(graph: &mut GraphProto) {
     graph.name = Some("graph".to_owned());
     graph.doc_string = None;
     graph.metadata_props.clear();
-    graph.value_info.clear();
     graph.input.iter_mut().chain(&mut graph.output).for_each(tidy_value);
 
     let outputs: Vec<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
@@ -81,6 +100,11 @@ fn tidy_graph(graph: &mut GraphProto) {
 
     let inputs = graph.input.iter().map(|input| input.name());
     let made = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
+    let outputs: BTreeSet<&str> = outputs.iter().map(String::as_str).collect();
+    let made_here: BTreeSet<&str> =
+        graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    // An output is declared already.
+    graph.value_info.retain(|value| made_here.contains(value.name()) && !outputs.contains(value.name()));
     let live: BTreeSet<&str> = inputs.chain(made).chain(used.iter().map(String::as_str)).collect();
     graph.quantization_annotation.retain(|annotation| live.contains(annotation.tensor_name()));
     for annotation in &graph.quantization_annotation {
@@ -182,11 +206,17 @@ fn tidy_function(function: &mut FunctionProto) {
     function.doc_string = None;
     function.metadata_props.clear();
     function.value_info.clear();
+    let inner = function.node.iter_mut().flat_map(subgraphs_mut);
+    inner.for_each(|graph| keep_types(graph, &BTreeSet::new()));
     absent_if_empty(&mut function.domain);
     absent_if_empty(&mut function.overload);
     for attribute in &mut function.attribute_proto {
         tidy_attribute(attribute);
-        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(tidy_graph);
+        let inner = attribute.g.iter_mut().chain(&mut attribute.graphs);
+        inner.for_each(|graph| {
+            keep_types(graph, &BTreeSet::new());
+            tidy_graph(graph);
+        });
     }
     function.attribute_proto.sort_by(|a, b| a.name().cmp(b.name()));
     tidy_nodes(&mut function.node, &function.output);

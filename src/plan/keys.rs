@@ -9,7 +9,7 @@
 //! | precision | prepare | it decides the prepared ONNX |
 //! | fuse | prepare | it changes the graph, and may raise the opset |
 //! | rules, as what they select and give, in order | prepare | likewise; their names and places decide nothing |
-//! | types of inputs and outputs that the manifest declares | prepare | they decide the prepared ONNX |
+//! | types of inputs and outputs, and of custom operators, that the manifest declares | prepare | they decide the prepared ONNX |
 //! | version of `std-fp16` | prepare | its rules are listed too, but two of its selectors are code |
 //! | what the toolchain does with typed models | prepare | it changes what must stay FP32; few toolchains differ |
 //! | digest of the prepared ONNX | build | what is built is what is hashed |
@@ -83,6 +83,7 @@ pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preima
             .with("fuse", spec.fuse_field())
             .with("rules", spec.rule_fields())
             .with("io", spec.io_field())
+            .with("operators", spec.operator_field())
             .with("toolchain", spec.capability_field()),
     }
 }

@@ -84,6 +84,7 @@ fn engine() -> Engine {
         tf32: false,
         profiles: Vec::new(),
         io: BTreeMap::new(),
+        operators: BTreeMap::new(),
         build: BuildOptions::default(),
         verify: None,
         table: "model.m".into(),

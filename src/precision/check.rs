@@ -11,17 +11,17 @@ use super::view::View;
 use crate::diagnostic::Place;
 use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::{GraphProto, NodeProto};
-use crate::onnx::{self, ElementTypes, Model};
+use crate::onnx::{self, Declared, ElementTypes, Model};
 
 /// Everything that is not as promised: a bug of ours, which refuses the model. `around` are values between which
 /// two Casts may stand back to back.
 pub(super) fn check(
     view: &View<'_>,
     nodes: &[NodeAssignment],
-    typed: &Model,
+    (typed, declared): (&Model, &Declared),
     around: &BTreeSet<String>,
 ) -> Vec<Problem> {
-    let types = onnx::element_types(typed);
+    let types = onnx::element_types_with(typed, declared);
     // What is odd in the file may be odd in the result.
     let node_of = |place: &Option<Place>| match place {
         Some(Place::Node { node, .. }) => Some(node.clone()),

@@ -77,7 +77,8 @@ pub(super) fn resolve(model: &Model, types: &ElementTypes, spec: &Spec) -> (Io, 
     (io, problems)
 }
 
-fn element(of: IoType) -> DataType {
+/// ONNX's element type.
+pub(super) fn element(of: IoType) -> DataType {
     match of {
         IoType::Fp32 => DataType::Float,
         IoType::Fp16 => DataType::Float16,

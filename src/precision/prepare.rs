@@ -15,7 +15,8 @@ use super::signature::computes_quantized;
 use super::spec::Spec;
 use super::view::View;
 use super::{attention, check, hazard, io, mask, range, rewrite};
-use crate::onnx::{self, Model};
+use crate::manifest::IoType;
+use crate::onnx::{self, Declared, Model, Type};
 
 /// What came of a model.
 #[derive(Debug)]
@@ -39,7 +40,9 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     if !spec.as_is {
         refuse(model)?;
     }
-    let types = onnx::element_types(model);
+    let inlined = onnx::inline(model);
+    let model = inlined.as_ref().unwrap_or(model);
+    let types = onnx::element_types_with(model, &declared(spec));
     let view = View::new(model, &types, &spec.capabilities);
     let fusion = fusion::fuse(&view, spec)?;
     if spec.as_is {
@@ -47,7 +50,7 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     }
     let selected = choose(&view, &Finder::new(&view), spec);
     let Some(Fusion { model, opset, problems }) = fusion else { return Ok(typed(&view, selected, spec)) };
-    let types = onnx::element_types(&model);
+    let types = onnx::element_types_with(&model, &declared(spec));
     let fused = View::new(&model, &types, &spec.capabilities);
     let mut prepared = typed(&fused, fusion::inherit(&view, &fused, spec, selected), spec);
     prepared.problems.splice(0..0, problems);
@@ -62,6 +65,7 @@ fn typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
     let decided = assign(view, &patterns, selected, spec);
     let (assignment, mut problems) = (decided.assignment, decided.problems);
     problems.extend(wrong_io);
+    problems.extend(untold(view));
     problems.extend(quantized(view));
     problems.extend(hazard::norms(view, &patterns, &assignment.nodes));
     problems.extend(range::hazards(view, &patterns, &assignment.nodes));
@@ -72,7 +76,8 @@ fn typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
     io.apply(&mut rewritten.graph);
     fusion::unlabel(&mut rewritten.graph);
     let typed = view.model.with_graph(rewritten.graph);
-    problems.extend(check::check(view, &assignment.nodes, &typed, &rewritten.around_products));
+    let told = (&typed, &declared(spec));
+    problems.extend(check::check(view, &assignment.nodes, told, &rewritten.around_products));
     let model = (!problems.iter().any(|p| p.is_error)).then_some(typed);
     Prepared { model, assignment, problems }
 }
@@ -83,12 +88,57 @@ fn as_is(view: &View<'_>, fusion: Option<Fusion>, spec: &Spec) -> Prepared {
         let assignment = as_in_file(view, spec);
         return Prepared { model: Some(view.model.clone()), assignment, problems: Vec::new() };
     };
-    let types = onnx::element_types(&model);
+    let types = onnx::element_types_with(&model, &declared(spec));
     let mut assignment = as_in_file(&View::new(&model, &types, &spec.capabilities), spec);
     assignment.opset = opset;
     let mut graph = model.graph().clone();
     fusion::unlabel(&mut graph);
     Prepared { model: Some(model.with_graph(graph)), assignment, problems }
+}
+
+/// The types of custom operators.
+fn declared(spec: &Spec) -> Declared {
+    let named = |(name, types): (&String, &Vec<IoType>)| {
+        let (domain, op) = name.split_once("::").unwrap_or(("", name));
+        let types = types.iter().map(|of| Type::Tensor(io::element(*of))).collect();
+        ((domain.to_owned(), op.to_owned()), types)
+    };
+    Declared { operators: spec.operators.iter().map(named).collect(), ..Declared::default() }
+}
+
+/// Says which custom operators make values of which nobody tells the type, although somebody reads them.
+fn untold(view: &View<'_>) -> Vec<Problem> {
+    let mut read = BTreeSet::new();
+    for node in &view.nodes {
+        read.extend(node.proto.input.iter().filter_map(|name| view.key(node.scope, name)));
+    }
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for node in &view.nodes {
+        let (domain, op) = (node.proto.domain(), node.proto.op_type());
+        let is_custom = onnx::schema(domain, op, i64::MAX).is_none();
+        let unknown = |name: &&String| {
+            view.types.get(node.scope, name).is_unknown() && read.contains(&(node.scope, name.as_str()))
+        };
+        let Some(value) = node.proto.output.iter().find(unknown).filter(|_| is_custom) else { continue };
+        if !seen.insert((domain, op)) {
+            continue;
+        }
+        let full = if domain.is_empty() { op.to_owned() } else { format!("{domain}::{op}") };
+        let types = vec!["\"fp32\""; node.proto.output.len()].join(", ");
+        problems.push(
+            Problem::error(
+                "type-unknown",
+                format!("the type of `{value}`, which `{}` makes, is not known", node.name),
+            )
+            .at_node(&node.name, op)
+            .note(format!("`{op}` is a custom operator, and the model has no value_info of its output"))
+            .help(format!(
+                "declare what it makes: `operators = {{ \"{full}\" = [{types}] }}` in the model's table"
+            )),
+        );
+    }
+    problems
 }
 
 /// Says which operators compute with quantized values: they are as they are, whatever the precision.

@@ -29,6 +29,9 @@ pub struct Spec {
     /// Inputs and outputs of the model that get another type, and which.
     #[serde(default)]
     pub io: BTreeMap<String, IoType>,
+    /// Types of the outputs of custom operators, by `DOMAIN::OP`.
+    #[serde(default)]
+    pub operators: BTreeMap<String, Vec<IoType>>,
 }
 
 /// What a toolchain does with typed models, as data.
@@ -125,6 +128,7 @@ pub fn spec(engine: &Engine, capabilities: Capabilities) -> Option<Spec> {
         rules: resolve(engine).into_iter().map(|rule| rule.spec).collect(),
         capabilities,
         io: engine.io.clone(),
+        operators: engine.operators.clone(),
     })
 }
 
@@ -165,6 +169,14 @@ impl Spec {
     #[must_use]
     pub fn io_field(&self) -> Value {
         Value::Map(self.io.iter().map(|(name, of)| (name.clone(), Value::from(of.name()))).collect())
+    }
+
+    /// The types of custom operators, as a field of a key.
+    #[must_use]
+    pub fn operator_field(&self) -> Value {
+        let types =
+            |of: &[IoType]| Value::from(of.iter().map(|of| Value::from(of.name())).collect::<Vec<_>>());
+        Value::Map(self.operators.iter().map(|(name, of)| (name.clone(), types(of))).collect())
     }
 
     /// What the toolchain is known to do, as a field of a key.

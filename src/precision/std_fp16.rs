@@ -27,7 +27,8 @@ pub const NAME: &str = "std-fp16";
 pub const VERSION: i64 = 1;
 
 /// Its rules in order.
-pub(super) fn rules() -> Vec<RuleSpec> {
+#[must_use]
+pub fn rules() -> Vec<RuleSpec> {
     let pattern = |name: &str| Selector { pattern: vec![name.to_owned()], ..Selector::default() };
     let ops = |ops: &[&str]| Selector {
         op: ops.iter().map(|op| (*op).to_owned()).collect(),

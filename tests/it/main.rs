@@ -6,7 +6,10 @@ mod apply;
 mod architecture;
 mod bad_input;
 mod cache;
+mod casts;
 mod check;
+#[path = "../../benches/crossing.rs"]
+mod crossing;
 mod examples;
 mod fuse;
 mod hermetic;

@@ -1,12 +1,14 @@
 //! The cases that ONNX itself is tested with, held against the types that ONNX's own inference finds. The
 //! `onnx` package is fetched once into `target/onnx-cases`; without it the test says that it is skipped.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use enginewright::onnx::proto::{GraphProto, NodeProto};
 use enginewright::onnx::{self, ElementTypes, infer::ScopeId};
-use serde_json::Value;
+use enginewright::precision::{Capabilities, FloatType, Prepared, Spec, prepare};
+use serde_json::{Value, json};
 
 use crate::support::repository;
 
@@ -72,6 +74,98 @@ fn types_are_those_that_onnx_infers() {
     assert_eq!(wrong, [""; 0]);
     // Outputs of the operators of training are not told by their schemas.
     assert!(read > 1740 && equal > 23_000 && unknown < 30);
+}
+
+/// Of the cases, how many are taken: all with `NODE_CASES=all`.
+fn share() -> usize {
+    if std::env::var("NODE_CASES").is_ok_and(|all| all == "all") { 1 } else { 12 }
+}
+
+#[test]
+fn cases_are_written_back_equal_and_compute_the_same_in_fp16() {
+    let (Some(folder), Some(runtime)) = (cases(), super::oracle::packages()) else {
+        eprintln!("SKIPPED: the cases of {PACKAGE} need python3 with pip, and the network once");
+        return;
+    };
+    let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: Vec<Value> = serde_json::from_str(&expected).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let mut todo = Vec::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut refusals: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for case in expected.iter().step_by(share()) {
+        let (name, file) = (case["name"].as_str().unwrap(), case["file"].as_str().unwrap());
+        let made = work.path().join(file);
+        let (canonical, typed) = (made.join("canonical"), made.join("typed"));
+        std::fs::create_dir_all(&canonical).unwrap();
+        std::fs::create_dir_all(&typed).unwrap();
+        let mut refused = |why: String| {
+            *counts.entry(format!("refused: {why}")).or_default() += 1;
+            refusals.entry(why).or_default().push(name.to_owned());
+        };
+        let done = match onnx::canonicalize(&folder.join(file), &canonical) {
+            Ok(done) => done,
+            Err(onnx::Error::Invalid(diagnostics)) => {
+                refused(diagnostics[0].code.to_string());
+                continue;
+            }
+            Err(error) => panic!("{name}: {error}"),
+        };
+        let bytes = |folder: &Path, name: &str| std::fs::read(folder.join(name)).unwrap();
+        let graph = bytes(&canonical, onnx::MODEL_FILE);
+        let weights = done.has_weights.then(|| bytes(&canonical, onnx::WEIGHTS_FILE).into());
+        let model = onnx::read_canonical(graph.clone().into(), weights).unwrap();
+        let again = made.join("again");
+        std::fs::create_dir_all(&again).unwrap();
+        onnx::write_canonical(model.clone(), &again).unwrap();
+        assert_eq!(graph, bytes(&again, onnx::MODEL_FILE), "{name} is not written back equal");
+        let spec = Spec {
+            as_is: false,
+            fuse: BTreeSet::new(),
+            base: FloatType::Fp16,
+            rules: Vec::new(),
+            capabilities: Capabilities::default(),
+            io: BTreeMap::new(),
+            operators: BTreeMap::new(),
+        };
+        match prepare(&model, &spec) {
+            Ok(Prepared { model: Some(model), problems, .. }) => {
+                let lossy =
+                    problems.iter().find(|p| p.code.contains("-overflow-") || p.code.contains("epsilon-"));
+                match lossy {
+                    // The program does not build such a model unless it is told to.
+                    Some(problem) => refused(problem.code.clone()),
+                    None => {
+                        onnx::write_canonical(model, &typed).unwrap();
+                        *counts.entry("typed".to_owned()).or_default() += 1;
+                    }
+                }
+            }
+            Ok(Prepared { problems, .. }) | Err(problems) => {
+                let problem = problems.iter().find(|p| p.is_error).unwrap();
+                assert_ne!(problem.code, "precision-internal", "{name}: {problem:#?}");
+                refused(problem.code.clone());
+            }
+        }
+        todo.push(json!({ "name": name, "file": folder.join(file), "made": made }));
+    }
+    std::fs::write(work.path().join("todo.json"), serde_json::to_vec(&todo).unwrap()).unwrap();
+    let paths = [folder.parent().unwrap().join("packages"), runtime.to_owned()];
+    let output = Command::new("python3")
+        .env("PYTHONPATH", std::env::join_paths(paths).unwrap())
+        .arg(repository().join("tests/it/typed_cases.py"))
+        .arg(work.path())
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    eprintln!("{} cases: {counts:?}; in ONNX Runtime {}", todo.len(), told["counts"]);
+    if share() == 1 {
+        eprintln!("{refusals:#?} {:#}", told["reasons"]);
+    }
+    let wrong: Vec<&str> = told["wrong"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert_eq!(wrong, [""; 0]);
+    assert!(told["counts"]["typed"].as_u64().unwrap() * 3 > todo.len() as u64, "{told:#}");
 }
 
 fn compare(

@@ -23,7 +23,7 @@ use crate::support::{Project, models, repository, shared_cache};
 const PACKAGES: [&str; 2] = ["onnxruntime==1.32.0", "numpy==2.4.6"];
 
 /// The folder of Python's packages. None without network or Python.
-fn packages() -> Option<&'static Path> {
+pub(crate) fn packages() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let fetch = || {
         let folder = repository().join("target/oracle");
@@ -319,6 +319,7 @@ fn in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) -> PathBu
         rules: patterns.iter().map(rule).collect(),
         capabilities: Capabilities::default(),
         io: BTreeMap::new(),
+        operators: BTreeMap::new(),
     };
     let prepared = prepare(&canonical, &spec).unwrap();
     let typed = prepared.model.unwrap_or_else(|| panic!("{:#?}", prepared.problems));

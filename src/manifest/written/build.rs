@@ -95,6 +95,17 @@ fn bytes(item: &Item<'_>) -> Option<u64> {
     if item.is_integer() { item.integer(1..=i64::MAX) } else { item.parsed(text::size) }
 }
 
+/// `operators."DOMAIN::OP" = [TYPE…]`: the types of the outputs of custom operators.
+pub(super) fn decode_operators(item: &Item<'_>) -> Option<BTreeMap<String, Vec<IoType>>> {
+    let words = IoType::ALL.map(|of| (of.name(), of));
+    let mut operators = BTreeMap::new();
+    for (name, entry) in item.entries()? {
+        let types = entry.list()?.iter().map(|item| item.word(&words)).collect::<Option<Vec<_>>>();
+        operators.extend(types.map(|types| (name, types)));
+    }
+    Some(operators)
+}
+
 /// `io.NAME.type` by NAME.
 pub(super) fn decode_io(item: &Item<'_>) -> Option<BTreeMap<String, IoType>> {
     let words = IoType::ALL.map(|of| (of.name(), of));

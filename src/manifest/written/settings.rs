@@ -14,8 +14,20 @@ use super::{
 use crate::diagnostic::{Diagnostic, nearest};
 
 /// Keys that every layer takes.
-const SETTINGS: &[&str] =
-    &["opset", "fuse", "precision", "rules", "hazards", "tf32", "rule", "profile", "io", "build", "verify"];
+const SETTINGS: &[&str] = &[
+    "opset",
+    "fuse",
+    "precision",
+    "rules",
+    "hazards",
+    "tf32",
+    "rule",
+    "profile",
+    "io",
+    "operators",
+    "build",
+    "verify",
+];
 
 /// One layer of settings: what is not given is left to the layers below.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +42,7 @@ pub(in crate::manifest) struct Settings {
     pub(in crate::manifest) tf32: Option<bool>,
     pub(in crate::manifest) profiles: Option<Vec<Profile>>,
     pub(in crate::manifest) io: BTreeMap<String, IoType>,
+    pub(in crate::manifest) operators: BTreeMap<String, Vec<IoType>>,
     pub(in crate::manifest) build: BuildLayer,
     pub(in crate::manifest) verify: Option<VerifyLayer>,
 }
@@ -116,6 +129,10 @@ fn decode_settings(fields: &Fields<'_>, with_targets: bool) -> Settings {
         tf32: fields.get("tf32").and_then(|item| item.boolean()),
         profiles: fields.get("profile").and_then(|item| profile::decode_list(&item)),
         io: fields.get("io").and_then(|item| build::decode_io(&item)).unwrap_or_default(),
+        operators: fields
+            .get("operators")
+            .and_then(|item| build::decode_operators(&item))
+            .unwrap_or_default(),
         build: fields.get("build").and_then(|item| build::decode(&item)).unwrap_or_default(),
         verify: fields.get("verify").and_then(|item| verify::decode(&item)),
     }

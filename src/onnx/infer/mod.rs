@@ -1,9 +1,9 @@
 //! Element types of all values of a model: of the graph, its subgraphs, and model-local functions.
 //!
 //! Only what must be true is believed: declared types of the graph's inputs, initializers, attributes, and
-//! the operators' schemas. `value_info` and declared types of outputs are not read. A value of which nothing is
-//! known (made by a custom operator, say) is [`Type::Unknown`]; what is computed from it is known again as soon
-//! as an operator settles it.
+//! the operators' schemas. `value_info` and declared types of outputs are read only for values of which nothing is
+//! known (made by a custom operator, say). One that they do not tell either is [`Type::Unknown`]; what is computed
+//! from it is known again as soon as an operator settles it.
 //!
 //! A function is inferred once for each combination of input types and attributes with which it is called.
 //!
@@ -16,7 +16,7 @@ mod rules;
 mod tests;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::{double_note, output_mismatches, type_errors};
 
@@ -85,6 +85,7 @@ pub struct Declared {
 #[derive(Debug)]
 pub struct ElementTypes {
     scopes: Vec<Scope>,
+    from_value_info: BTreeSet<String>,
 }
 
 /// A node that [`ElementTypes::visit`] shows.
@@ -113,6 +114,11 @@ pub fn element_types_with(model: &Model, declared: &Declared) -> ElementTypes {
 }
 
 impl ElementTypes {
+    /// Values whose type nothing but `value_info` tells.
+    pub(crate) fn told_by_value_info(&self) -> &BTreeSet<String> {
+        &self.from_value_info
+    }
+
     /// The scope of the model's graph.
     #[must_use]
     pub fn graph(&self) -> ScopeId {

@@ -1,11 +1,11 @@
 //! The walk through a model in the order of its data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::element::Type;
 use super::super::names::{sparse_name, subgraphs};
 use super::super::proto::tensor_proto::DataType;
-use super::super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use super::super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::super::schema::schema;
 use super::rules::{self, Attributes};
 use super::{Body, Declared, ElementTypes, Scope, ScopeId, lookup, version};
@@ -25,6 +25,8 @@ struct Frame<'f, 'm> {
     function: Option<usize>,
     /// Attributes that the function was called with.
     attributes: &'f BTreeMap<&'m str, &'m AttributeProto>,
+    /// What the graph declares of its values and outputs.
+    hints: &'f BTreeMap<&'m str, &'m ValueInfoProto>,
     depth: usize,
 }
 
@@ -44,6 +46,7 @@ pub(super) struct Walk<'m> {
     /// Functions that are being walked: ONNX forbids recursion.
     active: Vec<usize>,
     function_nodes: usize,
+    from_value_info: BTreeSet<String>,
 }
 
 impl<'m> Walk<'m> {
@@ -58,15 +61,17 @@ impl<'m> Walk<'m> {
             calls: BTreeMap::new(),
             active: Vec::new(),
             function_nodes: 0,
+            from_value_info: BTreeSet::new(),
         }
     }
 
     pub(super) fn model(mut self) -> ElementTypes {
         let scope = self.push(None, Body::Graph);
         if let Some(graph) = &self.model.graph {
-            self.graph(graph, &[], Frame { scope, function: None, attributes: &BTreeMap::new(), depth: 0 });
+            let (attributes, hints) = (&BTreeMap::new(), &BTreeMap::new());
+            self.graph(graph, &[], Frame { scope, function: None, attributes, hints, depth: 0 });
         }
-        ElementTypes { scopes: self.scopes }
+        ElementTypes { scopes: self.scopes, from_value_info: self.from_value_info }
     }
 
     fn push(&mut self, parent: Option<ScopeId>, body: Body) -> ScopeId {
@@ -98,7 +103,9 @@ impl<'m> Walk<'m> {
             let of = sparse.values.as_ref().map_or(Type::Unknown, |t| Type::tensor(t.data_type()));
             self.define(frame.scope, sparse_name(sparse), of);
         }
-        self.nodes(&graph.node, frame);
+        let declared = graph.output.iter().chain(&graph.value_info);
+        let hints = declared.map(|value| (value.name(), value)).collect();
+        self.nodes(&graph.node, Frame { hints: &hints, ..frame });
         graph.output.iter().map(|output| self.get(frame.scope, output.name())).collect()
     }
 
@@ -115,6 +122,10 @@ impl<'m> Walk<'m> {
                 if of.is_unknown() && !name.is_empty() {
                     let own = declared.values.get(name).filter(|_| frame.function.is_none());
                     of = own.or_else(|| operator()?.get(k)).cloned().unwrap_or_default();
+                }
+                if let Some(hint) = frame.hints.get(name.as_str()).filter(|_| of.is_unknown()) {
+                    of = Type::declared(hint.r#type.as_ref());
+                    self.from_value_info.insert(name.clone());
                 }
                 self.define(frame.scope, name, of);
             }
@@ -226,8 +237,8 @@ impl<'m> Walk<'m> {
                     self.define(scope, name, of.clone());
                 }
                 self.active.push(index);
-                let inner =
-                    Frame { scope, function: Some(index), attributes: &attributes, depth: frame.depth + 1 };
+                let (depth, hints) = (frame.depth + 1, &BTreeMap::new());
+                let inner = Frame { scope, function: Some(index), attributes: &attributes, hints, depth };
                 self.nodes(&function.node, inner);
                 self.active.pop();
                 self.calls.insert(key, scope);

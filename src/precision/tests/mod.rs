@@ -1,5 +1,6 @@
 //! Tests of the stage as a whole: a model and rules in, a typed model or problems out.
 
+mod custom;
 mod forms;
 mod properties;
 
@@ -52,9 +53,15 @@ fn asked(base: FloatType, rules: &[(Selector, FloatType)]) -> Spec {
         expect: None,
         optional: false,
     };
-    let capabilities = Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None };
-    let (as_is, fuse) = (false, BTreeSet::new());
-    Spec { as_is, fuse, base, rules: rules.iter().map(rule).collect(), capabilities, io: BTreeMap::new() }
+    Spec {
+        as_is: false,
+        fuse: BTreeSet::new(),
+        base,
+        rules: rules.iter().map(rule).collect(),
+        capabilities: Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None },
+        io: BTreeMap::new(),
+        operators: BTreeMap::new(),
+    }
 }
 
 fn named(names: &[&str]) -> Selector {
@@ -217,23 +224,6 @@ fn rewritten(model: &Model) -> Model {
     let folder = tempfile::tempdir().unwrap();
     onnx::write_canonical(model.clone(), folder.path()).unwrap();
     read(folder.path())
-}
-
-#[test]
-fn a_custom_operator_keeps_the_types_at_its_borders() {
-    let nodes = vec![
-        node("relu", "Relu", &["x"], &["a"]),
-        NodeProto { domain: Some("mine".into()), ..node("own", "Own", &["a"], &["b"]) },
-        node("sigmoid", "Sigmoid", &["b"], &["y"]),
-    ];
-    let mut model = graph(nodes, vec![]);
-    model
-        .opset_import
-        .push(onnx::proto::OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) });
-    let prepared = typed(&model, &asked(Fp16, &[]));
-    let lines = lines(&prepared);
-    assert!(lines[2..4].iter().any(|l| l == "Cast(a:float16) -> a/cast_fp32:float"), "{lines:#?}");
-    assert!(lines.iter().any(|l| l.starts_with("Own(a/cast_fp32:float)")), "{lines:#?}");
 }
 
 #[test]
