@@ -57,6 +57,9 @@ pub(crate) fn casts(model: &Model) -> usize {
     model.graph().node.iter().filter(is_cast).count()
 }
 
+/// Adds a node of this name, operator, inputs and attribute, and gives its output.
+type Add<'a> = &'a mut dyn FnMut(&str, &str, &[&str], Option<(&str, &[i64])>) -> String;
+
 /// A transformer of opset 13 with LayerNorms in many nodes, attention with an additive mask, and GELU by Erf.
 pub(crate) fn transformer(layers: usize, width: i64, heads: i64) -> ModelProto {
     let mut nodes = Vec::new();
@@ -86,10 +89,7 @@ pub(crate) fn transformer(layers: usize, width: i64, heads: i64) -> ModelProto {
             });
             out
         };
-        let mut linear = |add: &mut dyn FnMut(&str, &str, &[&str], Option<(&str, &[i64])>) -> String,
-                          name: &str,
-                          from: &str,
-                          dims: [i64; 2]| {
+        let mut linear = |add: Add<'_>, name: &str, from: &str, dims: [i64; 2]| {
             let (w, b) = (p(&format!("{name}.weight")), p(&format!("{name}.bias")));
             weights.extend([weight(&w, &dims), weight(&b, &dims[1..])]);
             let product = add(&format!("{name}/MatMul"), "MatMul", &[from, &w], None);
@@ -109,9 +109,7 @@ pub(crate) fn transformer(layers: usize, width: i64, heads: i64) -> ModelProto {
         let back = add("back", "Transpose", &[&context], Some(("perm", &[0, 2, 1, 3])));
         let joined = add("joined", "Reshape", &[&back, "join"], None);
         let out = linear(&mut add, "out", &joined, [width, width]);
-        let norm = |add: &mut dyn FnMut(&str, &str, &[&str], Option<(&str, &[i64])>) -> String,
-                    name: &str,
-                    from: &str| {
+        let norm = |add: Add<'_>, name: &str, from: &str| {
             let n = |part: &str| format!("{name}/{part}");
             let mean = add(&n("mean"), "ReduceMean", &[from], Some(("axes", &[-1])));
             let center = add(&n("sub"), "Sub", &[from, &mean], None);

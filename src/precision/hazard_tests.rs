@@ -37,6 +37,7 @@ fn spec(rules: Vec<RuleSpec>) -> Spec {
         rules,
         capabilities: Capabilities::default(),
         io: std::collections::BTreeMap::new(),
+        operators: std::collections::BTreeMap::new(),
     }
 }
 

@@ -153,7 +153,7 @@ fn cases_are_written_back_equal_and_compute_the_same_in_fp16() {
     let paths = [folder.parent().unwrap().join("packages"), runtime.to_owned()];
     let output = Command::new("python3")
         .env("PYTHONPATH", std::env::join_paths(paths).unwrap())
-        .arg(repository().join("tests/it/typed_cases.py"))
+        .arg(repository().join("tests/it/support/typed_cases.py"))
         .arg(work.path())
         .output()
         .unwrap();

@@ -404,6 +404,8 @@ pub(crate) fn odd() -> Vec<(&'static str, Vec<u8>)> {
     let mut custom =
         of(vec![node("frob", "Frob", &["x"], &["h"]), node("relu", "Relu", &["h"], &["y"])], Vec::new());
     custom.graph.as_mut().unwrap().node[0].domain = Some("com.acme".to_owned());
+    let info = value("h", DataType::Float, &[2.into(), 4.into()]);
+    custom.graph.as_mut().unwrap().value_info.push(info);
     custom.opset_import.push(OperatorSetIdProto { domain: Some("com.acme".to_owned()), version: Some(1) });
     let mut old = of(vec![relu()], Vec::new());
     old.opset_import[0].version = Some(3);
