@@ -21,7 +21,7 @@ fn main() {
     let path = match source.strip_prefix("transformer:") {
         Some(size) => {
             let (layers, width) = size.split_once(':').unwrap();
-            let model = transformer(layers.parse().unwrap(), width.parse().unwrap(), 4);
+            let model = transformer(layers.parse().unwrap(), width.parse().unwrap());
             let path = folder.join("source.onnx");
             testing::save(&model, &path).unwrap();
             path

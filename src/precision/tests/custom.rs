@@ -1,7 +1,7 @@
 //! Custom operators and functions of the model.
 
 use super::*;
-use crate::manifest::IoType;
+use crate::manifest::{Fuse, IoType};
 use crate::onnx::proto::{AttributeProto, FunctionProto, OperatorSetIdProto};
 
 fn mine(name: &str, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
@@ -170,4 +170,57 @@ fn a_function_of_another_opset_keeps_its_types() {
     let calls: Vec<_> = prepared.assignment.nodes.iter().filter(|n| n.op == "mine::Twice").collect();
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|n| n.of == Some(Fp32)), "{calls:#?}");
+}
+
+/// A function that is a decomposed layer norm without scale, called twice.
+fn with_norms() -> ModelProto {
+    let norm = FunctionProto {
+        domain: Some("mine".into()),
+        name: Some("Norm".into()),
+        input: vec!["v".into(), "two".into(), "eps".into()],
+        output: vec!["w".into()],
+        node: vec![
+            node("mean", "ReduceMean", &["v"], &["m"]).ints("axes", &[-1]),
+            node("sub", "Sub", &["v", "m"], &["d"]),
+            node("pow", "Pow", &["d", "two"], &["q"]),
+            node("variance", "ReduceMean", &["q"], &["s"]).ints("axes", &[-1]),
+            node("add", "Add", &["s", "eps"], &["e"]),
+            node("sqrt", "Sqrt", &["e"], &["r"]),
+            node("div", "Div", &["d", "r"], &["w"]),
+        ],
+        opset_import: vec![imports("", 13)],
+        ..FunctionProto::default()
+    };
+    let nodes = vec![
+        mine("one", "Norm", &["x", "two", "eps"], &["a"]),
+        node("tanh", "Tanh", &["a"], &["b"]),
+        mine("two", "Norm", &["b", "two", "eps"], &["y"]),
+    ];
+    let weights = vec![floats("two", &[], &[2.0]), floats("eps", &[], &[1e-5])];
+    let graph = GraphProto {
+        input: vec![value("x", DataType::Float, &[2.into(), 4.into()])],
+        output: vec![value("y", DataType::Float, &[2.into(), 4.into()])],
+        ..graph(nodes, weights).graph.unwrap()
+    };
+    let mut model = model(13, graph);
+    model.opset_import.push(imports("mine", 1));
+    model.ir_version = Some(8);
+    model.functions = vec![norm];
+    model
+}
+
+#[test]
+fn norms_in_functions_are_fused_where_they_are_called() {
+    let fuse = BTreeSet::from([Fuse::LayerNorm]);
+    // The rule selects the second call alone.
+    let spec = Spec { fuse: fuse.clone(), ..asked(Fp16, &[(named(&["two/*"]), Fp32)]) };
+    let prepared = typed(&with_norms(), &spec);
+    assert_eq!(prepared.assignment.opset, Some(17));
+    let norms: Vec<_> = prepared.assignment.nodes.iter().filter(|n| n.op == "LayerNormalization").collect();
+    assert_eq!(norms.iter().map(|n| n.of).collect::<Vec<_>>(), [Some(Fp16), Some(Fp32)], "{norms:#?}");
+
+    let prepared = typed(&with_norms(), &Spec { as_is: true, fuse, ..asked(Fp32, &[]) });
+    let made = prepared.model.unwrap();
+    let norms = made.graph().node.iter().filter(|n| n.op_type() == "LayerNormalization");
+    assert_eq!(norms.count(), 2);
 }
