@@ -228,7 +228,7 @@ fn a_damaged_lock_file_is_told_and_kept() {
 
 #[test]
 fn a_build_has_a_time_limit_and_a_memory_limit() {
-    let limited = |limit: &str| project(models::chain(2000), &format!("[model.bad.build]\n{limit}\n"));
+    let limited = |limit: &str| project(models::chain(8000), &format!("[model.bad.build]\n{limit}\n"));
     fails(&limited("timeout = \"1s\""), &["still busy after 1 s"]);
     fails(&limited("memory-limit = \"100MiB\""), &["out of memory", "100 MiB"]);
 }
