@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use super::assign::{Decider, NodeAssignment};
 use super::float::FloatType;
 use super::made::constant_tensor;
@@ -181,11 +183,39 @@ fn mask(tensor: &TensorProto) -> Option<f32> {
     if tensor.data_type() != FloatType::Fp32.element() as i32 {
         return None;
     }
-    let values = || raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    let first = values().next()?;
-    if first.is_finite() && first <= ALONE && values().all(|value| value == first) {
-        return Some(first);
+    let lowest = lowest(raw);
+    if lowest > ALONE {
+        return None; // Almost always, and then one look at each number was enough.
     }
-    let lowest = values().filter(|value| value.is_finite()).fold(0.0, f32::min);
+    let values = || raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    if values().all(|value| value == lowest) {
+        return Some(lowest);
+    }
     (lowest <= AMONG && values().all(|value| value <= largest(FloatType::Fp16))).then_some(lowest)
+}
+
+/// The lowest finite number below zero, or zero.
+fn lowest(raw: &[u8]) -> f32 {
+    // Among negative numbers, the bits of the lower one are the larger integer; integers are compared many at a time.
+    let largest = f32::MIN.to_bits();
+    let bits = |piece: &[u8]| {
+        let all = piece.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        all.fold(0, |most: u32, bits| most.max(if bits <= largest { bits } else { 0 }))
+    };
+    let most = raw.par_chunks(1 << 18).map(bits).reduce(|| 0, u32::max);
+    if most > (-0.0f32).to_bits() { f32::from_bits(most) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lowest;
+
+    #[test]
+    fn the_lowest_finite_number_is_found_among_odd_ones() {
+        let of = |values: &[f32]| lowest(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        assert_eq!(of(&[1.0, -0.0, f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY]), 0.0);
+        assert_eq!(of(&[1e30, -2.0, -1e9, f32::NEG_INFINITY, -3.0]), -1e9);
+        assert_eq!(of(&[f32::MIN]), f32::MIN);
+        assert_eq!(of(&[]), 0.0);
+    }
 }

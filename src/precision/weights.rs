@@ -175,12 +175,15 @@ fn rounded(value: f32, to: FloatType) -> f32 {
 
 fn lost(values: &[f32], to: FloatType) -> Loss {
     let (most, least) = (largest(to), smallest(to));
-    let (mut max, mut any_small) = (0f32, false);
+    // Magnitudes are in the order of their bits, and integers are compared many at a time.
+    let (infinite, least) = (f32::INFINITY.to_bits(), least.to_bits());
+    let (mut max, mut any_small) = (0, false);
     for value in values {
-        let magnitude = value.abs();
-        max = if magnitude > max { magnitude } else { max };
-        any_small |= magnitude != 0.0 && magnitude < least;
+        let magnitude = value.abs().to_bits();
+        max = max.max(if magnitude <= infinite { magnitude } else { 0 });
+        any_small |= magnitude.wrapping_sub(1) < least.saturating_sub(1);
     }
+    let max = f32::from_bits(max);
     let mut loss = Loss { of: values.len() as u64, largest: rounded(max, to), ..Loss::default() };
     if max <= most && !any_small {
         return loss; // Almost always.
