@@ -2,7 +2,8 @@
 # make test   everything that must hold
 # make lint   formatting and lints
 # make bench  what we claim about speed, beside a peer
-# make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime
+# make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime; and
+#             every case of ONNX's own tests, written back and in FP16
 # make soak   50 kills of the main process, and 50 of a worker
 
 ENGINEWRIGHT = target/release/enginewright
@@ -45,12 +46,14 @@ lint: setup
 	$(SETTLE)
 
 bench: build
-	cargo build --release --locked --example bench-models
+	cargo build --release --locked --example bench-models --example bench-typed
 	python3 benches/overhead.py
 	python3 benches/precision.py
+	python3 benches/casts.py
 
 sweep: setup
 	OPSET_SWEEP=1 cargo test --locked --test it -- opset:: --nocapture
+	NODE_CASES=all cargo test --locked --test it -- onnx_cases:: --nocapture
 
 soak: setup
 	SOAK=50 cargo test --locked --test it -- kill --nocapture

@@ -161,6 +161,7 @@ fn cases_are_written_back_equal_and_compute_the_same_in_fp16() {
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
     eprintln!("{} cases: {counts:?}; in ONNX Runtime {}", todo.len(), told["counts"]);
     if share() == 1 {
+        refusals.remove("opset-version");
         eprintln!("{refusals:#?} {:#}", told["reasons"]);
     }
     let wrong: Vec<&str> = told["wrong"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();

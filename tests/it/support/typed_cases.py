@@ -30,8 +30,16 @@ def session(path):
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+def array(value):
+    """What ONNX Runtime takes for an input of a case."""
+    if isinstance(value, onnx.TensorProto):
+        value = numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
 def run(session, values):
     names = [value.name for value in session.get_inputs()]
+    values = [array(value) for value in values]
     return session.run(None, {name: value for name, value in zip(names, values)})
 
 
@@ -56,6 +64,7 @@ def same(a, b):
 
 def rounded(value):
     """What is left of an input in FP16."""
+    value = array(value)
     if isinstance(value, np.ndarray) and value.dtype == np.float32:
         return value.astype(np.float16).astype(np.float32)
     return value
@@ -92,12 +101,24 @@ def data(name, path):
     return values
 
 
+def content(path):
+    with open(path, "rb") as opened:
+        return opened.read()
+
+
+def why(error):
+    """The kind of an error of ONNX Runtime, in a few words."""
+    text = str(error)
+    known = ["NOT_IMPLEMENTED", "is not a registered function/op", "opset", "INVALID_GRAPH", "INVALID_ARGUMENT", "FAIL", "missing from input feed"]
+    return next((kind for kind in known if kind in text), f"{type(error).__name__}: {text[:80]}")
+
+
 def main():
     (folder,) = sys.argv[1:]
     with open(os.path.join(folder, "todo.json"), encoding="utf-8") as opened:
         todo = json.load(opened)
     inputs = {case.name: case.data_sets[0][0] for case in collect_testcases(None) if case.data_sets}
-    counts = {"not run": 0, "written back equal": 0, "random": 0, "typed": 0, "no kernel": 0}
+    counts = {"not run": 0, "written back equal": 0, "random": 0, "typed": 0, "without floats": 0, "no kernel": 0}
     wrong, reasons = [], {}
     for case in todo:
         name, made = case["name"], case["made"]
@@ -107,6 +128,7 @@ def main():
             expected = run(original, values)
         except Exception as error:  # pylint: disable=broad-except
             counts["not run"] += 1
+            reasons.setdefault(f"not run: {why(error)}", []).append(name)
             continue
         if not all(same(a, b) for a, b in zip(expected, run(original, values))):
             counts["random"] += 1
@@ -136,6 +158,7 @@ def main():
         fits = lambda expected: len(got) == len(expected) and all(near(a, b) for a, b in zip(got, expected))
         if fits(expected) or fits(run(original, [rounded(v) for v in values])):
             counts["typed"] += 1
+            counts["without floats"] += content(typed) == content(os.path.join(made, "canonical/model.onnx"))
         else:
             wrong.append(f"{name}: the typed form computes something else")
     print(json.dumps({"counts": counts, "wrong": wrong, "reasons": reasons}))
