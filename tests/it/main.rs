@@ -22,6 +22,7 @@ mod opset;
 mod oracle;
 mod pins;
 mod precision;
+mod proof;
 mod rebuild;
 mod support;
 mod typed;

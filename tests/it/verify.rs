@@ -25,7 +25,7 @@ fn with_model(model: Vec<u8>, text: &str) -> Project {
 }
 
 /// An array as numpy writes it.
-fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
     let dims: String = shape.iter().map(|dim| format!("{dim},")).collect();
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -35,18 +35,18 @@ fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn floats(shape: &[usize], values: &[f32]) -> Vec<u8> {
+pub(crate) fn floats(shape: &[usize], values: &[f32]) -> Vec<u8> {
     npy("<f4", shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 /// The verdict and what is measured of each engine, by its name.
-fn verified(project: &Project) -> BTreeMap<String, Value> {
+pub(crate) fn verified(project: &Project) -> BTreeMap<String, Value> {
     let json = project.run(&["--format", "json", "verify"]).json();
     let engines = json["engines"].as_array().expect("engines").iter();
     engines.map(|e| (e["engine"].as_str().unwrap().to_owned(), e.clone())).collect()
 }
 
-fn worst(engine: &Value, metric: &str) -> f64 {
+pub(crate) fn worst(engine: &Value, metric: &str) -> f64 {
     let rows = engine["rows"].as_array().unwrap_or_else(|| panic!("{engine:#}"));
     let row =
         rows.iter().find(|row| row["metric"] == metric).unwrap_or_else(|| panic!("{metric}: {engine:#}"));
