@@ -2,7 +2,7 @@
 //!
 //! | field | in the key of | why |
 //! |---|---|---|
-//! | the sources of `onnx/` and `precision/`, without `precision/oracle/` | canonicalize, prepare | they decide the bytes; computed at compile time |
+//! | the sources of `onnx/`, and of `precision/` but its oracle | canonicalize, prepare | they decide the bytes; computed at compile time |
 //! | [`BUILD_VERSION`] | build | the worker's recipe |
 //! | raw digests of model file and external data | canonicalize alone | a doc_string edit changes them, and nothing after |
 //! | model digest | prepare | the digest of the canonical form |
@@ -17,7 +17,7 @@
 //! | profiles, resolved to inputs, in order | build | their names and spelling mean nothing to TensorRT |
 //! | every builder option, defaults included | build | a new default must not change old engines in silence |
 //! | digests of the toolchain's files | build | the version a library reports says less |
-//! | the sources of `verify/`, `worker/reference/` and `precision/oracle/`, and those of prepare | measure | they decide the metrics |
+//! | the sources of `verify/`, `worker/reference/`, the oracle, and prepare | measure | they decide the metrics |
 //! | model digest, digest of the prepared ONNX | measure | what is compared |
 //! | digests of samples by name; or seed, count, ranges, fill | measure | the inputs |
 //! | profiles | measure | samples are made for them, and held against them |

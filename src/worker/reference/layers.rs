@@ -40,8 +40,8 @@ pub(in crate::worker) fn layers(request: &MeasureRequest, folder: &Path) -> Resu
     drop(prepared);
 
     let products = Products::of(&source);
-    let reference = Graph::write(source, &folder.join("reference"), "the model as exported")?;
-    let oracle = Graph::write(oracle, &folder.join("oracle"), "the oracle")?;
+    let reference = Graph::write(source, &folder.join("reference"), super::SOURCE)?;
+    let oracle = Graph::write(oracle, &folder.join("oracle"), super::ORACLE)?;
     let places: Vec<(usize, usize)> = nodes
         .iter()
         .enumerate()

@@ -29,6 +29,10 @@ use crate::verify::{
 
 type Result<T> = std::result::Result<T, Box<Refusal>>;
 
+/// What is compared, for messages.
+const SOURCE: &str = "the model as exported";
+const ORACLE: &str = "the oracle";
+
 fn refusal(stage: &str, code: &str, message: impl Into<String>) -> Box<Refusal> {
     Box::new(Refusal::new(stage, code, message))
 }
@@ -47,8 +51,8 @@ pub(super) fn measure(request: &MeasureRequest, folder: &Path) -> Result<()> {
     let oracle = oracle::oracle(&prepared).map_err(|problems| no_oracle(&problems))?;
     let rounding = oracle.rounding;
     // Written out: a model of more than 2 GB has its weights beside it.
-    let reference = Session::open(&environment, source, &folder.join("reference"))?;
-    let oracle = Session::open(&environment, oracle.model, &folder.join("oracle"))?;
+    let reference = Session::open(&environment, source, &folder.join("reference"), SOURCE)?;
+    let oracle = Session::open(&environment, oracle.model, &folder.join("oracle"), ORACLE)?;
     let measured = run(&request.spec, reference, oracle, &bounds)?;
     let measured = Measured {
         rounding: rounding.len() as u64,
@@ -114,8 +118,8 @@ fn run(
     let mut names = Vec::new();
     for number in 0..spec.count() {
         let sample = spec.sample(number, bounds).map_err(bad_sample)?;
-        let expected = reference.run(&sample, &spec.outputs, "the model as exported")?;
-        let found = oracle.run(&sample, &spec.outputs, "the oracle")?;
+        let expected = reference.run(&sample, &spec.outputs, SOURCE)?;
+        let found = oracle.run(&sample, &spec.outputs, ORACLE)?;
         for (i, (name, (expected, found))) in spec.outputs.iter().zip(expected.iter().zip(&found)).enumerate()
         {
             // A typed model may give another type of float than its source.

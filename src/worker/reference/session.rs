@@ -37,11 +37,15 @@ pub(super) struct Session {
 
 impl Session {
     /// Writes a model into a folder, and opens it.
-    pub(super) fn open(environment: &Environment, model: Model, folder: &Path) -> Result<Session> {
+    pub(super) fn open(
+        environment: &Environment,
+        model: Model,
+        folder: &Path,
+        what: &str,
+    ) -> Result<Session> {
         fs::create_dir_all(folder).map_err(|e| refused(&e.into()))?;
         onnx::write_canonical(model, folder).map_err(|e| refused(&e))?;
-        let what = folder.file_name().unwrap_or_default().to_string_lossy();
-        Session::load(environment, &folder.join(MODEL_FILE), &what)
+        Session::load(environment, &folder.join(MODEL_FILE), what)
     }
 
     /// Opens a file of ours.
