@@ -4,6 +4,7 @@
 # make bench  what we claim about speed, beside a peer
 # make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime; and
 #             every case of ONNX's own tests, written back and in FP16
+# make fuzz   any bytes, read and rewritten: FUZZ_SECONDS each (600); needs cargo-fuzz and a nightly toolchain
 # make soak   50 kills of the main process, and 50 of a worker
 
 ENGINEWRIGHT = target/release/enginewright
@@ -12,7 +13,7 @@ ENGINEWRIGHT = target/release/enginewright
 # start: always, once. Make them old, so that the next build has nothing to do.
 SETTLE = @find target -path '*/trtx_transformed_headers/*' -newermt 2001-01-01 -exec touch -d 2000-01-01 {} +
 
-.PHONY: demo test lint bench sweep soak setup build clean
+.PHONY: demo test lint bench sweep soak fuzz setup build clean
 
 build: setup
 	cargo build --release --locked
@@ -57,6 +58,20 @@ sweep: setup
 
 soak: setup
 	SOAK=50 cargo test --locked --test it -- kill --nocapture
+
+FUZZ_SECONDS ?= 600
+FUZZ = cargo +nightly fuzz
+FUZZ_FLAGS = -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=4096 -timeout=25 -artifact_prefix=target/fuzz/artifacts/
+
+# The seeds are small cases of ONNX's own tests, which the test fetches.
+fuzz: setup
+	cargo test --locked --test it -- onnx_cases::types
+	@for target in read rewrite; do \
+		mkdir -p target/fuzz/corpus/$$target target/fuzz/artifacts && \
+		find target/onnx-cases/cases -name '*.onnx' -size -8k -exec cp -n -t target/fuzz/corpus/$$target {} + ; \
+	done
+	$(FUZZ) run --target-dir target/fuzz read target/fuzz/corpus/read -- $(FUZZ_FLAGS)
+	$(FUZZ) run --target-dir target/fuzz rewrite target/fuzz/corpus/rewrite -- $(FUZZ_FLAGS)
 
 setup:
 	@sh tools/setup.sh

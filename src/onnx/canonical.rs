@@ -268,9 +268,11 @@ fn tidy_imports(proto: &mut ModelProto) {
     }
     let imports: BTreeMap<String, Option<i64>> =
         proto.opset_import.iter().map(|import| (import.domain().to_owned(), import.version)).collect();
+    // A file that names no opset at all is no model; so where none is used, all stay.
+    let none_used = !imports.keys().any(|domain| used.contains(domain));
     proto.opset_import = imports
         .into_iter()
-        .filter(|(domain, _)| used.contains(domain))
+        .filter(|(domain, _)| none_used || used.contains(domain))
         .map(|(domain, version)| OperatorSetIdProto {
             domain: Some(domain).filter(|d| !d.is_empty()),
             version,

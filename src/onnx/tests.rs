@@ -67,7 +67,15 @@ fn changed(base: &ModelProto, edit: impl FnOnce(&mut ModelProto)) -> ModelProto 
 
 #[test]
 fn the_canonical_form_of_a_canonical_form_is_itself() {
-    for model in [mlp(), conv(), branches()] {
+    // Its only operator is of a domain without an opset, which is read; the opset that it does name is of another.
+    let undeclared = changed(&mlp(), |m| {
+        let node = NodeProto { domain: Some("mine".into()), ..node("own", "Own", &["x"], &["y"]) };
+        let graph = graph(m);
+        graph.output[0].name = Some("y".into());
+        graph.node = vec![node];
+        m.opset_import = vec![OperatorSetIdProto { domain: Some("other".into()), version: Some(1) }];
+    });
+    for model in [mlp(), conv(), branches(), undeclared] {
         let out = folder();
         canonicalize_into(&model, out.path());
         let again = canonical_of_file(&out.path().join(MODEL_FILE)).unwrap().0;
