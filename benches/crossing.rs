@@ -1,11 +1,25 @@
 //! How many values cross to another type, counted from the assignment alone; and a transformer to count in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use enginewright::onnx::proto::{ModelProto, NodeProto};
 use enginewright::onnx::testing::transformer::{Norms, Transformer};
 use enginewright::onnx::{self, Model};
-use enginewright::precision::{Assignment, FloatType};
+use enginewright::precision::{Assignment, Capabilities, FloatType, Prepared, Spec, prepare, std_fp16};
+
+/// The canonical form of the model in a file, and that typed with `std-fp16`; `folder` is for the files in between.
+pub(crate) fn typed(file: &Path, folder: &Path) -> (Model, Prepared) {
+    std::fs::create_dir_all(folder).unwrap();
+    let done = onnx::canonicalize(file, folder).unwrap();
+    let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap().into();
+    let weights = done.has_weights.then(|| bytes(onnx::WEIGHTS_FILE));
+    let model = onnx::read_canonical(bytes(onnx::MODEL_FILE), weights).unwrap();
+    let capabilities = Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None };
+    let spec = Spec::new(FloatType::Fp16, std_fp16::rules(), capabilities);
+    let prepared = prepare(&model, &spec).unwrap();
+    (model, prepared)
+}
 
 /// Values of the main graph that one node makes in a type and another reads in another type, each once for every
 /// such type. Constants, which can be stored in any type, are none.

@@ -10,9 +10,8 @@ mod crossing;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crossing::{casts, crossings, transformer};
+use crossing::{casts, crossings, transformer, typed};
 use enginewright::onnx::{self, testing};
-use enginewright::precision::{Capabilities, FloatType, Spec, prepare, std_fp16};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -29,22 +28,7 @@ fn main() {
         None => Path::new(&source).to_owned(),
     };
     let started = Instant::now();
-    let canonical = folder.join("canonical");
-    std::fs::create_dir_all(&canonical).unwrap();
-    let done = onnx::canonicalize(&path, &canonical).unwrap();
-    let bytes = |name: &str| std::fs::read(canonical.join(name)).unwrap().into();
-    let weights = done.has_weights.then(|| bytes(onnx::WEIGHTS_FILE));
-    let model = onnx::read_canonical(bytes(onnx::MODEL_FILE), weights).unwrap();
-    let spec = Spec {
-        as_is: false,
-        fuse: std::collections::BTreeSet::new(),
-        base: FloatType::Fp16,
-        rules: std_fp16::rules(),
-        capabilities: Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None },
-        io: std::collections::BTreeMap::new(),
-        operators: std::collections::BTreeMap::new(),
-    };
-    let prepared = prepare(&model, &spec).unwrap();
+    let (model, prepared) = typed(&path, &folder.join("canonical"));
     let typed = prepared.model.unwrap();
     let (made, crossing) = (casts(&typed), crossings(&model, &prepared.assignment));
     let nodes = typed.graph().node.len();

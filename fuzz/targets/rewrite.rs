@@ -4,7 +4,7 @@
 
 mod files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use enginewright::manifest::Fuse;
 use enginewright::precision::{Capabilities, FloatType, Spec, prepare, std_fp16};
@@ -13,15 +13,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some(model) = files::canonical(data) else { return };
     // The first field of most files is the version of the format: it says nothing of the graph.
     let odd = data.get(1).is_some_and(|version| version % 2 == 1);
-    let spec = Spec {
-        as_is: false,
-        fuse: if odd { BTreeSet::from([Fuse::LayerNorm]) } else { BTreeSet::new() },
-        base: FloatType::Fp16,
-        rules: std_fp16::rules(),
-        capabilities: Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None },
-        io: BTreeMap::new(),
-        operators: BTreeMap::new(),
-    };
+    let fuse = if odd { BTreeSet::from([Fuse::LayerNorm]) } else { BTreeSet::new() };
+    let capabilities = Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None };
+    let spec = Spec { fuse, ..Spec::new(FloatType::Fp16, std_fp16::rules(), capabilities) };
     let problems = match prepare(&model, &spec) {
         Ok(prepared) => prepared.problems,
         Err(problems) => problems,

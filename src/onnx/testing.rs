@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use prost::Message;
 
-use super::proto::attribute_proto::AttributeType;
+use super::make;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{
@@ -97,18 +97,7 @@ pub fn weight(name: &str, dims: &[i64]) -> TensorProto {
 /// A node, named as given.
 #[must_use]
 pub fn node(name: &str, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    NodeProto {
-        name: Some(name.to_owned()),
-        op_type: Some(op.to_owned()),
-        input: owned(inputs),
-        output: owned(outputs),
-        ..NodeProto::default()
-    }
-}
-
-fn attribute(name: &str, of: AttributeType) -> AttributeProto {
-    AttributeProto { name: Some(name.to_owned()), r#type: Some(of as i32), ..AttributeProto::default() }
+    make::node(name, op, inputs, outputs)
 }
 
 /// Attributes, to be chained on a node.
@@ -120,31 +109,31 @@ pub trait WithAttribute: Sized {
     /// Adds a number.
     #[must_use]
     fn int(self, name: &str, value: i64) -> Self {
-        self.with(AttributeProto { i: Some(value), ..attribute(name, AttributeType::Int) })
+        self.with(make::int(name, value))
     }
 
     /// Adds numbers.
     #[must_use]
     fn ints(self, name: &str, values: &[i64]) -> Self {
-        self.with(AttributeProto { ints: values.to_vec(), ..attribute(name, AttributeType::Ints) })
+        self.with(make::ints(name, values))
     }
 
     /// Adds a float.
     #[must_use]
     fn float(self, name: &str, value: f32) -> Self {
-        self.with(AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) })
+        self.with(make::float(name, value))
     }
 
     /// Adds a tensor.
     #[must_use]
     fn tensor(self, name: &str, value: TensorProto) -> Self {
-        self.with(AttributeProto { t: Some(value), ..attribute(name, AttributeType::Tensor) })
+        self.with(make::tensor(name, value))
     }
 
     /// Adds a subgraph.
     #[must_use]
     fn graph(self, name: &str, value: GraphProto) -> Self {
-        self.with(AttributeProto { g: Some(value), ..attribute(name, AttributeType::Graph) })
+        self.with(make::graph(name, value))
     }
 }
 

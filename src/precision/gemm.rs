@@ -24,7 +24,7 @@ pub(super) const GEMMS: [&str; 6] = ["MatMul", "Gemm", "Conv", "ConvTranspose", 
 const CONVOLUTIONS: [&str; 2] = ["Conv", "ConvTranspose"];
 
 /// Operators that move elements and compute nothing.
-const SHAPES: [&str; 16] = [
+pub(super) const SHAPES: [&str; 16] = [
     "Reshape",
     "Transpose",
     "Squeeze",

@@ -30,15 +30,7 @@ fn graph(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
 }
 
 fn spec(rules: Vec<RuleSpec>) -> Spec {
-    Spec {
-        as_is: false,
-        fuse: std::collections::BTreeSet::new(),
-        base: FloatType::Fp16,
-        rules,
-        capabilities: Capabilities::default(),
-        io: std::collections::BTreeMap::new(),
-        operators: std::collections::BTreeMap::new(),
-    }
+    Spec::new(FloatType::Fp16, rules, Capabilities::default())
 }
 
 fn rule(select: Selector, precision: FloatType) -> RuleSpec {

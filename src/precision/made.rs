@@ -1,9 +1,9 @@
 //! Nodes and attributes that the rewrite makes.
 
 use super::float::FloatType;
-use crate::onnx::proto::attribute_proto::AttributeType;
+use crate::onnx::make;
 use crate::onnx::proto::type_proto::Value;
-use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 
 /// A Cast.
 pub(super) fn cast_node(name: &str, from: &str, to: &str, of: FloatType) -> NodeProto {
@@ -12,13 +12,7 @@ pub(super) fn cast_node(name: &str, from: &str, to: &str, of: FloatType) -> Node
 
 /// A Cast to any type.
 pub(super) fn cast_to(name: &str, from: &str, to: &str, element: i32) -> NodeProto {
-    let mut node = NodeProto {
-        name: Some(name.to_owned()),
-        op_type: Some("Cast".to_owned()),
-        input: vec![from.to_owned()],
-        output: vec![to.to_owned()],
-        ..NodeProto::default()
-    };
+    let mut node = make::node(name, "Cast", &[from], &[to]);
     set_element(&mut node, element);
     node
 }
@@ -29,24 +23,8 @@ pub(super) fn set_type(cast: &mut NodeProto, of: FloatType) {
 }
 
 fn set_element(cast: &mut NodeProto, element: i32) {
-    let to = AttributeProto {
-        name: Some("to".to_owned()),
-        r#type: Some(AttributeType::Int as i32),
-        i: Some(i64::from(element)),
-        ..AttributeProto::default()
-    };
     cast.attribute.retain(|a| a.name() != "to");
-    cast.attribute.push(to);
-}
-
-/// The attribute `value`.
-pub(super) fn tensor_attribute(value: TensorProto) -> AttributeProto {
-    AttributeProto {
-        name: Some("value".to_owned()),
-        r#type: Some(AttributeType::Tensor as i32),
-        t: Some(value),
-        ..AttributeProto::default()
-    }
+    cast.attribute.push(make::int("to", i64::from(element)));
 }
 
 /// What ConstantOfShape is filled with if nothing is said.

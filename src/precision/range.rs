@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::NodeAssignment;
 use super::float::FloatType;
+use super::gemm::SHAPES;
 use super::hazard::list;
 use super::made::constant_tensor;
 use super::pattern::Patterns;
@@ -18,22 +19,6 @@ use super::view::View;
 use crate::onnx;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{NodeProto, TensorProto};
-
-/// Operators that move elements and change none.
-const SHAPES: [&str; 12] = [
-    "Reshape",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Identity",
-    "Slice",
-    "Expand",
-    "Concat",
-    "Split",
-    "Gather",
-    "Tile",
-];
 
 /// The largest number up to which FP16 has every integer.
 const EXACT: i64 = 2048;

@@ -11,16 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::assign::NodeAssignment;
 use super::float::FloatType;
 use super::hazard::{Constants, Reading};
-use super::made::{cast_node, constant_tensor, declare, set_type, tensor_attribute, zero_of_shape};
+use super::made::{cast_node, constant_tensor, declare, set_type, zero_of_shape};
 use super::names::Names;
 use super::plan::{Form, Plan, has_addend};
 use super::problem::Problem;
 use super::signature::Role;
 use super::view::{Key, View};
 use super::weights;
-use crate::onnx;
 use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
+use crate::onnx::{self, make};
 
 /// The typed graph, and what its constants lost.
 pub(super) struct Rewritten {
@@ -363,7 +363,7 @@ impl<'p> Writer<'p> {
                 }
             }
             let value = TensorProto { name: tensor.name.clone(), ..typed };
-            node.attribute = vec![tensor_attribute(value)];
+            node.attribute = vec![make::tensor("value", value)];
             self.push(scope, node);
         }
     }
@@ -384,7 +384,7 @@ impl<'p> Writer<'p> {
                     typed = weights::convert_mask(&given, of);
                 }
                 node.attribute.retain(|a| a.name() != "value");
-                node.attribute.push(tensor_attribute(typed));
+                node.attribute.push(make::tensor("value", typed));
             }
             _ => {}
         }

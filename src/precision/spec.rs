@@ -34,6 +34,22 @@ pub struct Spec {
     pub operators: BTreeMap<String, Vec<IoType>>,
 }
 
+impl Spec {
+    /// Nodes of one type, but for rules; nothing is fused, and inputs and outputs keep their types.
+    #[must_use]
+    pub fn new(base: FloatType, rules: Vec<RuleSpec>, capabilities: Capabilities) -> Spec {
+        Spec {
+            as_is: false,
+            fuse: BTreeSet::new(),
+            base,
+            rules,
+            capabilities,
+            io: BTreeMap::new(),
+            operators: BTreeMap::new(),
+        }
+    }
+}
+
 /// What a toolchain does with typed models, as data.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Capabilities {

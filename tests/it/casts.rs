@@ -2,30 +2,15 @@
 
 use std::path::Path;
 
-use enginewright::onnx;
 use enginewright::onnx::testing::save;
-use enginewright::precision::{Capabilities, FloatType, Spec, prepare, std_fp16};
 
-use crate::crossing::{casts, crossings, transformer};
+use crate::crossing::{casts, crossings, transformer, typed};
 use crate::support::{Project, models::REAL, shared_cache};
 
 /// Casts of the model typed with `std-fp16`, and how many values cross.
 fn counted(path: &Path) -> (usize, usize) {
     let folder = tempfile::tempdir().unwrap();
-    let done = onnx::canonicalize(path, folder.path()).unwrap();
-    let bytes = |name: &str| std::fs::read(folder.path().join(name)).unwrap().into();
-    let weights = done.has_weights.then(|| bytes(onnx::WEIGHTS_FILE));
-    let model = onnx::read_canonical(bytes(onnx::MODEL_FILE), weights).unwrap();
-    let spec = Spec {
-        as_is: false,
-        fuse: std::collections::BTreeSet::new(),
-        base: FloatType::Fp16,
-        rules: std_fp16::rules(),
-        capabilities: Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None },
-        io: std::collections::BTreeMap::new(),
-        operators: std::collections::BTreeMap::new(),
-    };
-    let prepared = prepare(&model, &spec).unwrap();
+    let (model, prepared) = typed(path, folder.path());
     let typed = prepared.model.unwrap_or_else(|| panic!("{:#?}", prepared.problems));
     (casts(&typed), crossings(&model, &prepared.assignment))
 }

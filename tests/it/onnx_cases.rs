@@ -1,7 +1,7 @@
 //! The cases that ONNX itself is tested with, held against the types that ONNX's own inference finds. The
 //! `onnx` package is fetched once into `target/onnx-cases`; without it the test says that it is skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -119,15 +119,7 @@ fn cases_are_written_back_equal_and_compute_the_same_in_fp16() {
         std::fs::create_dir_all(&again).unwrap();
         onnx::write_canonical(model.clone(), &again).unwrap();
         assert_eq!(graph, bytes(&again, onnx::MODEL_FILE), "{name} is not written back equal");
-        let spec = Spec {
-            as_is: false,
-            fuse: BTreeSet::new(),
-            base: FloatType::Fp16,
-            rules: Vec::new(),
-            capabilities: Capabilities::default(),
-            io: BTreeMap::new(),
-            operators: BTreeMap::new(),
-        };
+        let spec = Spec::new(FloatType::Fp16, Vec::new(), Capabilities::default());
         match prepare(&model, &spec) {
             Ok(Prepared { model: Some(model), problems, .. }) => {
                 let lossy =

@@ -1,7 +1,7 @@
 //! The oracle against an independent statement of it, in Python, computed by ONNX Runtime. Python's packages are
 //! fetched once into `target/oracle`; without them the tests say that they are skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -312,15 +312,7 @@ fn in_fp16(model: &Path, folder: &Path, name: &str, patterns: &[&str]) -> PathBu
         expect: None,
         optional: false,
     };
-    let spec = Spec {
-        as_is: false,
-        fuse: BTreeSet::new(),
-        base: FloatType::Fp16,
-        rules: patterns.iter().map(rule).collect(),
-        capabilities: Capabilities::default(),
-        io: BTreeMap::new(),
-        operators: BTreeMap::new(),
-    };
+    let spec = Spec::new(FloatType::Fp16, patterns.iter().map(rule).collect(), Capabilities::default());
     let prepared = prepare(&canonical, &spec).unwrap();
     let typed = prepared.model.unwrap_or_else(|| panic!("{:#?}", prepared.problems));
     let made = oracle(&typed).unwrap().model;

@@ -1,10 +1,10 @@
 //! Operators that round in their middle, taken apart into operators that round at their end.
 
 use super::super::float::FloatType;
-use super::write::{Writer, attribute, node};
-use crate::onnx::proto::attribute_proto::AttributeType;
+use super::write::{Writer, node};
+use crate::onnx::make;
 use crate::onnx::proto::tensor_proto::DataType;
-use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::onnx::proto::{NodeProto, TensorProto};
 
 /// What a Row asks for, on a node whose types are FP32 already.
 impl Writer<'_> {
@@ -95,7 +95,7 @@ impl Writer<'_> {
             ..TensorProto::default()
         };
         let mut fill = node("ConstantOfShape", &[&shape], &ones);
-        fill.attribute.push(AttributeProto { t: Some(one), ..attribute("value", AttributeType::Tensor) });
+        fill.attribute.push(make::tensor("value", one));
         self.push(fill);
 
         let bias = rest.first().filter(|bias| !bias.is_empty());
@@ -128,6 +128,6 @@ fn constant(element: DataType, dims: Vec<i64>, data: Vec<u8>, name: &str) -> Nod
         ..TensorProto::default()
     };
     let mut constant = node("Constant", &[], name);
-    constant.attribute.push(AttributeProto { t: Some(tensor), ..attribute("value", AttributeType::Tensor) });
+    constant.attribute.push(make::tensor("value", tensor));
     constant
 }

@@ -9,11 +9,10 @@ use super::super::weights;
 use super::table::{self, Rounds};
 use super::{Oracle, Rounding};
 use crate::onnx::infer::{Body, ElementTypes, ScopeId};
-use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto,
 };
-use crate::onnx::{self, Model, Type};
+use crate::onnx::{self, Model, Type, make};
 
 /// Attributes of the default domain that name an element type.
 const TYPE_ATTRIBUTES: [&str; 6] =
@@ -283,23 +282,12 @@ fn widen_attribute(attribute: &mut AttributeProto, domain: &str) {
 
 /// A node with one result, which it is named after.
 pub(super) fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
-    NodeProto {
-        name: Some(output.to_owned()),
-        op_type: Some(op.to_owned()),
-        input: inputs.iter().map(|input| (*input).to_owned()).collect(),
-        output: vec![output.to_owned()],
-        ..NodeProto::default()
-    }
-}
-
-pub(super) fn attribute(name: &str, of: AttributeType) -> AttributeProto {
-    AttributeProto { name: Some(name.to_owned()), r#type: Some(of as i32), ..AttributeProto::default() }
+    make::node(output, op, inputs, &[output])
 }
 
 fn cast(from: &str, to: &str, of: FloatType) -> NodeProto {
     let mut cast = node("Cast", &[from], to);
-    let to = i64::from(of.element() as i32);
-    cast.attribute.push(AttributeProto { i: Some(to), ..attribute("to", AttributeType::Int) });
+    cast.attribute.push(make::int("to", i64::from(of.element() as i32)));
     // Named after the rounded value it would be called like the node that made it, if that is called so.
     cast.name = None;
     cast

@@ -53,15 +53,8 @@ fn asked(base: FloatType, rules: &[(Selector, FloatType)]) -> Spec {
         expect: None,
         optional: false,
     };
-    Spec {
-        as_is: false,
-        fuse: BTreeSet::new(),
-        base,
-        rules: rules.iter().map(rule).collect(),
-        capabilities: Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None },
-        io: BTreeMap::new(),
-        operators: BTreeMap::new(),
-    }
+    let capabilities = Capabilities { demotes_lone_gemm: true, without: Vec::new(), max_opset: None };
+    Spec::new(base, rules.iter().map(rule).collect(), capabilities)
 }
 
 fn named(names: &[&str]) -> Selector {
