@@ -8,6 +8,7 @@ mod locate;
 mod onnxruntime;
 mod product;
 pub mod tensorrt_rtx;
+pub mod trtexec;
 
 pub use identity::{Identity, identify};
 pub use locate::{
