@@ -15,6 +15,7 @@
 //! | [`cache`] | bytes and keys | blobs and results that can be trusted |
 //! | [`plan`] | manifest x facts | actions, each with its reason |
 //! | [`build`] | a plan | engines, published |
+//! | [`export`] | what is known of an engine | the words of other programs |
 //! | [`cli`] | arguments | text, JSON and exit codes |
 //!
 //! On the ground floor, for all: [`digest`], [`diagnostic`], [`fs`], [`gpu`].
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod diagnostic;
 pub mod digest;
 pub mod engine;
+pub mod export;
 pub mod fs;
 pub mod gpu;
 pub mod manifest;

@@ -105,6 +105,9 @@ pub(super) enum Command {
     /// Show, verify or collect the cache
     #[command(subcommand, after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
     Cache(CacheCommand),
+    /// Tell other programs what is known of an engine
+    #[command(subcommand, after_help = "Example: enginewright export provenance encoder@rtx-3090")]
+    Export(ExportCommand),
     /// Run the request of a failed build again
     #[command(after_help = "Example: enginewright replay cache/v1/failures/ID")]
     Replay {
@@ -242,6 +245,19 @@ pub(super) enum CacheCommand {
         /// Remove nothing, show what would be removed
         #[arg(long)]
         dry_run: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ExportCommand {
+    /// What a published engine was made from, as an in-toto statement with SLSA provenance
+    #[command(after_help = "Example: enginewright export provenance encoder@rtx-3090 > encoder.intoto.json")]
+    Provenance {
+        /// The engine: MODEL[.VARIANT]@TARGET
+        engine: String,
+        /// A URI that names who built it, such as that of the CI job [default: urn:enginewright:local]
+        #[arg(long, value_name = "URI")]
+        builder_id: Option<String>,
     },
 }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
+pub use redact::redact_url;
 
 use crate::cache::Cache;
 use crate::diagnostic::nearest;

@@ -16,7 +16,7 @@ pub(super) fn redact(text: &str, env: &[(String, String)]) -> String {
 
 /// One URL without what is secret in it.
 #[must_use]
-pub(super) fn redact_url(url: &str) -> String {
+pub fn redact_url(url: &str) -> String {
     redact_line(url)
 }
 

@@ -10,7 +10,7 @@ const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
 /// Each stage, and the stages that it may use beside the ground floor. The same table is in
 /// ARCHITECTURE.md.
-const EDGES: [(&str, &[&str]); 16] = [
+const EDGES: [(&str, &[&str]); 17] = [
     ("digest", &[]),
     ("diagnostic", &[]),
     ("fs", &[]),
@@ -40,6 +40,7 @@ const EDGES: [(&str, &[&str]); 16] = [
             "verify",
         ],
     ),
+    ("export", &["manifest", "onnx", "engine", "toolchain", "plan", "build"]),
     (
         "cli",
         &[
@@ -54,6 +55,7 @@ const EDGES: [(&str, &[&str]); 16] = [
             "plan",
             "verify",
             "build",
+            "export",
         ],
     ),
 ];

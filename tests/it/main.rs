@@ -23,6 +23,7 @@ mod oracle;
 mod pins;
 mod precision;
 mod proof;
+mod provenance;
 mod rebuild;
 mod support;
 mod typed;

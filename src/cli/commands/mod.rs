@@ -3,6 +3,7 @@
 mod apply;
 mod cache;
 mod check;
+mod export;
 mod layers;
 mod log;
 mod plan;
@@ -38,6 +39,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Toolchain(command) => toolchain::run(settings, &command),
         Command::Rebuild(args) => rebuild::run(settings, &args),
         Command::Cache(command) => cache::run(settings, &command),
+        Command::Export(command) => export::run(settings, &command),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),
     }
 }

@@ -1,0 +1,96 @@
+//! The files that an engine was made from, with the digests that the world outside knows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::context::Context;
+use super::gather::Gathered;
+use crate::cache;
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Blob, Digest};
+use crate::fs;
+use crate::manifest::{Engine, Source};
+use crate::plan::{LockedSource, ToolchainRef, source_id};
+use crate::source::redact_url;
+
+/// A file that an engine was made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Material {
+    /// What it is called, the same in every clone.
+    pub name: String,
+    /// Where it is to be had, if that is a URI.
+    pub uri: Option<String>,
+    /// Its digests, both of them.
+    pub blob: Blob,
+    /// What else is known, such as the package that it is from.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The files of an engine's model and of its toolchain, read now.
+///
+/// # Errors
+/// One is not on this machine, or is not what the keys were made from.
+pub fn materials(
+    ctx: &Context<'_>,
+    gathered: &Gathered,
+    engine: &Engine,
+) -> Result<Vec<Material>, Diagnostic> {
+    let id = source_id(&engine.source, &ctx.manifest.root);
+    let source = gathered.locked_sources.iter().find(|block| block.source == id);
+    let files = gathered.files.get(&engine.source);
+    let toolchain = gathered.toolchains.get(&engine.target.toolchain);
+    let (Some(source), Some(files), Some(toolchain)) = (source, files, toolchain) else {
+        return Err(missing(engine));
+    };
+    let mut found = Vec::new();
+    let folder = files.first().and_then(|(model, _)| model.parent()).unwrap_or(Path::new("/"));
+    for ((file, _), expected) in files.iter().zip(&source.raw) {
+        let below = file.strip_prefix(folder).unwrap_or(file);
+        found.push(of_source(engine, source, &id, below, hash(file, expected)?));
+    }
+    found.extend(of_toolchain(engine, toolchain)?);
+    Ok(found)
+}
+
+fn missing(engine: &Engine) -> Diagnostic {
+    let message = format!("the files that `{}` was made from are not all on this machine", engine.name);
+    Diagnostic::error("not-fetched", message).help("run `enginewright plan --fetch` first")
+}
+
+fn hash(file: &Path, expected: &Digest) -> Result<Blob, Diagnostic> {
+    let hashed = fs::open_regular(file).and_then(|open| cache::hash_file(&open, file, true));
+    let blob = hashed.map_err(|e| Diagnostic::error("file", e.to_string()))?;
+    if blob.b3 == *expected {
+        return Ok(blob);
+    }
+    let message = format!("`{}` changed while it was read", file.display());
+    Err(Diagnostic::error("source-changed", message).in_file(file).help("run again when nobody writes to it"))
+}
+
+/// A file of a model, which lies below the folder of the model file.
+fn of_source(engine: &Engine, source: &LockedSource, id: &str, below: &Path, blob: Blob) -> Material {
+    let beside = |file: &str| Path::new(file).with_file_name("").join(below).display().to_string();
+    let mut annotations = BTreeMap::from([("model".to_owned(), source.model.to_string())]);
+    let (name, uri) = match &engine.source {
+        Source::Path { .. } => (beside(id.strip_prefix("path ").unwrap_or(id)), None),
+        Source::Package { name, version, file } => {
+            (beside(file), Some(format!("pkg:pypi/{}@{version}", name.to_lowercase())))
+        }
+        Source::Url { url, .. } => (below.display().to_string(), Some(redact_url(url))),
+    };
+    for (package, sha256) in &source.packages {
+        annotations.insert("package".to_owned(), package.clone());
+        annotations.insert("package-sha256".to_owned(), sha256.clone());
+    }
+    Material { name, uri, blob, annotations }
+}
+
+fn of_toolchain(engine: &Engine, toolchain: &ToolchainRef) -> Result<Vec<Material>, Diagnostic> {
+    let folder = toolchain.libraries.as_ref().ok_or_else(|| missing(engine))?;
+    let about = format!("{} {}", toolchain.kind.name(), toolchain.version);
+    let material = |(name, digest): (&String, &Digest)| {
+        let annotations = BTreeMap::from([("toolchain".to_owned(), about.clone())]);
+        Ok(Material { name: name.clone(), uri: None, blob: hash(&folder.join(name), digest)?, annotations })
+    };
+    toolchain.files.iter().map(material).collect()
+}
