@@ -1,4 +1,4 @@
-//! NVIDIA GPUs by name, and their compute capabilities.
+//! NVIDIA GPUs by name, and their compute capabilities; and what a driver tells of those that are here.
 //!
 //! Names are compared without what people and drivers add to them: case, spaces and dashes; the words
 //! NVIDIA, GeForce, Tesla, Generation, Edition, Laptop, Mobile, Max-Q and the like; form factors (SXM,
@@ -10,6 +10,10 @@
 //! the wrong one does not load.
 //!
 //! `A10` is the data centre card; `Orin`, `Xavier` and `Thor` are the Jetson modules.
+
+mod local;
+
+pub use local::{LocalGpu, driver_version, uuid_text};
 
 use std::collections::BTreeSet;
 use std::fmt;

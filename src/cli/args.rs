@@ -99,6 +99,9 @@ pub(super) enum Command {
     /// List or fetch toolchains
     #[command(subcommand, after_help = "Example: enginewright toolchain fetch rtx")]
     Toolchain(ToolchainCommand),
+    /// Show the GPUs of this machine, and what serves them
+    #[command(after_help = "Example: enginewright gpu --format json")]
+    Gpu,
     /// Build engines again, and hold the bytes against the record
     #[command(after_help = "Example: enginewright rebuild --check --times 3 'magika@*'")]
     Rebuild(RebuildArgs),

@@ -13,10 +13,11 @@ use crate::build::{Context, Sink};
 use crate::cache::Cache;
 use crate::diagnostic::Diagnostic;
 use crate::fs;
+use crate::gpu::LocalGpu;
 use crate::manifest::{self, Engine, Manifest};
 use crate::plan::{LOCK_FILE_NAME, Lock, LockError};
 use crate::source;
-use crate::worker::{CancelToken, Client};
+use crate::worker::{self, CancelToken, Client, NoGpus};
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +131,11 @@ impl Settings {
     /// its place since. Results of that one would be recorded under keys of this one.
     pub(super) fn worker() -> Client {
         Client { program: PathBuf::from("/proc/self/exe") }
+    }
+
+    /// The GPUs of this machine.
+    pub(super) fn local_gpus(&self) -> Result<Vec<LocalGpu>, NoGpus> {
+        worker::local_gpus(&Settings::worker(), &self.env, &self.cancel)
     }
 
     /// The context of a run.

@@ -12,6 +12,7 @@ mod client;
 mod codec;
 mod det;
 mod error;
+mod gpus;
 mod prepare;
 mod process;
 pub mod protocol;
@@ -21,6 +22,7 @@ mod tensorrt;
 
 pub use client::{CancelToken, Client, Limits, Outcome};
 pub use error::{MemoryDeath, WorkerError};
+pub use gpus::{NoGpus, local_gpus};
 pub use reference::{NEWEST_REFERENCE, OLDEST_REFERENCE, REFERENCE_LIBRARY};
 pub use server::{is_worker, serve};
 pub use tensorrt::{

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Level, Place};
+use crate::gpu::LocalGpu;
 use crate::onnx::{Note, Summary};
 use crate::precision::{Problem, Spec};
 use crate::verify::MeasureSpec;
 
 /// Version of this protocol. Raised with every change of the messages.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Longest frame allowed, in bytes.
 pub const MAX_FRAME: u32 = 64 << 20;
@@ -66,6 +67,8 @@ pub enum Request {
     /// Build an engine from `model.onnx` (and `weights.bin`) in the job folder into `engine.plan`, and write what its text
     /// says into [`KERNELS_FILE`].
     Build(Box<BuildRequest>),
+    /// Ask the NVIDIA driver which GPUs are here.
+    Gpus,
 }
 
 /// Where a worker puts what it measured, in the job folder: a [`crate::verify::Measured`] as JSON.
@@ -171,6 +174,8 @@ pub enum Response {
     Built(Box<Built>),
     /// It was measured.
     Measured,
+    /// The GPUs that are here, in the driver's order; at least one.
+    Gpus(Vec<LocalGpu>),
     /// It ran and the answer is no: an error of the model, the toolchain or the options.
     Refused(Box<Refusal>),
 }
@@ -249,7 +254,7 @@ pub struct LogLine {
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Where: `read`, `load`, `parse`, `options`, `profile`, `build`, `sample`, `oracle`, `reference`, `write`,
+    /// Where: `driver`, `read`, `load`, `parse`, `options`, `profile`, `build`, `sample`, `oracle`, `reference`, `write`,
     /// `answer`.
     pub stage: String,
     /// Stable code, kebab-case.

@@ -12,6 +12,7 @@ mod check;
 mod crossing;
 mod examples;
 mod fuse;
+mod gpu;
 mod hermetic;
 mod kill;
 mod layers;

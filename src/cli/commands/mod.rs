@@ -4,6 +4,7 @@ mod apply;
 mod cache;
 mod check;
 mod export;
+mod gpu;
 mod layers;
 mod log;
 mod plan;
@@ -37,6 +38,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Rules { model } => rules::run(settings, &model),
         Command::Log { engine, failure } => log::run(settings, &engine, failure),
         Command::Toolchain(command) => toolchain::run(settings, &command),
+        Command::Gpu => gpu::run(settings),
         Command::Rebuild(args) => rebuild::run(settings, &args),
         Command::Cache(command) => cache::run(settings, &command),
         Command::Export(command) => export::run(settings, &command),
