@@ -1,13 +1,13 @@
 //! `verify --layers`: where the numbers of an engine break.
 
+use super::accuracy::{self, Asked, Subject};
 use super::context::Context;
 use super::gather::{Gathered, gather};
-use super::proof::{self, Asked, Subject};
 use super::verify::unmeasured_because;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::manifest::Engine;
-use crate::plan::{Planned, Proof, ProofFact};
+use crate::plan::{Accuracy, AccuracyFact, Planned};
 use crate::verify::Drift;
 use crate::worker::protocol::{DRIFT_FILE, Request};
 
@@ -47,14 +47,16 @@ pub(super) fn subject<'a>(
     gathered: &'a Gathered,
     engine: &'a Engine,
     planned: &'a Planned,
-) -> Result<(Subject<'a>, &'a Proof), Vec<Diagnostic>> {
+) -> Result<(Subject<'a>, &'a Accuracy), Vec<Diagnostic>> {
     let model = gathered.models.get(&engine.source);
-    let (ProofFact::Known(proof), Some(keyed), Some(model)) = (&planned.proof, &planned.keyed, model) else {
+    let (AccuracyFact::Known(accuracy), Some(keyed), Some(model)) =
+        (&planned.accuracy, &planned.keyed, model)
+    else {
         return Err(unmeasured_because(ctx, engine, planned));
     };
     let reference = engine.verify.as_ref().and_then(|verify| gathered.toolchains.get(&verify.reference));
     let reference = reference.map(|reference| &**reference);
-    Ok((Subject { engine, keyed, model, reference }, proof))
+    Ok((Subject { engine, keyed, model, reference }, accuracy))
 }
 
 /// Every value of one engine beside its reference: kept, or looked at now.
@@ -64,9 +66,9 @@ pub(super) fn of_engine(
     engine: &Engine,
     planned: &Planned,
 ) -> Result<Drift, Vec<Diagnostic>> {
-    let (subject, proof) = subject(ctx, gathered, engine, planned)?;
+    let (subject, accuracy) = subject(ctx, gathered, engine, planned)?;
     let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
-    let key = proof::preimage(proof, &LAYERS).key();
+    let key = accuracy::preimage(accuracy, &LAYERS).key();
     let give_up = || ctx.cancel.is_cancelled();
     let lock = ctx.cache.lock_action_unless("layers", &key, &give_up, &mut |_| {}).map_err(failed)?;
     let Some(_lock) = lock else { return Err(Vec::new()) };
@@ -77,5 +79,5 @@ pub(super) fn of_engine(
     {
         return Ok(drift);
     }
-    proof::run::<Drift>(ctx, &subject, proof, &LAYERS).map(|(drift, _)| drift)
+    accuracy::run::<Drift>(ctx, &subject, accuracy, &LAYERS).map(|(drift, _)| drift)
 }

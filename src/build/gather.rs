@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::publish::Sidecar;
 use super::sources::{self, Read};
-use super::{pins, prepare, proof, publish, toolchains};
+use super::{accuracy, pins, prepare, publish, toolchains};
 use crate::cache::{self, Record};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest};
@@ -210,8 +210,8 @@ fn plan_engine(
     };
     let built = built(ctx, &keyed.build_key)?;
     let reference = engine.verify.as_ref().and_then(|verify| toolchains.get(&verify.reference));
-    let proof = match proof::fact(ctx, engine, &keyed, model, reference, published) {
-        Ok(proof) => proof,
+    let accuracy = match accuracy::fact(ctx, engine, &keyed, model, reference, published) {
+        Ok(accuracy) => accuracy,
         Err(errors) => return Ok(Planned::error(name, errors)),
     };
     let causes = |keyed: &Keyed| {
@@ -224,7 +224,7 @@ fn plan_engine(
         };
         plan::causes(now, &previous, &mut |model| tensors(ctx, model))
     };
-    Ok(plan::decide(name, keyed, built, published, proof, causes))
+    Ok(plan::decide(name, keyed, built, published, accuracy, causes))
 }
 
 /// The build with this key, if the cache holds it.

@@ -100,7 +100,7 @@ fn keep_published(project: &Path, roots: &mut Roots) {
                 roots.blobs.insert(sidecar.file.b3);
                 keep_engine(roots, sidecar.build_key, sidecar.prepare_key);
                 // So that another tolerance is judged, not measured.
-                roots.results.extend(sidecar.proved.map(|proved| ("measure".to_owned(), proved.measure)));
+                roots.results.extend(sidecar.judged.map(|judged| ("measure".to_owned(), judged.measure)));
             }
         }
     }

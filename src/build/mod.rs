@@ -1,6 +1,7 @@
 //! A plan carried out: facts gathered, workers run, engines published. Prints nothing: it emits
 //! [`Event`]s.
 
+mod accuracy;
 mod check;
 mod context;
 mod drift;
@@ -12,7 +13,6 @@ mod keep;
 mod materials;
 mod pins;
 mod prepare;
-mod proof;
 mod publish;
 mod rebuild;
 mod run;

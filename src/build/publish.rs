@@ -15,7 +15,7 @@ use crate::digest::{Blob, Digest};
 use crate::engine::Counts;
 use crate::fs;
 use crate::manifest::{Engine, EngineName};
-use crate::plan::{BuiltRef, Keyed, ModelRef, Proved, Published, ToolchainRef};
+use crate::plan::{BuiltRef, Judged, Keyed, ModelRef, Published, ToolchainRef};
 use crate::verify::Verdict;
 
 /// Version of the sidecar's format.
@@ -59,7 +59,7 @@ pub struct Sidecar {
     pub verdict: String,
     /// What the verdict was made from, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proved: Option<Proved>,
+    pub judged: Option<Judged>,
     /// How reproducible it is known to be.
     pub class: String,
     /// What the class is made from, if it was built again.
@@ -117,8 +117,8 @@ pub(super) fn published(root: &Path, name: &EngineName, cache: &Cache) -> (Publi
     let published = match has_engine.then(|| cache.file_digest(&engine)) {
         None => broken("its engine file is gone", key),
         Some(Ok((blob, _))) if blob.b3 == sidecar.file.b3 => {
-            let (proved, verdict) = (sidecar.proved, sidecar.verdict.clone());
-            Published::Whole { engine: blob.b3, build_key: sidecar.build_key, proved, verdict }
+            let (judged, verdict) = (sidecar.judged, sidecar.verdict.clone());
+            Published::Whole { engine: blob.b3, build_key: sidecar.build_key, judged, verdict }
         }
         Some(Ok(_)) => broken("its engine file is not the one that its sidecar names", key),
         Some(Err(_)) => broken("its engine file cannot be read", key),
@@ -142,7 +142,7 @@ pub(super) fn publish(
     model: &ModelRef,
     toolchain: &ToolchainRef,
     built: &BuiltRef,
-    (verdict, proved, pins): (Verdict, Option<Proved>, Option<Counts>),
+    (verdict, judged, pins): (Verdict, Option<Judged>, Option<Counts>),
 ) -> Result<(Sidecar, &'static str), Diagnostic> {
     let failed = |e: fs::Error| {
         let help = match () {
@@ -166,7 +166,7 @@ pub(super) fn publish(
         .help("run again: it is built anew"));
     };
     let mut sidecar = sidecar(engine, keyed, model, toolchain, built, pins, &record.info);
-    (sidecar.verdict, sidecar.proved) = (verdict.name().to_owned(), proved);
+    (sidecar.verdict, sidecar.judged) = (verdict.name().to_owned(), judged);
     let evidence = rebuild::evidence(&ctx.cache, &keyed.build_key, &built.engine.b3).map_err(cache)?;
     evidence.class().name().clone_into(&mut sidecar.class);
     sidecar.evidence = (evidence.rebuilds > 0).then_some(evidence);
@@ -242,7 +242,7 @@ fn sidecar(
         build_key: keyed.build_key,
         pins,
         verdict: Verdict::NoneDeclared.name().to_owned(),
-        proved: None,
+        judged: None,
         class: Class::Unverified.name().to_owned(),
         evidence: None,
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use super::accuracy::{self, Subject};
 use super::context::{Context, millis};
 use super::events::Event;
 use super::gather::{Gathered, gather};
-use super::proof::{self, Subject};
 use super::publish::{self, Sidecar};
 use super::scheduler::{self, Job};
 use super::{execute, pins};
@@ -20,7 +20,7 @@ use crate::fs;
 use crate::manifest::Engine;
 use crate::onnx::MODEL_FILE;
 use crate::plan::{
-    Action, BuiltRef, Keyed, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, ProofFact, Reason,
+    AccuracyFact, Action, BuiltRef, Keyed, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, Reason,
     differences, same_engine, same_verdict, source_id,
 };
 
@@ -193,12 +193,11 @@ fn memory(group: &Group<'_>) -> u64 {
 
 /// What measuring a group needs: after its build, and so not beside it.
 fn measure_memory(group: &Group<'_>, gathered: &Gathered) -> u64 {
-    let open =
-        |planned: &Planned| matches!(&planned.proof, ProofFact::Known(proof) if proof.judgement.is_none());
+    let open = |planned: &Planned| matches!(&planned.accuracy, AccuracyFact::Known(accuracy) if accuracy.judgement.is_none());
     let measured = group.members.iter().filter(|(_, planned)| open(planned));
     let estimate = |(engine, planned): &(&Engine, &Planned)| {
         let model = gathered.models.get(&engine.source)?;
-        Some(proof::memory_estimate(planned.keyed.as_deref()?, model))
+        Some(accuracy::memory_estimate(planned.keyed.as_deref()?, model))
     };
     measured.filter_map(estimate).max().unwrap_or(0)
 }
@@ -229,7 +228,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             let reference = engine.verify.as_ref().and_then(|v| gathered.toolchains.get(&v.reference));
             let reference = reference.map(|reference| &**reference);
             let subject = Subject { engine, keyed, model, reference };
-            let verdict = proof::verdict(ctx, &subject, &planned.proof)?;
+            let verdict = accuracy::verdict(ctx, &subject, &planned.accuracy)?;
             unchanged(gathered, engine)?;
             if let Some(locked) = ctx.lock.engine(&engine.name.to_string()).filter(|_| ctx.locked) {
                 same_engine(locked, &built.engine.b3).map_err(|e| vec![e])?;

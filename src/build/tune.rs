@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::accuracy;
 use super::context::Context;
 use super::drift;
 use super::gather::gather;
-use super::proof;
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::manifest::{Engine, NewRule, Precision, Rule, Selector, TUNED};
 use crate::plan::Planned;
@@ -186,11 +186,11 @@ fn one(
         step.outcome = Err(error.message.clone());
         return Ok(step);
     }
-    let (subject, proof) = drift::subject(ctx, &gathered, &tried, planned)?;
+    let (subject, accuracy) = drift::subject(ctx, &gathered, &tried, planned)?;
     if let Some(assignment) = assignment(ctx, planned)? {
         count(&mut step, &assignment, macs);
     }
-    step.outcome = Ok(proof::prove(ctx, &subject, proof)?);
+    step.outcome = Ok(accuracy::judgement(ctx, &subject, accuracy)?);
     Ok(step)
 }
 

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::accuracy::{self, Subject};
 use super::context::Context;
 use super::gather::{Gathered, gather};
-use super::proof::{self, Subject};
 use super::scheduler::{self, Job};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::manifest::Engine;
-use crate::plan::{Keyed, ModelRef, Planned, Proof, ProofFact, Reason};
+use crate::plan::{Accuracy, AccuracyFact, Keyed, ModelRef, Planned, Reason};
 use crate::verify::Judgement;
 
 /// What came of verifying an engine.
@@ -40,7 +40,7 @@ pub enum VerifyOutcome {
 struct Work<'a> {
     keyed: &'a Keyed,
     model: &'a ModelRef,
-    members: Vec<(&'a Engine, &'a Proof)>,
+    members: Vec<(&'a Engine, &'a Accuracy)>,
 }
 
 /// Measures and judges these engines, in their order.
@@ -54,19 +54,21 @@ pub fn verify(
     let gathered = gather(ctx, engines)?;
     let mut works: BTreeMap<Digest, Work<'_>> = BTreeMap::new();
     for (engine, planned) in engines.iter().zip(&gathered.planned) {
-        let (ProofFact::Known(proof), Some(keyed)) = (&planned.proof, &planned.keyed) else { continue };
+        let (AccuracyFact::Known(accuracy), Some(keyed)) = (&planned.accuracy, &planned.keyed) else {
+            continue;
+        };
         let Some(model) = gathered.models.get(&engine.source) else { continue };
-        let work = works.entry(proof.proved.measure).or_insert(Work { keyed, model, members: Vec::new() });
-        work.members.push((engine, proof));
+        let work = works.entry(accuracy.judged.measure).or_insert(Work { keyed, model, members: Vec::new() });
+        work.members.push((engine, accuracy));
     }
     let results: Mutex<BTreeMap<String, VerifyOutcome>> = Mutex::default();
     let jobs = works
         .into_values()
-        .map(|work| Job { memory: proof::memory_estimate(work.keyed, work.model), work })
+        .map(|work| Job { memory: accuracy::memory_estimate(work.keyed, work.model), work })
         .collect();
     scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |work: Work<'_>| {
-        for (engine, proof) in work.members {
-            let outcome = one(ctx, &gathered, engine, work.keyed, work.model, proof);
+        for (engine, accuracy) in work.members {
+            let outcome = one(ctx, &gathered, engine, work.keyed, work.model, accuracy);
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             results.insert(engine.name.to_string(), outcome);
         }
@@ -88,11 +90,11 @@ fn one(
     engine: &Engine,
     keyed: &Keyed,
     model: &ModelRef,
-    proof: &Proof,
+    accuracy: &Accuracy,
 ) -> VerifyOutcome {
     let reference = engine.verify.as_ref().and_then(|verify| gathered.toolchains.get(&verify.reference));
     let subject = Subject { engine, keyed, model, reference: reference.map(|reference| &**reference) };
-    match proof::prove(ctx, &subject, proof) {
+    match accuracy::judgement(ctx, &subject, accuracy) {
         Ok(judgement) => VerifyOutcome::Judged(Box::new(judgement)),
         Err(_) if ctx.cancel.is_cancelled() => VerifyOutcome::Cancelled,
         Err(errors) => VerifyOutcome::Failed(errors),

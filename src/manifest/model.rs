@@ -141,7 +141,7 @@ pub struct Engine {
     pub operators: BTreeMap<String, Vec<IoType>>,
     /// Builder options.
     pub build: BuildOptions,
-    /// How its accuracy is proved, if it is.
+    /// How its accuracy is measured, if it is.
     pub verify: Option<Verify>,
     /// The table of its model or variant, as TOML has it: `model.encoder`, `models.detectors.variant.small`.
     pub table: String,
@@ -462,7 +462,7 @@ impl Tiling {
     }
 }
 
-/// How accuracy is proved.
+/// How accuracy is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verify {
     /// Where inputs come from.

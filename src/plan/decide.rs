@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::facts::{BuiltRef, ModelRef, PreparedRef, Proof, ProofFact, Published, ToolchainRef};
+use super::facts::{Accuracy, AccuracyFact, BuiltRef, ModelRef, PreparedRef, Published, ToolchainRef};
 use super::keys;
 use super::profiles::{self, ResolvedProfile};
 use super::reason::Reason;
@@ -91,8 +91,8 @@ pub struct Planned {
     pub keyed: Option<Box<Keyed>>,
     /// The build in the cache, if there is one.
     pub built: Option<BuiltRef>,
-    /// What is known of its proof.
-    pub proof: ProofFact,
+    /// What is known of its accuracy.
+    pub accuracy: AccuracyFact,
     /// Why it cannot be done.
     pub errors: Vec<Diagnostic>,
 }
@@ -113,16 +113,16 @@ impl Planned {
             reasons,
             keyed: None,
             built: None,
-            proof: ProofFact::NoneDeclared,
+            accuracy: AccuracyFact::NoneDeclared,
             errors: Vec::new(),
         }
     }
 
-    /// Does it fail its proof, as far as that is known?
+    /// Is it not accurate enough, as far as that is known?
     #[must_use]
     pub fn fails(&self) -> bool {
-        matches!(&self.proof, ProofFact::Known(proof)
-            if proof.judgement.as_ref().is_some_and(|j| j.verdict == Verdict::Failed))
+        matches!(&self.accuracy, AccuracyFact::Known(accuracy)
+            if accuracy.judgement.as_ref().is_some_and(|j| j.verdict == Verdict::Failed))
     }
 }
 
@@ -293,7 +293,7 @@ pub fn decide(
     keyed: Keyed,
     built: Option<BuiltRef>,
     published: &Published,
-    proof: ProofFact,
+    accuracy: AccuracyFact,
     causes: impl FnOnce(&Keyed) -> Vec<Reason>,
 ) -> Planned {
     let (action, mut reasons) = match (&built, published) {
@@ -310,7 +310,7 @@ pub fn decide(
         // The engine is where it belongs, whole, and made from these very inputs. It is built again only if there is
         // something to be said of it anew.
         (None, Published::Whole { build_key, .. })
-            if *build_key == keyed.build_key && is_settled(&proof, published) =>
+            if *build_key == keyed.build_key && is_settled(&accuracy, published) =>
         {
             (Action::UpToDate, Vec::new())
         }
@@ -321,17 +321,17 @@ pub fn decide(
         }
     };
     let action = match action {
-        Action::UpToDate | Action::Publish if !is_settled(&proof, published) => {
-            let (then, why) = prove(&proof, published);
+        Action::UpToDate | Action::Publish if !is_settled(&accuracy, published) => {
+            let (then, why) = measure_or_judge(&accuracy, published);
             // What is wrong with its accuracy is nearer than that it is not published.
             reasons.splice(0..0, why);
             if action == Action::UpToDate || then != Action::Publish { then } else { action }
         }
         Action::Build | Action::Rebuild => {
-            if let ProofFact::Known(proof) = &proof
-                && proof.judgement.is_none()
+            if let AccuracyFact::Known(accuracy) = &accuracy
+                && accuracy.judgement.is_none()
             {
-                reasons.push(Reason::NotMeasured { samples: proof.spec.count() });
+                reasons.push(Reason::NotMeasured { samples: accuracy.spec.count() });
             }
             action
         }
@@ -343,41 +343,42 @@ pub fn decide(
         reasons,
         keyed: Some(Box::new(keyed)),
         built,
-        proof,
+        accuracy,
         errors: Vec::new(),
     }
 }
 
-/// Is what is published published with the proof that is asked for?
-fn is_settled(proof: &ProofFact, published: &Published) -> bool {
-    let Published::Whole { proved, verdict, .. } = published else {
-        return matches!(proof, ProofFact::NoneDeclared | ProofFact::Skipped);
+/// Is what is published published with the verdict that is asked for?
+fn is_settled(accuracy: &AccuracyFact, published: &Published) -> bool {
+    let Published::Whole { judged, verdict, .. } = published else {
+        return matches!(accuracy, AccuracyFact::NoneDeclared | AccuracyFact::Skipped);
     };
-    match proof {
-        ProofFact::NoneDeclared => verdict == Verdict::NoneDeclared.name(),
-        ProofFact::Skipped => true,
-        ProofFact::NotFetched => false,
-        ProofFact::Known(proof) => *proved == Some(proof.proved) && !has_failed(proof),
+    match accuracy {
+        AccuracyFact::NoneDeclared => verdict == Verdict::NoneDeclared.name(),
+        AccuracyFact::Skipped => true,
+        AccuracyFact::NotFetched => false,
+        AccuracyFact::Known(accuracy) => *judged == Some(accuracy.judged) && !has_failed(accuracy),
     }
 }
 
-fn has_failed(proof: &Proof) -> bool {
-    proof.judgement.as_ref().is_some_and(|judgement| judgement.verdict == Verdict::Failed)
+fn has_failed(accuracy: &Accuracy) -> bool {
+    accuracy.judgement.as_ref().is_some_and(|judgement| judgement.verdict == Verdict::Failed)
 }
 
-/// What is to be done for the proof of an engine that is built, and why.
-fn prove(proof: &ProofFact, published: &Published) -> (Action, Vec<Reason>) {
-    let proof = match proof {
-        ProofFact::NoneDeclared => return (Action::Publish, vec![Reason::SidecarOutdated]),
-        ProofFact::Skipped => return (Action::Publish, Vec::new()),
-        ProofFact::NotFetched => return (Action::Unknown, vec![Reason::ReferenceNotFetched]),
-        ProofFact::Known(proof) => proof,
+/// What is to be done for the accuracy of an engine that is built, and why.
+fn measure_or_judge(accuracy: &AccuracyFact, published: &Published) -> (Action, Vec<Reason>) {
+    let accuracy = match accuracy {
+        AccuracyFact::NoneDeclared => return (Action::Publish, vec![Reason::SidecarOutdated]),
+        AccuracyFact::Skipped => return (Action::Publish, Vec::new()),
+        AccuracyFact::NotFetched => return (Action::Unknown, vec![Reason::ReferenceNotFetched]),
+        AccuracyFact::Known(accuracy) => accuracy,
     };
-    let Some(judgement) = &proof.judgement else {
-        let changes = proof.previous.as_ref().map(|old| proof.measure.changes_since(old)).unwrap_or_default();
+    let Some(judgement) = &accuracy.judgement else {
+        let changes =
+            accuracy.previous.as_ref().map(|old| accuracy.measure.changes_since(old)).unwrap_or_default();
         let mut reasons: Vec<Reason> = changes.into_iter().map(Reason::Measure).collect();
         if reasons.is_empty() {
-            reasons.push(Reason::NotMeasured { samples: proof.spec.count() });
+            reasons.push(Reason::NotMeasured { samples: accuracy.spec.count() });
         }
         return (Action::Measure, reasons);
     };

@@ -108,7 +108,7 @@ pub enum Published {
         /// The action that built it.
         build_key: Digest,
         /// What its verdict was made from, if it was measured.
-        proved: Option<Proved>,
+        judged: Option<Judged>,
         /// Its verdict.
         verdict: String,
     },
@@ -126,31 +126,31 @@ pub enum Published {
 
 /// What a verdict was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proved {
+pub struct Judged {
     /// Key of the measure action.
     pub measure: Digest,
     /// Digest of the tolerances that it was held against.
     pub judged_by: Digest,
 }
 
-/// How an engine's accuracy is to be proved, and what is known of it.
+/// How an engine's accuracy is to be measured, and what is known of it.
 #[derive(Debug, Clone)]
-pub struct Proof {
+pub struct Accuracy {
     /// What is to be measured.
     pub spec: MeasureSpec,
     /// The measure action's inputs.
     pub measure: Preimage,
     /// What the verdict is made from.
-    pub proved: Proved,
+    pub judged: Judged,
     /// The verdict, if it is measured.
     pub judgement: Option<Judgement>,
     /// The measure action before this one, if the cache holds it: what a change is told against.
     pub previous: Option<Preimage>,
 }
 
-/// What is known of the proof of an engine.
+/// What is known of the accuracy of an engine.
 #[derive(Debug, Clone)]
-pub enum ProofFact {
+pub enum AccuracyFact {
     /// The manifest asks for none.
     NoneDeclared,
     /// This run was asked for none.
@@ -158,7 +158,7 @@ pub enum ProofFact {
     /// The reference must be fetched before anything is known.
     NotFetched,
     /// It can be told.
-    Known(Box<Proof>),
+    Known(Box<Accuracy>),
 }
 
 /// A build that is in the cache.

@@ -12,7 +12,7 @@ mod tests;
 
 pub use decide::{Action, Keyed, Planned, check, decide, fits, keyed, spec};
 pub use facts::{
-    BuiltRef, ModelRef, PreparedRef, Previous, Proof, ProofFact, Proved, Published, SourceFact,
+    Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, SourceFact,
     ToolchainFact, ToolchainRef,
 };
 pub use lock::{

@@ -87,7 +87,7 @@ pub enum Reason {
         /// What it is now.
         new: String,
     },
-    /// It fails its proof.
+    /// It is not accurate enough.
     Fails {
         /// The first tolerance that does not hold.
         what: String,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::facts::{
-    BuiltRef, ModelRef, PreparedRef, Previous, Proof, ProofFact, Proved, Published, ToolchainRef,
+    Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, ToolchainRef,
 };
 use super::{Action, Keyed, Now, Reason, causes, check, decide, keys};
 use crate::diagnostic::{Diagnostic, Origin, SourceFile};
@@ -253,7 +253,7 @@ fn decided(built: bool, published: &Published, previous: &Previous) -> (Action, 
     let model = static_model();
     let built =
         built.then(|| BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
-    let planned = decide(&engine().name, keyed, built, published, ProofFact::NoneDeclared, |keyed| {
+    let planned = decide(&engine().name, keyed, built, published, AccuracyFact::NoneDeclared, |keyed| {
         let now = Now {
             build: &keyed.build,
             prepare: &keyed.prepare,
@@ -271,7 +271,7 @@ fn decisions_follow_from_what_is_built_and_published() {
     let whole = |engine: &str, build_key| Published::Whole {
         engine: blob(engine).b3,
         build_key,
-        proved: None,
+        judged: None,
         verdict: "none-declared".to_owned(),
     };
     let other = Digest::of(b"other");
@@ -290,15 +290,15 @@ fn decisions_follow_from_what_is_built_and_published() {
     assert_eq!(decided(false, &whole("engine", other), &unknown), (Action::Rebuild, vec![changed]));
 }
 
-/// What is decided for an engine that is built, beside a proof that is measured to this verdict or not at all.
-fn proved(published: &Published, judged: Option<Verdict>) -> (Action, Vec<Reason>) {
-    let proof = ProofFact::Known(Box::new(proof(judged)));
+/// What is decided for an engine that is built, beside an accuracy that is measured to this verdict or not at all.
+fn decided_with(published: &Published, judged: Option<Verdict>) -> (Action, Vec<Reason>) {
+    let accuracy = AccuracyFact::Known(Box::new(accuracy(judged)));
     let built = Some(BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
-    let planned = decide(&engine().name, key(&engine()), built, published, proof, |_| unreachable!());
+    let planned = decide(&engine().name, key(&engine()), built, published, accuracy, |_| unreachable!());
     (planned.action, planned.reasons)
 }
 
-fn proof(judged: Option<Verdict>) -> Proof {
+fn accuracy(judged: Option<Verdict>) -> Accuracy {
     let failures = if judged == Some(Verdict::Failed) { vec!["too much".to_owned()] } else { Vec::new() };
     let judgement = judged.map(|verdict| Judgement {
         verdict,
@@ -318,44 +318,47 @@ fn proof(judged: Option<Verdict>) -> Proof {
         tf32: false,
     };
     let measure = keys::measure(&key(&engine()), &spec, &BTreeMap::new(), &toolchain());
-    let proved = Proved { measure: measure.key(), judged_by: Digest::of(b"tolerances") };
-    Proof { spec, measure, proved, judgement, previous: None }
+    let judged = Judged { measure: measure.key(), judged_by: Digest::of(b"tolerances") };
+    Accuracy { spec, measure, judged, judgement, previous: None }
 }
 
 #[test]
 fn an_engine_is_measured_then_judged_then_left_alone() {
-    let now = proof(None).proved;
-    let whole = |proved, verdict: &str| Published::Whole {
+    let now = accuracy(None).judged;
+    let whole = |judged, verdict: &str| Published::Whole {
         engine: blob("engine").b3,
         build_key: key(&engine()).build_key,
-        proved,
+        judged,
         verdict: verdict.to_owned(),
     };
-    let looser = Proved { judged_by: Digest::of(b"others"), ..now };
-    let other = Proved { measure: Digest::of(b"others"), ..now };
+    let looser = Judged { judged_by: Digest::of(b"others"), ..now };
+    let other = Judged { measure: Digest::of(b"others"), ..now };
     let not_measured = Reason::NotMeasured { samples: 3 };
     let (smoke, failed) = (Some(Verdict::Smoke), Some(Verdict::Failed));
 
     assert_eq!(
-        proved(&Published::Nothing, None),
+        decided_with(&Published::Nothing, None),
         (Action::Measure, vec![not_measured.clone(), Reason::NotPublished])
     );
-    assert_eq!(proved(&Published::Nothing, smoke), (Action::Publish, vec![Reason::NotPublished]));
-    assert_eq!(proved(&whole(None, "none-declared"), None), (Action::Measure, vec![not_measured.clone()]));
-    assert_eq!(proved(&whole(Some(other), "smoke"), None).0, Action::Measure);
-    assert_eq!(proved(&whole(Some(now), "smoke"), smoke), (Action::UpToDate, vec![]));
+    assert_eq!(decided_with(&Published::Nothing, smoke), (Action::Publish, vec![Reason::NotPublished]));
+    assert_eq!(
+        decided_with(&whole(None, "none-declared"), None),
+        (Action::Measure, vec![not_measured.clone()])
+    );
+    assert_eq!(decided_with(&whole(Some(other), "smoke"), None).0, Action::Measure);
+    assert_eq!(decided_with(&whole(Some(now), "smoke"), smoke), (Action::UpToDate, vec![]));
     // What the cache lost is not measured again for nothing.
-    assert_eq!(proved(&whole(Some(now), "smoke"), None), (Action::UpToDate, vec![]));
+    assert_eq!(decided_with(&whole(Some(now), "smoke"), None), (Action::UpToDate, vec![]));
     // Another tolerance: judged, not measured.
     let judged = Reason::Judged { old: "smoke".to_owned(), new: "smoke".to_owned() };
-    assert_eq!(proved(&whole(Some(looser), "smoke"), smoke), (Action::Judge, vec![judged]));
+    assert_eq!(decided_with(&whole(Some(looser), "smoke"), smoke), (Action::Judge, vec![judged]));
     let fails = Reason::Fails { what: "too much".to_owned(), more: 0 };
-    assert_eq!(proved(&whole(Some(looser), "smoke"), failed), (Action::Judge, vec![fails.clone()]));
-    assert_eq!(proved(&Published::Nothing, failed), (Action::Judge, vec![fails, Reason::NotPublished]));
+    assert_eq!(decided_with(&whole(Some(looser), "smoke"), failed), (Action::Judge, vec![fails.clone()]));
+    assert_eq!(decided_with(&Published::Nothing, failed), (Action::Judge, vec![fails, Reason::NotPublished]));
 }
 
 #[test]
-fn a_proof_that_is_not_wanted_or_not_known_is_told_apart() {
+fn an_accuracy_that_is_not_wanted_or_not_known_is_told_apart() {
     let decided = |fact, published: &Published| {
         let built =
             Some(BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
@@ -364,16 +367,16 @@ fn a_proof_that_is_not_wanted_or_not_known_is_told_apart() {
     let whole = |verdict: &str| Published::Whole {
         engine: blob("engine").b3,
         build_key: key(&engine()).build_key,
-        proved: None,
+        judged: None,
         verdict: verdict.to_owned(),
     };
-    // `--no-verify` takes nothing back that is proved, and proves nothing.
-    assert_eq!(decided(ProofFact::Skipped, &whole("smoke")), Action::UpToDate);
-    assert_eq!(decided(ProofFact::Skipped, &Published::Nothing), Action::Publish);
-    assert_eq!(decided(ProofFact::NotFetched, &whole("smoke")), Action::Unknown);
+    // `--no-verify` takes nothing back that was measured, and measures nothing.
+    assert_eq!(decided(AccuracyFact::Skipped, &whole("smoke")), Action::UpToDate);
+    assert_eq!(decided(AccuracyFact::Skipped, &Published::Nothing), Action::Publish);
+    assert_eq!(decided(AccuracyFact::NotFetched, &whole("smoke")), Action::Unknown);
     // The `verify` table was removed.
-    assert_eq!(decided(ProofFact::NoneDeclared, &whole("smoke")), Action::Publish);
-    assert_eq!(decided(ProofFact::NoneDeclared, &whole("none-declared")), Action::UpToDate);
+    assert_eq!(decided(AccuracyFact::NoneDeclared, &whole("smoke")), Action::Publish);
+    assert_eq!(decided(AccuracyFact::NoneDeclared, &whole("none-declared")), Action::UpToDate);
 }
 
 fn told(new: &ModelRef, old: &ModelRef, tensors: &[(&ModelRef, &[(&str, &str)])]) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Proof of accuracy: inputs for a model, metrics of what it gives beside its reference, and the verdict.
+//! Accuracy: inputs for a model, metrics of what it gives beside its reference, and the verdict.
 //!
 //! The way of the data: what a manifest says becomes a [`MeasureSpec`], which holds everything by value; a worker
 //! makes or reads the [`Sample`]s it names, runs reference and oracle, and [`compare`]s their outputs; what it gives is

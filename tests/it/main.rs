@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests prepare files and folders as users do")]
 #![expect(clippy::print_stderr, reason = "what was skipped, and at which moment was killed, is printed")]
 
+mod accuracy;
 mod apply;
 mod architecture;
 mod bad_input;
@@ -23,7 +24,6 @@ mod opset;
 mod oracle;
 mod pins;
 mod precision;
-mod proof;
 mod provenance;
 mod rebuild;
 mod support;

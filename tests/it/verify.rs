@@ -1,4 +1,4 @@
-//! Proof of accuracy: `measure` between build and publish, and the command `verify`, with the real ONNX Runtime.
+//! Accuracy: `measure` between build and publish, and the command `verify`, with the real ONNX Runtime.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -294,18 +294,18 @@ fn a_tolerance_is_judged_without_running_anything() {
 }
 
 #[test]
-fn no_verify_publishes_with_that_verdict_and_a_proof_mends_it() {
+fn no_verify_publishes_with_that_verdict_and_a_measurement_mends_it() {
     let project = small("inputs = { dir = \"../samples\" }\n");
     project.run(&["apply", "--no-verify"]).expect(0).says(&["skipped"]);
     assert_eq!(sidecar(&project, "engines/m/a.json")["verdict"], "skipped");
     assert_eq!(project.planned(), ["m@a: measure"]);
     project.run(&["apply", "--no-verify"]).expect(0).says(&["nothing to do"]);
     project.run(&["apply"]).expect(0);
-    let proved = sidecar(&project, "engines/m/a.json");
-    assert!(proved["verdict"].as_str().unwrap().starts_with("emulated"), "{proved:#}");
-    // What is proved is not taken back.
+    let measured = sidecar(&project, "engines/m/a.json");
+    assert!(measured["verdict"].as_str().unwrap().starts_with("emulated"), "{measured:#}");
+    // What was measured is not taken back.
     project.run(&["apply", "--no-verify"]).expect(0).says(&["nothing to do"]);
-    assert_eq!(sidecar(&project, "engines/m/a.json")["verdict"], proved["verdict"]);
+    assert_eq!(sidecar(&project, "engines/m/a.json")["verdict"], measured["verdict"]);
 }
 
 #[test]

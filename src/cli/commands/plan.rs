@@ -9,7 +9,7 @@ use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::{diagnostics_json, errors_of, print_warnings, reason_lines};
 use crate::build::{self, Gathered};
-use crate::plan::{Action, Planned, ProofFact, Reason};
+use crate::plan::{AccuracyFact, Action, Planned, Reason};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
@@ -115,12 +115,12 @@ pub(super) fn planned_json(planned: &Planned) -> serde_json::Value {
 
 /// The measure action: its key, and if it is to be run; null if there is none.
 fn measure_json(planned: &Planned) -> serde_json::Value {
-    match &planned.proof {
-        ProofFact::Known(proof) => json!({
-            "key": proof.proved.measure,
-            "samples": proof.spec.count(),
-            "needed": proof.judgement.is_none(),
-            "verdict": proof.judgement.as_ref().map(|judgement| judgement.verdict),
+    match &planned.accuracy {
+        AccuracyFact::Known(accuracy) => json!({
+            "key": accuracy.judged.measure,
+            "samples": accuracy.spec.count(),
+            "needed": accuracy.judgement.is_none(),
+            "verdict": accuracy.judgement.as_ref().map(|judgement| judgement.verdict),
         }),
         _ => serde_json::Value::Null,
     }

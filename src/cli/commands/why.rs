@@ -13,7 +13,7 @@ use super::{diagnostics_json, print_warnings};
 use crate::build;
 use crate::digest::Preimage;
 use crate::engine::Proof;
-use crate::plan::{self, Action, Planned, ProofFact};
+use crate::plan::{self, AccuracyFact, Action, Planned};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, engine: &str) -> Result<u8, Failed> {
@@ -105,8 +105,8 @@ fn proof_text(proof: &Proof) -> String {
 
 /// The inputs of the measurement, if there is one.
 fn measure(planned: &Planned) -> Option<&Preimage> {
-    match &planned.proof {
-        ProofFact::Known(proof) => Some(&proof.measure),
+    match &planned.accuracy {
+        AccuracyFact::Known(accuracy) => Some(&accuracy.measure),
         _ => None,
     }
 }

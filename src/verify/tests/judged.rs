@@ -114,7 +114,7 @@ fn agreement_counts_rows_whose_margin_is_beyond_the_tolerance() {
 }
 
 #[test]
-fn the_verdict_says_how_far_the_proof_reaches() {
+fn the_verdict_says_how_far_it_reaches() {
     let fine = verify(&[("max-abs", 1.0)]);
     let mut found = measured();
     assert_eq!(judge(&found, &fine).verdict, Verdict::Emulated);

@@ -1,4 +1,4 @@
-//! What a proof reaches and what keeps an engine back, with the real TensorRT-RTX and ONNX Runtime.
+//! What a verdict reaches and what keeps an engine back, with the real TensorRT-RTX and ONNX Runtime.
 
 use enginewright::onnx::proto::GraphProto;
 use enginewright::onnx::proto::tensor_proto::DataType;
@@ -57,7 +57,7 @@ fn the_founding_bug_is_kept_back_and_each_of_its_cures_is_published() {
 }
 
 #[test]
-fn attention_in_fp16_is_proved_but_not_wholly() {
+fn attention_in_fp16_is_measured_but_not_wholly() {
     let of = Transformer::small(Norms::Explicit);
     let project = transformer(&of, "", "require = \"emulated\"\n[model.m.variant.bare]\nrules = []\n");
     let found = verified(&project);
@@ -143,7 +143,7 @@ fn raw_samples_chosen_outputs_and_integers_as_sets() {
 }
 
 #[test]
-fn a_proof_that_cannot_be_made_keeps_only_its_own_engine_back() {
+fn an_accuracy_that_cannot_be_measured_keeps_only_its_own_engine_back() {
     let of = |name: &str, file: &str, verify: &str| {
         format!(
             "[model.{name}]\nsource = {{ path = \"../{file}.onnx\" }}\ntargets = [\"a\"]\n[model.{name}.verify]\n{verify}\n"

@@ -1,4 +1,4 @@
-//! Proof of accuracy: measured in a worker, kept under its key, held against tolerances.
+//! Accuracy: measured in a worker, kept under its key, held against tolerances.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,9 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::manifest::Engine;
-use crate::plan::{Keyed, ModelRef, Proof, ProofFact, Proved, Published, ToolchainFact, ToolchainRef, keys};
+use crate::plan::{
+    Accuracy, AccuracyFact, Judged, Keyed, ModelRef, Published, ToolchainFact, ToolchainRef, keys,
+};
 use crate::verify::{self, Inputs, Judgement, MeasureSpec, Measured, ProfileShapes, SampleError, Verdict};
 use crate::worker::protocol::{MEASURED_FILE, MeasureRequest, PREPARED_FOLDER, Request, Response};
 use crate::worker::{Limits, Outcome};
@@ -31,7 +33,7 @@ pub(super) fn memory_estimate(keyed: &Keyed, model: &ModelRef) -> u64 {
     (256 << 20) + 3 * source + 6 * prepared
 }
 
-/// What is known of the proof of an engine.
+/// What is known of the accuracy of an engine.
 ///
 /// # Errors
 /// Its samples cannot be listed or read.
@@ -42,10 +44,10 @@ pub(super) fn fact(
     model: &ModelRef,
     reference: Option<&ToolchainFact>,
     published: &Published,
-) -> Result<ProofFact, Vec<Diagnostic>> {
-    let Some(verify) = &engine.verify else { return Ok(ProofFact::NoneDeclared) };
+) -> Result<AccuracyFact, Vec<Diagnostic>> {
+    let Some(verify) = &engine.verify else { return Ok(AccuracyFact::NoneDeclared) };
     if !ctx.verify {
-        return Ok(ProofFact::Skipped);
+        return Ok(AccuracyFact::Skipped);
     }
     let profiles = keyed
         .profiles
@@ -58,26 +60,26 @@ pub(super) fn fact(
         vec![diagnostic]
     };
     let spec = MeasureSpec::of(engine, &model.summary, profiles.collect()).map_err(|e| at_inputs(&e))?;
-    let Some(spec) = spec else { return Ok(ProofFact::NoneDeclared) };
+    let Some(spec) = spec else { return Ok(AccuracyFact::NoneDeclared) };
     let samples = digests(ctx, engine, &spec)?;
     let reference = match reference {
         Some(ToolchainFact::Found(found)) => found,
         Some(ToolchainFact::Bad(error)) => return Err(vec![(**error).clone()]),
-        Some(ToolchainFact::NotFetched) | None => return Ok(ProofFact::NotFetched),
+        Some(ToolchainFact::NotFetched) | None => return Ok(AccuracyFact::NotFetched),
     };
     let measure = keys::measure(keyed, &spec, &samples, reference);
-    let proved = Proved { measure: measure.key(), judged_by: verify::judged_by(verify) };
-    let measured = known(ctx, &proved.measure).map_err(|e| vec![Diagnostic::from(&e)])?;
+    let judged = Judged { measure: measure.key(), judged_by: verify::judged_by(verify) };
+    let measured = known(ctx, &judged.measure).map_err(|e| vec![Diagnostic::from(&e)])?;
     let old = match published {
-        Published::Whole { proved: Some(old), .. } => {
+        Published::Whole { judged: Some(old), .. } => {
             ctx.cache.record("measure", &old.measure).ok().flatten()
         }
         _ => None,
     };
-    Ok(ProofFact::Known(Box::new(Proof {
+    Ok(AccuracyFact::Known(Box::new(Accuracy {
         spec,
         measure,
-        proved,
+        judged,
         judgement: measured.map(|measured| verify::judge(&measured, verify)),
         previous: old.map(|record| record.preimage),
     })))
@@ -124,27 +126,27 @@ pub(super) struct Subject<'a> {
 ///
 /// # Errors
 /// It cannot be measured. A verdict that is bad is no error here.
-pub(super) fn prove(
+pub(super) fn judgement(
     ctx: &Context<'_>,
     subject: &Subject<'_>,
-    proof: &Proof,
+    accuracy: &Accuracy,
 ) -> Result<Judgement, Vec<Diagnostic>> {
-    if let Some(judgement) = &proof.judgement {
+    if let Some(judgement) = &accuracy.judgement {
         return Ok(judgement.clone());
     }
     let Some(verify) = &subject.engine.verify else { return Err(Vec::new()) };
     let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
     let name = subject.engine.name.to_string();
     let give_up = || ctx.cancel.is_cancelled();
-    let key = &proof.proved.measure;
+    let key = &accuracy.judged.measure;
     let lock = ctx.cache.lock_action_unless("measure", key, &give_up, &mut |_| {}).map_err(failed)?;
     let Some(_lock) = lock else { return Err(Vec::new()) };
     // Another engine with the same inputs, or another process, may have done it while we waited.
     if let Some(measured) = known(ctx, key).map_err(failed)? {
         return Ok(verify::judge(&measured, verify));
     }
-    ctx.events.event(&Event::MeasureStarted { engine: name.clone(), samples: proof.spec.count() });
-    match run::<Measured>(ctx, subject, proof, &MEASURE) {
+    ctx.events.event(&Event::MeasureStarted { engine: name.clone(), samples: accuracy.spec.count() });
+    match run::<Measured>(ctx, subject, accuracy, &MEASURE) {
         Ok((measured, ms)) => {
             let judgement = verify::judge(&measured, verify);
             let verdict = judgement.verdict.name().to_owned();
@@ -188,7 +190,7 @@ const MEASURE: Asked = Asked {
 pub(super) fn run<T: DeserializeOwned>(
     ctx: &Context<'_>,
     subject: &Subject<'_>,
-    proof: &Proof,
+    accuracy: &Accuracy,
     asked: &Asked,
 ) -> Result<(T, u64), Vec<Diagnostic>> {
     let Subject { engine, keyed, model, reference } = subject;
@@ -207,7 +209,7 @@ pub(super) fn run<T: DeserializeOwned>(
     ctx.link_model(&keyed.prepared.graph, keyed.prepared.weights.as_ref(), &folder).map_err(|e| vec![e])?;
 
     let what = format!("{} `{}`", asked.verb, engine.name);
-    let request = (asked.request)(Box::new(MeasureRequest { libraries, spec: proof.spec.clone() }));
+    let request = (asked.request)(Box::new(MeasureRequest { libraries, spec: accuracy.spec.clone() }));
     let limits = Limits { timeout: verify.timeout, memory: engine.build.memory_limit, env: Vec::new() };
     let names = [engine.name.to_string()];
     let (wall, peak_rss) = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
@@ -243,7 +245,7 @@ pub(super) fn run<T: DeserializeOwned>(
     };
     let during = format!("`{}` was measured", engine.name);
     toolchains::unchanged(ctx, &verify.reference, reference, &during).map_err(|e| vec![e])?;
-    unchanged(ctx, engine, proof)?;
+    unchanged(ctx, engine, accuracy)?;
     let path: PathBuf = job.path().join(asked.file);
     let bytes = fs::read(&path).map_err(file_failed)?;
     let measured: T = serde_json::from_slice(&bytes).map_err(|e| {
@@ -253,23 +255,23 @@ pub(super) fn run<T: DeserializeOwned>(
     let info = serde_json::json!({
         "engine": engine.name.to_string(),
         "reference_version": reference.version,
-        "samples": proof.spec.count(),
+        "samples": accuracy.spec.count(),
         "peak_rss": peak_rss,
     });
-    ctx.record(preimage(proof, asked), outputs, info, wall).map_err(failed)?;
+    ctx.record(preimage(accuracy, asked), outputs, info, wall).map_err(failed)?;
     Ok((measured, millis(wall)))
 }
 
 /// The inputs of what is asked: those of the measurement.
-pub(super) fn preimage(proof: &Proof, asked: &Asked) -> Preimage {
-    Preimage { action: asked.action.to_owned(), ..proof.measure.clone() }
+pub(super) fn preimage(accuracy: &Accuracy, asked: &Asked) -> Preimage {
+    Preimage { action: asked.action.to_owned(), ..accuracy.measure.clone() }
 }
 
 /// Nothing is recorded for samples that changed while they were read.
-fn unchanged(ctx: &Context<'_>, engine: &Engine, proof: &Proof) -> Result<(), Vec<Diagnostic>> {
+fn unchanged(ctx: &Context<'_>, engine: &Engine, accuracy: &Accuracy) -> Result<(), Vec<Diagnostic>> {
     let now: BTreeMap<String, crate::digest::Value> =
-        digests(ctx, engine, &proof.spec)?.into_iter().map(|(n, d)| (n, (&d).into())).collect();
-    let before = match proof.measure.fields.get("inputs") {
+        digests(ctx, engine, &accuracy.spec)?.into_iter().map(|(n, d)| (n, (&d).into())).collect();
+    let before = match accuracy.measure.fields.get("inputs") {
         Some(crate::digest::Value::Map(inputs)) => inputs.get("files").cloned(),
         _ => None,
     };
@@ -305,24 +307,24 @@ pub(super) fn rejected(engine: &Engine, judgement: &Judgement) -> Diagnostic {
 pub(super) fn verdict(
     ctx: &Context<'_>,
     subject: &Subject<'_>,
-    proof: &ProofFact,
-) -> Result<(Verdict, Option<Proved>), Vec<Diagnostic>> {
-    match proof {
-        ProofFact::NoneDeclared => Ok((Verdict::NoneDeclared, None)),
-        ProofFact::Skipped => Ok((Verdict::Skipped, None)),
-        ProofFact::NotFetched => {
+    accuracy: &AccuracyFact,
+) -> Result<(Verdict, Option<Judged>), Vec<Diagnostic>> {
+    match accuracy {
+        AccuracyFact::NoneDeclared => Ok((Verdict::NoneDeclared, None)),
+        AccuracyFact::Skipped => Ok((Verdict::Skipped, None)),
+        AccuracyFact::NotFetched => {
             let message = format!("`{}` needs its reference, which is not fetched yet", subject.engine.name);
             Err(vec![
                 Diagnostic::error("not-fetched", message)
                     .help("run `apply` without `--offline` once, or with `--no-verify`"),
             ])
         }
-        ProofFact::Known(proof) => {
-            let judgement = prove(ctx, subject, proof)?;
+        AccuracyFact::Known(accuracy) => {
+            let judgement = judgement(ctx, subject, accuracy)?;
             if judgement.verdict == Verdict::Failed {
                 return Err(vec![rejected(subject.engine, &judgement)]);
             }
-            Ok((judgement.verdict, Some(proof.proved)))
+            Ok((judgement.verdict, Some(accuracy.judged)))
         }
     }
 }
