@@ -48,7 +48,7 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Version of this program, recorded with everything it makes.
-pub(super) const TOOL: &str = concat!("enginewright ", env!("CARGO_PKG_VERSION"));
+pub const TOOL: &str = concat!("enginewright ", env!("CARGO_PKG_VERSION"));
 
 /// A duration in whole milliseconds, as records and events hold it.
 pub(super) fn millis(duration: Duration) -> u64 {

@@ -50,7 +50,7 @@ pub(super) fn build(
         return Err(Vec::new()); // Cancelled, which the caller sees for itself.
     };
     // Another process may have built it while we waited.
-    if let Some(built) = gather::built(ctx, &keyed.build_key).map_err(cache_failed)? {
+    if let Some(built) = gather::built(ctx, &keyed.build_key, None).map_err(cache_failed)? {
         ctx.events.event(&Event::BuildFinished {
             engine: name,
             ms: 0,
@@ -181,6 +181,9 @@ fn record(
     });
     let record = ctx.record(keyed.build.clone(), outputs, info, wall)?;
     let engine = record.outputs["engine"].clone();
+    // So that a lock file can name it by its digest.
+    let by_digest = gather::engine_preimage(&engine.b3);
+    ctx.record(by_digest, record.outputs.clone(), record.info.clone(), wall)?;
     Ok(gather::built_ref(&record, engine))
 }
 

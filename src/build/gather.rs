@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::publish::Sidecar;
 use super::sources::{self, Read};
-use super::{accuracy, pins, prepare, publish, toolchains};
+use super::{accuracy, estimate, pins, prepare, publish, toolchains};
 use crate::cache::{self, Record};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::digest::{Blob, Digest};
+use crate::digest::{Blob, Digest, Preimage};
 use crate::engine::Counts;
 use crate::fs;
 use crate::manifest::{Engine, Source, ToolchainKind, hazard};
@@ -110,6 +110,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         gathered.sidecars.extend(sidecar.map(|s| (engine.name.to_string(), s)));
         gathered.planned.push(planned);
     }
+    estimate::add(ctx, engines, &mut gathered);
     for (source, read) in read {
         gathered.warnings.extend(read.notes.into_iter().filter(|note| hazard(&note.code).is_none()));
         gathered.locked_sources.extend(read.locked);
@@ -208,7 +209,8 @@ fn plan_engine(
         Ok(keyed) => keyed,
         Err(errors) => return Ok(Planned::error(name, errors)),
     };
-    let built = built(ctx, &keyed.build_key)?;
+    let locked = ctx.lock.engine(&name.to_string()).filter(|locked| locked.build == keyed.build_key);
+    let built = built(ctx, &keyed.build_key, locked.map(|locked| &locked.b3))?;
     let reference = engine.verify.as_ref().and_then(|verify| toolchains.get(&verify.reference));
     let accuracy = match accuracy::fact(ctx, engine, &keyed, model, reference, published) {
         Ok(accuracy) => accuracy,
@@ -227,11 +229,29 @@ fn plan_engine(
     Ok(plan::decide(name, keyed, built, published, accuracy, causes))
 }
 
-/// The build with this key, if the cache holds it.
-pub(super) fn built(ctx: &Context<'_>, key: &Digest) -> Result<Option<BuiltRef>, cache::Error> {
-    let Some(record) = ctx.cache.result("build", key)? else { return Ok(None) };
-    let Some(engine) = record.outputs.get("engine") else { return Ok(None) };
-    Ok(Some(built_ref(&record, engine.clone())))
+/// The build with this key, if the cache holds it; the very engine that is locked, if it holds that.
+pub(super) fn built(
+    ctx: &Context<'_>,
+    key: &Digest,
+    locked: Option<&Digest>,
+) -> Result<Option<BuiltRef>, cache::Error> {
+    let of = |record: Record| record.outputs.get("engine").cloned().map(|engine| built_ref(&record, engine));
+    let by_key = ctx.cache.result("build", key)?.and_then(of);
+    let Some(locked) = locked else { return Ok(by_key) };
+    let built = match by_key {
+        Some(built) if built.engine.b3 == *locked => Some(built),
+        // The result of the key is lost, or is another engine.
+        other => {
+            let preimage = engine_preimage(locked);
+            ctx.cache.result(&preimage.action, &preimage.key())?.and_then(of).or(other)
+        }
+    };
+    Ok(built.map(|built| BuiltRef { is_locked: built.engine.b3 == *locked, ..built }))
+}
+
+/// What is known of an engine by its digest alone, whatever key it was built for.
+pub(super) fn engine_preimage(engine: &Digest) -> Preimage {
+    Preimage::new("engine").with("b3", engine)
 }
 
 /// What the record of a build tells, beside its engine.
@@ -243,6 +263,8 @@ pub(super) fn built_ref(record: &Record, engine: Blob) -> BuiltRef {
         duration_ms: record.duration_ms,
         kernels: record.outputs.get("kernels").cloned(),
         said: said.collect(),
+        info: record.info.clone(),
+        is_locked: false,
     }
 }
 
@@ -267,6 +289,7 @@ pub(super) fn previous(ctx: &Context<'_>, engine: &Engine, published: &Published
         prepare: prepare.map(|r| r.preimage),
         model: digest("model").and_then(|m| sources::by_digest(ctx, &m)),
         toolchain_version: text("toolchain_version"),
+        duration_ms: record.as_ref().map(|r| r.duration_ms),
         build: record.map(|r| r.preimage),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::gather::engine_preimage;
 use super::publish::read_sidecar;
 use super::sources;
 use crate::cache::{self, Cache, Roots};
@@ -60,7 +61,7 @@ fn lock_of(project: &Path) -> Result<Lock, Diagnostic> {
 fn keep_lock(cache: &Cache, lock: &Lock, roots: &mut Roots) -> Result<(), cache::Error> {
     for engine in lock.engines() {
         roots.blobs.insert(engine.b3);
-        keep_engine(roots, engine.build, engine.prepare);
+        keep_engine(roots, engine.build, engine.prepare, &engine.b3);
         keep_model(cache, &engine.model, roots)?;
     }
     for source in lock.sources() {
@@ -87,9 +88,10 @@ fn keep_key(roots: &mut Roots, preimage: &Preimage) {
     roots.results.insert((preimage.action.clone(), preimage.key()));
 }
 
-fn keep_engine(roots: &mut Roots, build: Digest, prepare: Digest) {
+fn keep_engine(roots: &mut Roots, build: Digest, prepare: Digest, engine: &Digest) {
     roots.results.insert(("build".to_owned(), build));
     roots.results.insert(("prepare".to_owned(), prepare));
+    keep_key(roots, &engine_preimage(engine));
 }
 
 fn keep_published(project: &Path, roots: &mut Roots) {
@@ -98,7 +100,7 @@ fn keep_published(project: &Path, roots: &mut Roots) {
             let is_sidecar = file.extension().is_some_and(|e| e == "json");
             if let Some(sidecar) = is_sidecar.then(|| read_sidecar(&file)).flatten() {
                 roots.blobs.insert(sidecar.file.b3);
-                keep_engine(roots, sidecar.build_key, sidecar.prepare_key);
+                keep_engine(roots, sidecar.build_key, sidecar.prepare_key, &sidecar.file.b3);
                 // So that another tolerance is judged, not measured.
                 roots.results.extend(sidecar.judged.map(|judged| ("measure".to_owned(), judged.measure)));
             }

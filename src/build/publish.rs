@@ -156,16 +156,14 @@ pub(super) fn publish(
             .help(format!("{help}, then run again: the engine is in the cache"))
     };
     let cache = |e: crate::cache::Error| Diagnostic::from(&e);
-    let record = ctx.cache.result("build", &keyed.build_key).map_err(cache)?;
-    let blob = ctx.cache.find(&built.engine).map_err(cache)?;
-    let (Some(record), Some(blob)) = (record, blob) else {
+    let Some(blob) = ctx.cache.find(&built.engine).map_err(cache)? else {
         return Err(Diagnostic::error(
             "engine-lost",
             format!("the cache lost the engine of `{}`", engine.name),
         )
         .help("run again: it is built anew"));
     };
-    let mut sidecar = sidecar(engine, keyed, model, toolchain, built, pins, &record.info);
+    let mut sidecar = sidecar(engine, keyed, model, toolchain, built, pins);
     (sidecar.verdict, sidecar.judged) = (verdict.name().to_owned(), judged);
     let evidence = rebuild::evidence(&ctx.cache, &keyed.build_key, &built.engine.b3).map_err(cache)?;
     evidence.class().name().clone_into(&mut sidecar.class);
@@ -218,8 +216,8 @@ fn sidecar(
     toolchain: &ToolchainRef,
     built: &BuiltRef,
     pins: Option<Counts>,
-    info: &serde_json::Value,
 ) -> Sidecar {
+    let info = &built.info;
     let profiles = engine.profiles.iter().zip(&keyed.profiles).map(|(declared, resolved)| SidecarProfile {
         name: declared.name.clone(),
         shapes: resolved.shapes.clone(),

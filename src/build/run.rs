@@ -20,8 +20,8 @@ use crate::fs;
 use crate::manifest::Engine;
 use crate::onnx::MODEL_FILE;
 use crate::plan::{
-    AccuracyFact, Action, BuiltRef, Keyed, LOCK_FILE_NAME, Lock, LockedEngine, Planned, Present, Reason,
-    differences, same_engine, same_verdict, source_id,
+    AccuracyFact, Action, BuiltRef, Keyed, LOCK_FILE_NAME, Lock, LockedEngine, PlanFile, Planned, Present,
+    Reason, differences, same_engine, same_verdict, source_id,
 };
 
 /// What became of one engine.
@@ -68,11 +68,24 @@ pub struct RunSummary {
     pub ms: u64,
 }
 
+/// What else a run is to do, and what it holds itself to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ApplyOptions<'a> {
+    /// Are published engines removed that no manifest declares?
+    pub prune: bool,
+    /// The plan that is carried out: nothing is done if anything else would be.
+    pub plan: Option<&'a PlanFile>,
+}
+
 /// Builds and publishes these engines.
 ///
 /// # Errors
 /// The cache cannot be used at all. An engine that fails is an outcome.
-pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunSummary, cache::Error> {
+pub fn apply(
+    ctx: &Context<'_>,
+    engines: &[&Engine],
+    options: ApplyOptions<'_>,
+) -> Result<RunSummary, cache::Error> {
     let started = Instant::now();
     let gathered = gather(ctx, engines)?;
     for planned in &gathered.planned {
@@ -82,7 +95,9 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
             reasons: planned.reasons.clone(),
         });
     }
-    let differences = if ctx.locked { locked_differences(ctx, &gathered) } else { Vec::new() };
+    let mut differences = if ctx.locked { locked_differences(ctx, &gathered) } else { Vec::new() };
+    differences
+        .extend(options.plan.iter().flat_map(|plan| plan_differences(ctx, &gathered, plan, options.prune)));
     if !differences.is_empty() {
         return Ok(RunSummary {
             engines: gathered
@@ -98,8 +113,11 @@ pub fn apply(ctx: &Context<'_>, engines: &[&Engine], prune: bool) -> Result<RunS
     let results = carry_out(ctx, engines, &gathered);
     let mut warnings = gathered.warnings.clone();
     warnings.extend(plainly_built(&results));
+    warnings.extend(
+        results.iter().filter_map(|(name, result)| built_otherwise(ctx, name, result.as_ref().ok()?)),
+    );
     warnings.extend(results.values().flatten().flat_map(|published| published.warnings.iter().cloned()));
-    let finished = finish(ctx, &gathered, &results, prune, &mut warnings);
+    let finished = finish(ctx, &gathered, &results, options.prune, &mut warnings);
     ctx.cache.flush();
     Ok(RunSummary {
         engines: gathered.planned.iter().map(|planned| outcome(planned, &gathered, &results)).collect(),
@@ -122,6 +140,34 @@ pub fn locked_differences(ctx: &Context<'_>, gathered: &Gathered) -> Vec<Diagnos
         declared: &declared,
     };
     differences(&ctx.lock, &present)
+}
+
+/// What is not as it was when the plan was made.
+fn plan_differences(ctx: &Context<'_>, gathered: &Gathered, plan: &PlanFile, prune: bool) -> Vec<Diagnostic> {
+    let mut differences = plan.differences(&gathered.planned);
+    let orphans =
+        if prune { publish::orphans(&ctx.manifest.root, &ctx.manifest.engines) } else { Vec::new() };
+    let unplanned = orphans.iter().map(|orphan| orphan.display().to_string());
+    differences.extend(unplanned.filter(|orphan| !plan.orphans.contains(orphan)).map(|orphan| {
+        let message = format!("`{orphan}` would be removed, and the plan does not say so");
+        Diagnostic::error("plan-stale", message).help("leave `--prune` out, or make a new plan")
+    }));
+    differences
+}
+
+/// An engine that was built again, from the inputs of the lock file, to other bytes.
+fn built_otherwise(ctx: &Context<'_>, name: &str, done: &Published) -> Option<Diagnostic> {
+    let locked = ctx.lock.engine(name).filter(|locked| locked.build == done.sidecar.build_key)?;
+    let Err(mut error) = same_engine(locked, &done.sidecar.file.b3) else { return None };
+    error.level = crate::diagnostic::Level::Warning;
+    error.code = "built-otherwise".into();
+    error.help = vec![
+        format!(
+            "`{LOCK_FILE_NAME}` names the new engine now; `rebuild --check {name}` shows if it can be made again"
+        ),
+        "`apply --locked` refuses such an engine".to_owned(),
+    ];
+    Some(error)
 }
 
 /// What became of an engine that there was work for, and that was begun.

@@ -64,7 +64,11 @@ pub(super) enum Command {
     #[command(after_help = "Example: enginewright plan 'magika@*' --detailed-exitcode")]
     Plan(PlanArgs),
     /// Build what changed, and publish it below `engines/`
-    #[command(after_help = "Example: enginewright apply -j 2 encoder@rtx-3090")]
+    #[command(
+        after_help = "`apply PLAN` does what a file of `plan --out` says, or nothing if that is no longer what \
+                            would be done. It can be run again after it was interrupted.\n\n\
+                            Example: enginewright apply -j 2 encoder@rtx-3090"
+    )]
     Apply(ApplyArgs),
     /// Show what is published, and if it is current
     #[command(after_help = "Example: enginewright status --format json")]
@@ -148,6 +152,12 @@ pub(super) struct PlanArgs {
     /// Exit with 2 if there is work to do
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
+    /// Write the plan into a file, for `apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Show the plan in a file, whatever has changed since
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub(super) show: Option<PathBuf>,
     /// Fetch sources and toolchains that are not here yet
     #[arg(long)]
     pub(super) fetch: bool,
@@ -158,8 +168,9 @@ pub(super) struct PlanArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct ApplyArgs {
-    #[command(flatten)]
-    pub(super) engines: EngineArgs,
+    /// MODEL, MODEL@TARGET or globs of them [default: all]; or a file that `plan --out` wrote (`*.json`)
+    #[arg(value_name = "ENGINE|PLAN")]
+    pub(super) engines: Vec<String>,
     /// How many builds at once [default: one per core, as memory allows]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) jobs: Option<u16>,

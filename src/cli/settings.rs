@@ -185,6 +185,11 @@ pub(super) struct Project {
 }
 
 impl Project {
+    /// Those of these engines that are declared.
+    pub(super) fn declared<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<&Engine> {
+        names.filter_map(|name| self.manifest.engines.iter().find(|e| e.name.to_string() == name)).collect()
+    }
+
     /// The engines that these patterns name; all if there are none.
     pub(super) fn select(&self, patterns: &[String]) -> Result<Vec<&Engine>, Failed> {
         let engines = &self.manifest.engines;

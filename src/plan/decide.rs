@@ -1,6 +1,6 @@
 //! What is to be done for one engine.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::facts::{Accuracy, AccuracyFact, BuiltRef, ModelRef, PreparedRef, Published, ToolchainRef};
 use super::keys;
@@ -34,13 +34,15 @@ pub struct Keyed {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Nothing.
     UpToDate,
     /// Publish an engine that the cache holds.
     Publish,
+    /// Publish the very engine that the lock file names, which the cache holds.
+    Restore,
     /// Build for the first time.
     Build,
     /// Build again, since inputs changed or the result is lost.
@@ -59,7 +61,7 @@ impl Action {
     /// Is there something that can be done?
     #[must_use]
     pub fn is_work(self) -> bool {
-        matches!(self, Action::Build | Action::Rebuild | Action::Publish | Action::Measure | Action::Judge)
+        !matches!(self, Action::UpToDate | Action::Unknown | Action::Error)
     }
 
     /// As shown.
@@ -68,6 +70,7 @@ impl Action {
         match self {
             Action::UpToDate => "up to date",
             Action::Publish => "publish",
+            Action::Restore => "restore",
             Action::Build => "build",
             Action::Rebuild => "rebuild",
             Action::Measure => "measure",
@@ -93,6 +96,8 @@ pub struct Planned {
     pub built: Option<BuiltRef>,
     /// What is known of its accuracy.
     pub accuracy: AccuracyFact,
+    /// How long it will take by what was recorded, in ms; none if something of it was never done.
+    pub estimate_ms: Option<u64>,
     /// Why it cannot be done.
     pub errors: Vec<Diagnostic>,
 }
@@ -114,6 +119,7 @@ impl Planned {
             keyed: None,
             built: None,
             accuracy: AccuracyFact::NoneDeclared,
+            estimate_ms: None,
             errors: Vec::new(),
         }
     }
@@ -302,10 +308,13 @@ pub fn decide(
         {
             (Action::UpToDate, Vec::new())
         }
-        (Some(_), Published::Whole { .. }) => (Action::Publish, vec![Reason::OtherPublished]),
-        (Some(_), Published::Nothing) => (Action::Publish, vec![Reason::NotPublished]),
-        (Some(_), Published::Broken { what, .. }) => {
-            (Action::Publish, vec![Reason::PublishedBroken { what: what.clone() }])
+        (Some(built), published) => {
+            let reason = match published {
+                Published::Whole { .. } => Reason::OtherPublished,
+                Published::Nothing => Reason::NotPublished,
+                Published::Broken { what, .. } => Reason::PublishedBroken { what: what.clone() },
+            };
+            (if built.is_locked { Action::Restore } else { Action::Publish }, vec![reason])
         }
         // The engine is where it belongs, whole, and made from these very inputs. It is built again only if there is
         // something to be said of it anew.
@@ -321,7 +330,7 @@ pub fn decide(
         }
     };
     let action = match action {
-        Action::UpToDate | Action::Publish if !is_settled(&accuracy, published) => {
+        Action::UpToDate | Action::Publish | Action::Restore if !is_settled(&accuracy, published) => {
             let (then, why) = measure_or_judge(&accuracy, published);
             // What is wrong with its accuracy is nearer than that it is not published.
             reasons.splice(0..0, why);
@@ -344,6 +353,7 @@ pub fn decide(
         keyed: Some(Box::new(keyed)),
         built,
         accuracy,
+        estimate_ms: None,
         errors: Vec::new(),
     }
 }

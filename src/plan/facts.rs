@@ -172,6 +172,10 @@ pub struct BuiltRef {
     pub kernels: Option<Blob>,
     /// Codes of what TensorRT said during the build.
     pub said: Vec<String>,
+    /// What else was recorded of it: bindings, how the worker ran.
+    pub info: serde_json::Value,
+    /// Is it the very engine that the lock file names for these inputs?
+    pub is_locked: bool,
 }
 
 /// The last build known for an engine's name: what a change is told against.
@@ -187,4 +191,6 @@ pub struct Previous {
     pub model: Option<ModelRef>,
     /// Version of the toolchain that built it.
     pub toolchain_version: Option<String>,
+    /// How long it took, in ms.
+    pub duration_ms: Option<u64>,
 }

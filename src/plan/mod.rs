@@ -2,6 +2,7 @@
 
 mod decide;
 mod facts;
+mod file;
 pub mod keys;
 mod lock;
 mod locked;
@@ -15,6 +16,7 @@ pub use facts::{
     Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, SourceFact,
     ToolchainFact, ToolchainRef,
 };
+pub use file::{PlanEntry, PlanFile, PlanFileError, PlanInputs, Told};
 pub use lock::{
     FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, source_id,
 };

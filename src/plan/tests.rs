@@ -248,11 +248,21 @@ fn what_cannot_be_done_is_told_before_anything_is_read() {
     assert!(check(&engine(), Some(ToolchainKind::TensorrtRtx)).is_empty());
 }
 
+fn engine_built() -> BuiltRef {
+    BuiltRef {
+        engine: blob("engine"),
+        duration_ms: 1,
+        kernels: None,
+        said: Vec::new(),
+        info: serde_json::Value::Null,
+        is_locked: false,
+    }
+}
+
 fn decided(built: bool, published: &Published, previous: &Previous) -> (Action, Vec<Reason>) {
     let keyed = key(&engine());
     let model = static_model();
-    let built =
-        built.then(|| BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
+    let built = built.then(engine_built);
     let planned = decide(&engine().name, keyed, built, published, AccuracyFact::NoneDeclared, |keyed| {
         let now = Now {
             build: &keyed.build,
@@ -293,7 +303,7 @@ fn decisions_follow_from_what_is_built_and_published() {
 /// What is decided for an engine that is built, beside an accuracy that is measured to this verdict or not at all.
 fn decided_with(published: &Published, judged: Option<Verdict>) -> (Action, Vec<Reason>) {
     let accuracy = AccuracyFact::Known(Box::new(accuracy(judged)));
-    let built = Some(BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
+    let built = Some(engine_built());
     let planned = decide(&engine().name, key(&engine()), built, published, accuracy, |_| unreachable!());
     (planned.action, planned.reasons)
 }
@@ -360,8 +370,7 @@ fn an_engine_is_measured_then_judged_then_left_alone() {
 #[test]
 fn an_accuracy_that_is_not_wanted_or_not_known_is_told_apart() {
     let decided = |fact, published: &Published| {
-        let built =
-            Some(BuiltRef { engine: blob("engine"), duration_ms: 1, kernels: None, said: Vec::new() });
+        let built = Some(engine_built());
         decide(&engine().name, key(&engine()), built, published, fact, |_| unreachable!()).action
     };
     let whole = |verdict: &str| Published::Whole {
@@ -388,6 +397,7 @@ fn told(new: &ModelRef, old: &ModelRef, tensors: &[(&ModelRef, &[(&str, &str)])]
         prepare: Some(before.prepare),
         model: Some(old.clone()),
         toolchain_version: None,
+        duration_ms: None,
     };
     let now =
         Now { build: &after.build, prepare: &after.prepare, model: new, toolchain_version: "1.7.1.116" };

@@ -121,8 +121,8 @@ fn published_engines_are_restored_from_the_cache() {
     let engine = project.read("engines/m/a.engine");
 
     std::fs::remove_dir_all(project.path("engines")).unwrap();
-    assert_eq!(project.planned(), ["m@a: publish"]);
-    project.run(&["apply"]).expect(0).says(&["published", "not published"]);
+    assert_eq!(project.planned(), ["m@a: restore"]);
+    project.run(&["apply"]).expect(0).says(&["restored", "not published"]);
     assert_eq!(project.read("engines/m/a.engine"), engine);
 
     // Somebody puts another file in its place.

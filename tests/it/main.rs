@@ -23,6 +23,7 @@ mod onnx_cases;
 mod opset;
 mod oracle;
 mod pins;
+mod plan_file;
 mod precision;
 mod provenance;
 mod rebuild;

@@ -1,5 +1,6 @@
 //! `enginewright apply`
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -10,15 +11,19 @@ use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::plan::reasons_json;
-use super::{distinct, print_warnings, reason_lines};
-use crate::build::{self, EngineOutcome, Outcome, RunSummary};
+use super::{distinct, plan, print_warnings, reason_lines};
+use crate::build::{self, ApplyOptions, EngineOutcome, Outcome, RunSummary};
 use crate::diagnostic::Diagnostic;
-use crate::plan::Action;
+use crate::plan::{Action, PlanFile};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     let project = settings.project()?;
-    let engines = project.select(&args.engines.engines)?;
+    let plan = plan_of(args)?;
+    let engines = match &plan {
+        Some(plan) => project.declared(plan.engines.iter().map(|entry| entry.engine.as_str())),
+        None => project.select(&args.engines)?,
+    };
     #[expect(clippy::disallowed_methods, reason = "cli is where the clock is read")]
     let now = SystemTime::now();
     let progress = Progress::new(settings, project.cache.start_run(now).ok());
@@ -26,7 +31,7 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     let mut ctx = settings.context(&project, network, args.jobs, &progress)?;
     ctx.locked = args.locked;
     ctx.verify = !args.no_verify;
-    let summary = build::apply(&ctx, &engines, args.prune)?;
+    let summary = build::apply(&ctx, &engines, ApplyOptions { prune: args.prune, plan: plan.as_ref() })?;
 
     let of_engines = summary.engines.iter().flat_map(|e| match &e.outcome {
         Outcome::Failed(errors) => errors.as_slice(),
@@ -44,6 +49,20 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     }
     let done = |e: &EngineOutcome| matches!(e.outcome, Outcome::Done { .. });
     Ok(if failures.is_empty() && summary.engines.iter().all(done) { exit::DONE } else { exit::FAILED })
+}
+
+/// The plan file among the arguments, if one is.
+fn plan_of(args: &ApplyArgs) -> Result<Option<PlanFile>, Failed> {
+    let is_file = |name: &&String| Path::new(name).extension().is_some_and(|e| e == "json");
+    match (args.engines.iter().find(is_file), args.engines.len()) {
+        (None, _) => Ok(None),
+        (Some(file), 1) => plan::read(Path::new(file)).map(Some),
+        (Some(file), _) => {
+            let message = format!("`{file}` is a plan, which names its engines itself");
+            let error = Diagnostic::error("plan-file", message).help("give the plan, or engines");
+            Err(Failed::new(exit::USAGE, error))
+        }
+    }
 }
 
 /// A table of what was done, and a count.
@@ -76,6 +95,7 @@ fn row(engine: &EngineOutcome) -> Vec<String> {
                 Action::Rebuild => "rebuilt",
                 Action::Measure => "measured",
                 Action::Judge => "judged",
+                Action::Restore => "restored",
                 _ => "published",
             };
             (result, output::size(*size), output::duration(*build_ms), verdict.clone())

@@ -81,9 +81,15 @@ const SHOWN_REASONS: usize = 3;
 
 /// Why, as lines of a table: nearest cause first.
 fn reason_lines(engine: &str, reasons: &[Reason]) -> String {
-    let mut lines: Vec<String> = reasons.iter().take(SHOWN_REASONS).map(ToString::to_string).collect();
-    if reasons.len() > SHOWN_REASONS {
-        lines.push(format!("and {} more: `why {engine}`", reasons.len() - SHOWN_REASONS));
+    let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    text_lines(engine, &texts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The first of these texts, as lines of a table.
+fn text_lines(engine: &str, texts: &[&str]) -> String {
+    let mut lines: Vec<String> = texts.iter().take(SHOWN_REASONS).map(|text| (*text).to_owned()).collect();
+    if texts.len() > SHOWN_REASONS {
+        lines.push(format!("and {} more: `why {engine}`", texts.len() - SHOWN_REASONS));
     }
     lines.join("\n")
 }

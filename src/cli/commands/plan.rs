@@ -1,5 +1,7 @@
 //! `enginewright plan`
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::super::args::PlanArgs;
@@ -7,12 +9,17 @@ use super::super::exit::{self, Failed};
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
-use super::{diagnostics_json, errors_of, print_warnings, reason_lines};
-use crate::build::{self, Gathered};
-use crate::plan::{AccuracyFact, Action, Planned, Reason};
+use super::{diagnostics_json, errors_of, print_warnings, text_lines};
+use crate::build::{self, Estimate};
+use crate::diagnostic::{Diagnostic, Level};
+use crate::fs;
+use crate::plan::{AccuracyFact, Action, PlanEntry, PlanFile, PlanFileError, Planned, Reason};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
+    if let Some(file) = &args.show {
+        return show(settings, file);
+    }
     let project = settings.project()?;
     let engines = project.select(&args.engines.engines)?;
     let progress = Progress::new(settings, None);
@@ -25,61 +32,136 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
 
     let errors = errors_of(&gathered);
     let differences = if args.locked { build::locked_differences(&ctx, &gathered) } else { Vec::new() };
-    let changes = gathered.planned.iter().any(|p| !matches!(p.action, Action::UpToDate | Action::Error));
+    let estimate = build::estimate(&gathered.planned, ctx.jobs);
+    let paths: Vec<String> = orphans.iter().map(|orphan| output::path(orphan)).collect();
+    let file = PlanFile::of(&gathered.planned, paths, build::TOOL);
     match settings.format {
         Format::Json => output::json(&json!({
             "format": output::JSON_FORMAT,
-            "changes": changes,
+            "changes": file.changes,
             "engines": gathered.planned.iter().map(planned_json).collect::<Vec<_>>(),
+            "estimate_ms": estimate.ms,
+            "estimate_lacks": estimate.unknown,
             "locked": differences.iter().map(render::json).collect::<Vec<_>>(),
-            "orphans": orphans.iter().map(|o| output::path(o)).collect::<Vec<_>>(),
+            "orphans": file.orphans,
             "diagnostics": diagnostics_json(&project, &gathered),
             "cache_warnings": cache_warnings,
         })),
         Format::Text => {
             print_warnings(settings, &project.warnings, &gathered.warnings, cache_warnings);
-            output::stdout(&text(&gathered));
-            for orphan in &orphans {
-                output::stdout(&format!("orphaned  {}: `apply --prune` removes it\n", orphan.display()));
-            }
+            output::stdout(&text(&file, estimate, &gathered.planned));
             render::print(settings, &errors);
             render::print(settings, &differences);
         }
     }
+    let is_sound = errors.is_empty() && differences.is_empty();
+    if let Some(path) = args.out.as_ref().filter(|_| is_sound) {
+        write(settings, path, &file)?;
+    }
     Ok(match () {
         () if !errors.is_empty() => exit::INVALID,
         () if !differences.is_empty() => exit::FAILED,
-        () if changes && args.detailed_exitcode => exit::CHANGES,
+        () if file.changes && args.detailed_exitcode => exit::CHANGES,
         () => exit::DONE,
     })
 }
 
-/// The plan as text: a table of what is to be done, and a count.
-pub(super) fn text(gathered: &Gathered) -> String {
-    let planned = &gathered.planned;
-    let work: Vec<&Planned> = planned.iter().filter(|p| p.action != Action::UpToDate).collect();
+fn write(settings: &Settings, path: &Path, file: &PlanFile) -> Result<(), Failed> {
+    fs::write_atomic(path, file.render().as_bytes())
+        .map_err(|e| Failed::new(exit::FAILED, Diagnostic::error("file", e.to_string())))?;
+    let unknown = file.engines.iter().filter(|entry| entry.inputs.is_none()).count();
+    if unknown > 0 && settings.format == Format::Text {
+        let unknown = output::count(unknown, "engine");
+        let message = format!("the inputs of {unknown} are not known, so that `apply` will refuse the plan");
+        let warning = Diagnostic { level: Level::Warning, ..Diagnostic::error("plan-unknown", message) };
+        render::print(
+            settings,
+            &[warning.help("fetch what is missing: `enginewright plan --fetch --out FILE`")],
+        );
+    }
+    Ok(())
+}
+
+/// Reads a plan file.
+pub(super) fn read(path: &Path) -> Result<PlanFile, Failed> {
+    let invalid = |message: String, help: &str| {
+        let error = Diagnostic::error("plan-file", message).in_file(path).help(help);
+        Failed::new(exit::INVALID, error)
+    };
+    let text = fs::read_to_string(path)
+        .map_err(|e| invalid(e.to_string(), "plans are written by `enginewright plan --out FILE`"))?;
+    PlanFile::parse(&text).map_err(|e| {
+        let help = match e {
+            PlanFileError::Major { .. } => "use the version of enginewright that made it, or make a new plan",
+            PlanFileError::Damaged { .. } | PlanFileError::Edited => {
+                "make a new plan: `enginewright plan --out FILE`"
+            }
+        };
+        invalid(format!("`{}` cannot be used: {e}", path.display()), help)
+    })
+}
+
+/// Shows a plan file. Needs no project: what it says is in it.
+fn show(settings: &Settings, path: &Path) -> Result<u8, Failed> {
+    let file = read(path)?;
+    match settings.format {
+        Format::Json => output::json(&json!({ "format": output::JSON_FORMAT, "plan": file })),
+        Format::Text => {
+            let known = file.engines.iter().filter_map(|entry| entry.estimate_ms);
+            let unknown = file.engines.iter().filter(|entry| entry.estimate_ms.is_none()).count();
+            // How many workers there will be is not known here.
+            let estimate = Estimate { ms: known.sum(), unknown };
+            output::stdout(&format!("made by {} from {}\n\n", file.tool, file.made_from));
+            output::stdout(&text(&file, estimate, &[]));
+        }
+    }
+    Ok(exit::DONE)
+}
+
+/// A plan as text: a table of what is to be done, and a count. Errors are those of the plan of now.
+fn text(file: &PlanFile, estimate: Estimate, planned: &[Planned]) -> String {
+    let is_work = |entry: &&PlanEntry| entry.action != Action::UpToDate;
+    let mut rows: Vec<Vec<String>> =
+        file.engines.iter().filter(is_work).map(|entry| row(entry, planned)).collect();
+    rows.extend(file.orphans.iter().map(|orphan| {
+        let why = "no manifest declares it: `apply --prune` removes it".to_owned();
+        vec!["orphaned".to_owned(), orphan.clone(), why]
+    }));
     let mut text = String::new();
-    if !work.is_empty() {
-        let rows: Vec<Vec<String>> = work.iter().map(|p| row(p)).collect();
+    if !rows.is_empty() {
         text += &output::table(&["ACTION", "ENGINE", "WHY"], &rows);
         text.push('\n');
     }
-    text += &counts(planned);
+    text += &counts(&file.engines);
+    text += &time(estimate);
     text.push('\n');
     text
 }
 
-fn row(planned: &Planned) -> Vec<String> {
-    let why = match planned.errors.as_slice() {
-        [] => reason_lines(&planned.name.to_string(), &planned.reasons),
+fn row(entry: &PlanEntry, planned: &[Planned]) -> Vec<String> {
+    let errors = planned.iter().find(|p| p.name.to_string() == entry.engine).map_or(&[][..], |p| &p.errors);
+    let why = match errors {
+        [] => {
+            let texts: Vec<&str> = entry.reasons.iter().map(|told| told.text.as_str()).collect();
+            text_lines(&entry.engine, &texts)
+        }
         errors => errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"),
     };
-    vec![planned.action.name().to_owned(), planned.name.to_string(), why]
+    vec![entry.action.name().to_owned(), entry.engine.clone(), why]
+}
+
+/// How long it will take, if there is anything to tell.
+fn time(Estimate { ms, unknown }: Estimate) -> String {
+    match (ms, unknown) {
+        (0, _) => String::new(),
+        (ms, 0) => format!(", in about {}", output::duration(ms)),
+        (ms, n) => format!(", in about {} and the time of {n} never done", output::duration(ms)),
+    }
 }
 
 /// `2 to build, 1 up to date`, or that nothing is to do.
-fn counts(planned: &[Planned]) -> String {
-    let count = |action: Action| planned.iter().filter(|p| p.action == action).count();
+fn counts(planned: &[PlanEntry]) -> String {
+    let count = |action: Action| planned.iter().filter(|entry| entry.action == action).count();
     if !planned.is_empty() && count(Action::UpToDate) == planned.len() {
         return format!("nothing to do: {} up to date", output::count(planned.len(), "engine"));
     }
@@ -87,6 +169,7 @@ fn counts(planned: &[Planned]) -> String {
         (Action::Build, "to build"),
         (Action::Rebuild, "to rebuild"),
         (Action::Publish, "to publish"),
+        (Action::Restore, "to restore"),
         (Action::Measure, "to measure"),
         (Action::Judge, "to judge"),
         (Action::Unknown, "unknown"),
@@ -107,6 +190,7 @@ pub(super) fn planned_json(planned: &Planned) -> serde_json::Value {
         "engine": planned.name.to_string(),
         "action": planned.action,
         "reasons": reasons_json(&planned.reasons),
+        "estimate_ms": planned.estimate_ms,
         "build_key": planned.keyed.as_ref().map(|k| k.build_key),
         "measure": measure_json(planned),
         "errors": planned.errors.iter().map(render::json).collect::<Vec<_>>(),

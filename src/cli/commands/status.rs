@@ -90,8 +90,10 @@ fn state(planned: &Planned, published: Option<&Published>) -> &'static str {
         (_, Some(Published::Whole { .. })) if planned.fails() => "stale (failed)",
         (_, Some(Published::Whole { .. })) => "stale",
         (_, Some(Published::Broken { .. })) => "broken",
-        (Action::Publish | Action::Measure | Action::Judge, _) if planned.fails() => "failed",
-        (Action::Publish | Action::Measure | Action::Judge, _) => "not published",
+        (Action::Publish | Action::Restore | Action::Measure | Action::Judge, _) if planned.fails() => {
+            "failed"
+        }
+        (Action::Publish | Action::Restore | Action::Measure | Action::Judge, _) => "not published",
         (_, _) => "not built",
     }
 }
