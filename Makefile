@@ -5,6 +5,7 @@
 # make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime; and
 #             every case of ONNX's own tests, written back and in FP16
 # make fuzz   any bytes, read and rewritten: FUZZ_SECONDS each (600); needs cargo-fuzz and a nightly toolchain
+# make report pages of real projects, in headless Chromium (apt-get install chromium): speed, errors, pictures
 # make soak   50 kills of the main process, and 50 of a worker
 
 ENGINEWRIGHT = target/release/enginewright
@@ -13,7 +14,7 @@ ENGINEWRIGHT = target/release/enginewright
 # start: always, once. Make them old, so that the next build has nothing to do.
 SETTLE = @find target -path '*/trtx_transformed_headers/*' -newermt 2001-01-01 -exec touch -d 2000-01-01 {} +
 
-.PHONY: demo test lint bench sweep soak fuzz setup build clean
+.PHONY: demo test lint bench sweep soak fuzz report setup build clean
 
 build: setup
 	cargo build --release --locked
@@ -55,6 +56,10 @@ bench: build
 sweep: setup
 	OPSET_SWEEP=1 cargo test --locked --test it -- opset:: --nocapture
 	NODE_CASES=all cargo test --locked --test it -- onnx_cases:: --nocapture
+
+report: setup
+	REPORT=target/report cargo test --locked --test it -- report::pages --nocapture
+	python3 tools/report-in-browser.py target/report
 
 soak: setup
 	SOAK=50 cargo test --locked --test it -- kill --nocapture

@@ -134,6 +134,11 @@ pub fn create_new(path: &Path) -> Result<File> {
     at("create", path, File::create_new(path))
 }
 
+/// Makes a file, or empties the one that is there.
+pub fn create(path: &Path) -> Result<File> {
+    at("create", path, File::create(path))
+}
+
 /// The whole content.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     at("read", path, fs::read(path))

@@ -39,12 +39,22 @@ pub(super) struct Global {
     /// Print errors and data only
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,
+    /// Tell every step, with the time since the start
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// Write every step, and all messages, to FILE as well
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FormatArg {
     Text,
     Json,
+    /// Of `report` alone: one page
+    Html,
+    /// Of `report` alone: Markdown, for a comment
+    Md,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,6 +125,10 @@ pub(super) enum Command {
     /// Tell other programs what is known of an engine
     #[command(subcommand, after_help = "Example: enginewright export provenance encoder@rtx-3090")]
     Export(ExportCommand),
+    /// Show the project on one page: engines, what the last run did, the types of all nodes, accuracy, keys
+    #[command(after_help = "Reads what is recorded, builds nothing and needs no network.\n\n\
+                            Example: enginewright report --out report.html")]
+    Report(ReportArgs),
     /// Run the request of a failed build again
     #[command(after_help = "Example: enginewright replay cache/v1/failures/ID")]
     Replay {
@@ -219,6 +233,15 @@ pub(super) struct TuneArgs {
     /// Use no network: fail where something must be fetched
     #[arg(long)]
     pub(super) offline: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ReportArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineArgs,
+    /// The file to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

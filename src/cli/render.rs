@@ -32,10 +32,7 @@ pub(super) fn text(diagnostic: &Diagnostic, color: bool, root: Option<&Path>) ->
             let label = (!diagnostic.label.is_empty()).then_some(diagnostic.label.as_str());
             group = group.element(snippet(origin, AnnotationKind::Primary, label, root));
         }
-        Some(Place::File(file)) => group = group.element(MarkOrigin::path(show(file, root))),
-        Some(Place::Node { file, node, op }) => {
-            group = group.element(MarkOrigin::path(format!("{}: node `{node}` ({op})", show(file, root))));
-        }
+        Some(place) => group = group.element(MarkOrigin::path(place_text(place, root))),
         None => {}
     }
     for (place, label) in &diagnostic.related {
@@ -71,6 +68,15 @@ fn snippet<'a>(
     };
     let (start, end) = (clamp(origin.start), clamp(origin.end.max(origin.start)));
     Snippet::source(text).path(show(&origin.file.path, root)).annotation(kind.span(start..end).label(label))
+}
+
+/// Where something is, on one line: file and line, or file and node.
+pub(super) fn place_text(place: &Place, root: Option<&Path>) -> String {
+    match place {
+        Place::Text(origin) => format!("{}:{}", show(&origin.file.path, root), origin.line_column().0),
+        Place::File(file) => show(file, root),
+        Place::Node { file, node, op } => format!("{}: node `{node}` ({op})", show(file, root)),
+    }
 }
 
 fn show(path: &Path, root: Option<&Path>) -> String {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::args::{ColorArg, FormatArg, Global};
 use super::exit::{self, Failed};
+use super::output;
 use crate::build::{Context, Sink};
 use crate::cache::Cache;
 use crate::diagnostic::Diagnostic;
@@ -26,11 +27,21 @@ pub(super) enum Format {
     Json,
 }
 
+/// As what a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Page {
+    Html,
+    Markdown,
+}
+
 /// Everything that commands need to know of how they were started.
 pub(super) struct Settings {
     pub(super) format: Format,
+    /// What a report was asked for by name.
+    pub(super) page: Option<Page>,
     pub(super) color: bool,
     pub(super) quiet: bool,
+    pub(super) verbose: bool,
     /// Is stderr a terminal, so that progress may move?
     pub(super) live: bool,
     /// The project root, if there is a project.
@@ -69,13 +80,22 @@ impl Settings {
             ColorArg::Never => false,
             ColorArg::Auto => is_terminal && var("NO_COLOR").is_none_or(str::is_empty),
         };
+        if let Some(file) = &global.log_file {
+            output::log_to(&here.join(file)).map_err(|e| cannot(format!("cannot write the log: {e}")))?;
+        }
         let (cancel, signal) = (CancelToken::default(), Arc::new(AtomicU8::new(0)));
         watch_signals(cancel.clone(), Arc::clone(&signal))
             .map_err(|e| cannot(format!("cannot watch signals: {e}")))?;
         Ok(Settings {
             format: if global.format == FormatArg::Json { Format::Json } else { Format::Text },
+            page: match global.format {
+                FormatArg::Html => Some(Page::Html),
+                FormatArg::Md => Some(Page::Markdown),
+                FormatArg::Text | FormatArg::Json => None,
+            },
             color,
             quiet: global.quiet,
+            verbose: global.verbose,
             live: is_terminal && var("CI").is_none_or(str::is_empty) && !global.quiet,
             root,
             cancel,
@@ -89,6 +109,11 @@ impl Settings {
     /// The exit code of the signal that stopped the run, if one did.
     pub(super) fn stopped_by(&self) -> Option<u8> {
         Some(self.signal.load(Ordering::SeqCst)).filter(|code| *code != 0)
+    }
+
+    /// A path of the command line: it is meant from where the program was started, as `-C` says.
+    pub(super) fn here(&self, path: &Path) -> PathBuf {
+        self.started_in.join(path)
     }
 
     /// Loads the project: manifests, cache and lock file.

@@ -27,6 +27,7 @@ mod plan_file;
 mod precision;
 mod provenance;
 mod rebuild;
+mod report;
 mod support;
 mod typed;
 mod verify;

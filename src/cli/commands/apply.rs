@@ -12,7 +12,7 @@ use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::plan::reasons_json;
 use super::{distinct, plan, print_warnings, reason_lines};
-use crate::build::{self, ApplyOptions, EngineOutcome, Outcome, RunSummary};
+use crate::build::{self, ApplyOptions, EngineOutcome, Made, Outcome, RunSummary};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Action, PlanFile};
 use crate::source::Network;
@@ -84,13 +84,30 @@ fn text(summary: &RunSummary) -> String {
     counts.extend((failed > 0).then(|| format!("{failed} failed")));
     counts.extend((stopped > 0).then(|| format!("{stopped} not done")));
     let table = output::table(&["RESULT", "ENGINE", "SIZE", "BUILD TIME", "VERDICT", "WHY"], &rows);
-    format!("{table}\n{} in {time}\n", counts.join(", "))
+    format!("{table}\n{} in {time}{}\n", counts.join(", "), sources(summary))
+}
+
+/// Where what is ready came from: `: 1 built, 3 from the cache`.
+fn sources(summary: &RunSummary) -> String {
+    let count = |made: Made| summary.engines.iter().filter(|engine| engine.made() == made).count();
+    let parts: Vec<String> = [
+        (Made::Built, "built"),
+        (Made::Cache, "from the cache"),
+        (Made::Restored, "restored from the cache"),
+        (Made::Unchanged, "up to date"),
+    ]
+    .into_iter()
+    .filter_map(|(made, what)| Some((count(made), what)).filter(|(n, _)| *n > 0))
+    .map(|(n, what)| format!("{n} {what}"))
+    .collect();
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
 }
 
 fn row(engine: &EngineOutcome) -> Vec<String> {
     let (result, size, time, verdict) = match &engine.outcome {
-        Outcome::Done { size, build_ms, verdict } => {
+        Outcome::Done { size, build_ms, verdict, made } => {
             let result = match engine.action {
+                Action::Build | Action::Rebuild if *made == Made::Cache => "found",
                 Action::Build => "built",
                 Action::Rebuild => "rebuilt",
                 Action::Measure => "measured",
@@ -118,7 +135,7 @@ fn as_json(
 ) -> serde_json::Value {
     let engines = summary.engines.iter().map(|engine| {
         let (outcome, size, build_ms, verdict, errors) = match &engine.outcome {
-            Outcome::Done { size, build_ms, verdict } => {
+            Outcome::Done { size, build_ms, verdict, .. } => {
                 ("done", Some(size), Some(build_ms), Some(verdict), Vec::new())
             }
             Outcome::Failed(errors) => {
@@ -131,6 +148,7 @@ fn as_json(
             "action": engine.action,
             "reasons": reasons_json(&engine.reasons),
             "outcome": outcome,
+            "made": engine.made(),
             "size": size,
             "build_ms": build_ms,
             "verdict": verdict,

@@ -10,6 +10,7 @@ mod log;
 mod plan;
 mod rebuild;
 mod replay;
+mod report;
 mod rules;
 mod status;
 mod toolchain;
@@ -18,7 +19,7 @@ mod verify;
 mod why;
 
 use super::args::Command;
-use super::exit::Failed;
+use super::exit::{self, Failed};
 use super::render;
 use super::settings::{Format, Project, Settings};
 use crate::build::Gathered;
@@ -26,6 +27,10 @@ use crate::diagnostic::Diagnostic;
 use crate::plan::Reason;
 
 pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
+    if settings.page.is_some() && !matches!(command, Command::Report(_)) {
+        let error = Diagnostic::error("format", "`html` and `md` are formats of `report` alone");
+        return Err(Failed::new(exit::USAGE, error.help("use `--format text` or `--format json`")));
+    }
     match command {
         Command::Check(args) => check::run(settings, &args),
         Command::Plan(args) => plan::run(settings, &args),
@@ -42,6 +47,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Rebuild(args) => rebuild::run(settings, &args),
         Command::Cache(command) => cache::run(settings, &command),
         Command::Export(command) => export::run(settings, &command),
+        Command::Report(args) => report::run(settings, &args),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),
     }
 }
