@@ -10,7 +10,7 @@ const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
 /// Each stage, and the stages that it may use beside the ground floor. The same table is in
 /// ARCHITECTURE.md.
-const EDGES: [(&str, &[&str]); 18] = [
+const EDGES: [(&str, &[&str]); 17] = [
     ("digest", &[]),
     ("diagnostic", &[]),
     ("fs", &[]),
@@ -41,7 +41,6 @@ const EDGES: [(&str, &[&str]); 18] = [
         ],
     ),
     ("export", &["manifest", "onnx", "engine", "toolchain", "plan", "build"]),
-    ("report", &[]),
     (
         "cli",
         &[
@@ -57,7 +56,6 @@ const EDGES: [(&str, &[&str]); 18] = [
             "verify",
             "build",
             "export",
-            "report",
         ],
     ),
 ];
