@@ -5,7 +5,8 @@
 # make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime; and
 #             every case of ONNX's own tests, written back and in FP16
 # make fuzz   any bytes, read and rewritten: FUZZ_SECONDS each (600); needs cargo-fuzz and a nightly toolchain
-# make soak   kills at any moment, flipped bits, failing disks, wrong clocks: SOAK_SECONDS (3600)
+# make report pages of real projects, in headless Chromium (apt-get install chromium): speed, errors, pictures
+# make soak   50 kills of the main process, and 50 of a worker
 
 ENGINEWRIGHT = target/release/enginewright
 
@@ -13,7 +14,7 @@ ENGINEWRIGHT = target/release/enginewright
 # start: always, once. Make them old, so that the next build has nothing to do.
 SETTLE = @find target -path '*/trtx_transformed_headers/*' -newermt 2001-01-01 -exec touch -d 2000-01-01 {} +
 
-.PHONY: demo test lint bench sweep soak fuzz setup build clean
+.PHONY: demo test lint bench sweep soak fuzz report setup build clean
 
 build: setup
 	cargo build --release --locked
@@ -51,18 +52,17 @@ bench: build
 	python3 benches/overhead.py
 	python3 benches/precision.py
 	python3 benches/casts.py
-	cargo build --release --locked --example bench-fake --example bench-hash
-	python3 benches/cache.py
 
 sweep: setup
 	OPSET_SWEEP=1 cargo test --locked --test it -- opset:: --nocapture
 	NODE_CASES=all cargo test --locked --test it -- onnx_cases:: --nocapture
 
-# An hour; SOAK_SECONDS=600 for ten minutes.
-SOAK_SECONDS ?= 3600
+report: setup
+	REPORT=target/report cargo test --locked --test it -- report::pages --nocapture
+	python3 tools/report-in-browser.py target/report
+
 soak: setup
 	SOAK=50 cargo test --locked --test it -- kill --nocapture
-	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- soak --nocapture
 
 FUZZ_SECONDS ?= 600
 FUZZ = cargo +nightly fuzz

@@ -16,6 +16,7 @@
 //! | [`plan`] | manifest x facts | actions, each with its reason |
 //! | [`build`] | a plan | engines, published |
 //! | [`export`] | what is known of an engine | the words of other programs |
+//! | [`report`] | what is recorded | a page |
 //! | [`cli`] | arguments | text, JSON and exit codes |
 //!
 //! On the ground floor, for all: [`digest`], [`diagnostic`], [`fs`], [`gpu`].
@@ -33,6 +34,7 @@ pub mod manifest;
 pub mod onnx;
 pub mod plan;
 pub mod precision;
+pub mod report;
 pub mod source;
 pub mod toolchain;
 pub mod verify;

@@ -6,6 +6,7 @@ use super::gather::{Gathered, gather};
 use super::verify::unmeasured_because;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
 use crate::manifest::Engine;
 use crate::plan::{Accuracy, AccuracyFact, Planned};
 use crate::verify::Drift;
@@ -70,14 +71,26 @@ pub(super) fn of_engine(
     let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
     let key = accuracy::preimage(accuracy, &LAYERS).key();
     let give_up = || ctx.cancel.is_cancelled();
-    let lock = ctx.cache.lock_action_unless("layers", &key, &give_up, &mut |_| {}).map_err(failed)?;
+    let lock = ctx.cache.lock_action_unless(LAYERS.action, &key, &give_up, &mut |_| {}).map_err(failed)?;
     let Some(_lock) = lock else { return Err(Vec::new()) };
-    if let Some(record) = ctx.cache.result("layers", &key).map_err(failed)?
-        && let Some(blob) = record.outputs.get(LAYERS.output)
-        && let Some(bytes) = ctx.cache.read(blob).map_err(failed)?
-        && let Ok(drift) = serde_json::from_slice(&bytes)
-    {
+    if let Some(drift) = known(ctx, &key).map_err(failed)? {
         return Ok(drift);
     }
     accuracy::run::<Drift>(ctx, &subject, accuracy, &LAYERS).map(|(drift, _)| drift)
+}
+
+fn known(ctx: &Context<'_>, key: &Digest) -> Result<Option<Drift>, cache::Error> {
+    let Some(record) = ctx.cache.result(LAYERS.action, key)? else { return Ok(None) };
+    let Some(blob) = record.outputs.get(LAYERS.output) else { return Ok(None) };
+    Ok(ctx.cache.read(blob)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// What `verify --layers` found of an engine as it is planned, if it has looked; with the key that it is kept under.
+///
+/// # Errors
+/// The cache cannot be used at all.
+pub fn recorded(ctx: &Context<'_>, planned: &Planned) -> Result<Option<(Digest, Drift)>, cache::Error> {
+    let AccuracyFact::Known(accuracy) = &planned.accuracy else { return Ok(None) };
+    let key = accuracy::preimage(accuracy, &LAYERS).key();
+    Ok(known(ctx, &key)?.map(|drift| (key, drift)))
 }

@@ -2,17 +2,22 @@
 
 use serde::Serialize;
 
-use crate::digest::Digest;
 use crate::plan::{Action, Reason};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// An `apply` begins.
-    Started {
-        /// The project.
+    /// A run begins.
+    RunStarted {
+        /// The command.
+        command: String,
+        /// The project's root: a cache may hold the runs of many.
         project: String,
+        /// The program.
+        tool: String,
+        /// How many engines it is asked for.
+        engines: usize,
     },
     /// A toolchain is being fetched.
     ToolchainFetching {
@@ -78,8 +83,6 @@ pub enum Event {
         action: Action,
         /// Why.
         reasons: Vec<Reason>,
-        /// Key of its build, if it is known.
-        build: Option<Digest>,
     },
     /// A build begins.
     BuildStarted {
@@ -87,6 +90,8 @@ pub enum Event {
         engine: String,
         /// All of them: engines with equal inputs are built once.
         engines: Vec<String>,
+        /// Size of the model that it is built from, in bytes.
+        size: u64,
     },
     /// Another process builds the same engine; this one waits.
     BuildWaiting {
@@ -148,14 +153,54 @@ pub enum Event {
         engine: String,
         /// Where, relative to the project.
         path: String,
-        /// `reflink`, `link` or `copy`.
+        /// `link` or `copy`.
         how: String,
+    },
+    /// It is known what came of an engine.
+    EngineFinished {
+        /// The engine.
+        engine: String,
+        /// What came of it.
+        outcome: Made,
+        /// Why it was to be done, as text.
+        why: Vec<String>,
+        /// Size in bytes; 0 if there is none.
+        size: u64,
+        /// How long its build took, whenever that was, in ms.
+        build_ms: u64,
+        /// What is known of its accuracy.
+        verdict: String,
+        /// Why it failed.
+        errors: Vec<String>,
+    },
+    /// A run came to its end.
+    RunFinished {
+        /// How long it took, in ms.
+        ms: u64,
     },
     /// Something worth knowing happened on the way.
     Warning {
         /// What.
         message: String,
     },
+}
+
+/// What came of an engine, and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Made {
+    /// It was built in this run.
+    Built,
+    /// Its build was in the cache: of another run, another project or another process.
+    Cache,
+    /// It is the very engine that the lock file names, put back from the cache.
+    Restored,
+    /// It is what is published.
+    Unchanged,
+    /// It failed.
+    Failed,
+    /// The run was stopped before it was done.
+    NotDone,
 }
 
 /// Who is told what happens. Called from several threads.

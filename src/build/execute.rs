@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
-use super::events::Event;
+use super::events::{Event, Made};
 use super::failure::{Failure, log_text};
 use super::{gather, toolchains};
 use crate::cache;
@@ -26,21 +26,27 @@ pub(super) const ENGINE_FILE: &str = "engine.plan";
 /// Bytes of memory that a build is expected to need at most: measured on TensorRT-RTX 1.7.
 #[must_use]
 pub(super) fn memory_estimate(keyed: &Keyed) -> u64 {
-    let onnx = keyed.prepared.graph.size + keyed.prepared.weights.as_ref().map_or(0, |w| w.size);
-    (190 << 20) + onnx / 10 * 38
+    (190 << 20) + model_size(keyed) / 10 * 38
 }
 
-/// Builds what has no result yet. `engines` are all that the result is for, the first one names it.
+/// Size of what is built from, in bytes.
+fn model_size(keyed: &Keyed) -> u64 {
+    keyed.prepared.graph.size + keyed.prepared.weights.as_ref().map_or(0, |w| w.size)
+}
+
+/// Builds what has no result yet; tells if another process did it meanwhile. `engines` are all that the result is for,
+/// the first one names it.
 pub(super) fn build(
     ctx: &Context<'_>,
     engine: &Engine,
     engines: &[String],
     keyed: &Keyed,
     toolchain: &ToolchainRef,
-) -> Result<BuiltRef, Vec<Diagnostic>> {
+) -> Result<(BuiltRef, Made), Vec<Diagnostic>> {
     let name = engine.name.to_string();
     let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
-    ctx.events.event(&Event::BuildStarted { engine: name.clone(), engines: engines.to_vec() });
+    let size = model_size(keyed);
+    ctx.events.event(&Event::BuildStarted { engine: name.clone(), engines: engines.to_vec(), size });
     let give_up = || ctx.cancel.is_cancelled();
     let on_wait = &mut |holder: cache::Holder| {
         ctx.events.event(&Event::BuildWaiting { engine: name.clone(), pid: holder.pid });
@@ -58,7 +64,7 @@ pub(super) fn build(
             peak_rss: 0,
             from_cache: true,
         });
-        return Ok(built);
+        return Ok((built, Made::Cache));
     }
     match run(ctx, engine, engines, keyed, toolchain) {
         Ok((built, peak_rss)) => {
@@ -69,7 +75,7 @@ pub(super) fn build(
                 peak_rss,
                 from_cache: false,
             });
-            Ok(built)
+            Ok((built, Made::Built))
         }
         Err(errors) => {
             for error in &errors {

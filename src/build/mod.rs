@@ -25,12 +25,12 @@ mod verify;
 
 pub use check::{Checked, check};
 pub use context::{Context, TOOL};
-pub use drift::{Drifted, layers};
+pub use drift::{Drifted, layers, recorded as recorded_layers};
 pub use estimate::{Estimate, estimate};
-pub use events::{Event, Sink};
+pub use events::{Event, Made, Sink};
 pub use failure::{Failure, last_failure, log_text, replay};
 pub use gather::{Gathered, gather};
-pub use keep::{Keep, results_of, what_to_keep};
+pub use keep::{Keep, what_to_keep};
 pub use materials::{Material, materials};
 pub use pins::proof as proof_of_pins;
 pub use prepare::{ModelRules, model_rules};

@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::accuracy::{self, Subject};
-use super::context::{Context, millis};
-use super::events::Event;
+use super::context::{Context, TOOL, millis};
+use super::events::{Event, Made};
 use super::gather::{Gathered, gather};
-use super::publish::{self, How, Sidecar};
+use super::publish::{self, Sidecar};
 use super::scheduler::{self, Job};
 use super::{execute, pins};
 use crate::cache;
@@ -48,6 +48,8 @@ pub enum Outcome {
         build_ms: u64,
         /// What is known of its accuracy.
         verdict: String,
+        /// Where it came from.
+        made: Made,
     },
     /// It failed; what was published before stays.
     Failed(Vec<Diagnostic>),
@@ -64,8 +66,6 @@ pub struct RunSummary {
     pub warnings: Vec<Diagnostic>,
     /// What failed beside the engines: the lock file could not be written, say.
     pub errors: Vec<Diagnostic>,
-    /// Was there anything to do, or to write down?
-    pub wrote: bool,
     /// How long the run took, in ms.
     pub ms: u64,
 }
@@ -89,31 +89,28 @@ pub fn apply(
     options: ApplyOptions<'_>,
 ) -> Result<RunSummary, cache::Error> {
     let started = Instant::now();
-    ctx.events.event(&Event::Started { project: ctx.manifest.root.display().to_string() });
+    ctx.events.event(&Event::RunStarted {
+        command: "apply".to_owned(),
+        project: ctx.manifest.root.display().to_string(),
+        tool: TOOL.to_owned(),
+        engines: engines.len(),
+    });
     let gathered = gather(ctx, engines)?;
     for planned in &gathered.planned {
         ctx.events.event(&Event::Planned {
             engine: planned.name.to_string(),
             action: planned.action,
             reasons: planned.reasons.clone(),
-            build: planned.keyed.as_ref().map(|keyed| keyed.build_key),
         });
     }
     let mut differences = if ctx.locked { locked_differences(ctx, &gathered) } else { Vec::new() };
     differences
         .extend(options.plan.iter().flat_map(|plan| plan_differences(ctx, &gathered, plan, options.prune)));
     if !differences.is_empty() {
-        return Ok(RunSummary {
-            engines: gathered
-                .planned
-                .iter()
-                .map(|planned| outcome(planned, &gathered, &Results::new()))
-                .collect(),
-            warnings: gathered.warnings,
-            errors: differences,
-            wrote: false,
-            ms: millis(started.elapsed()),
-        });
+        let outcome = |planned| outcome(planned, &gathered, &Results::new());
+        let engines: Vec<EngineOutcome> = gathered.planned.iter().map(outcome).collect();
+        engines.iter().for_each(|engine| ctx.events.event(&engine.event()));
+        return Ok(summary(ctx, engines, gathered.warnings, differences, started));
     }
     let results = carry_out(ctx, engines, &gathered);
     let mut warnings = gathered.warnings.clone();
@@ -124,13 +121,58 @@ pub fn apply(
     warnings.extend(results.values().flatten().flat_map(|published| published.warnings.iter().cloned()));
     let finished = finish(ctx, &gathered, &results, options.prune, &mut warnings);
     ctx.cache.flush();
-    Ok(RunSummary {
-        engines: gathered.planned.iter().map(|planned| outcome(planned, &gathered, &results)).collect(),
-        warnings,
-        wrote: !matches!(finished, Ok(false)),
-        errors: finished.err().into_iter().collect(),
-        ms: millis(started.elapsed()),
-    })
+    let engines: Vec<EngineOutcome> =
+        gathered.planned.iter().map(|planned| outcome(planned, &gathered, &results)).collect();
+    // Of the others it was told when they were done.
+    let is_untold =
+        |engine: &&EngineOutcome| !engine.action.is_work() || !results.contains_key(&engine.engine);
+    engines.iter().filter(is_untold).for_each(|engine| ctx.events.event(&engine.event()));
+    Ok(summary(ctx, engines, warnings, finished.err().into_iter().collect(), started))
+}
+
+/// What a run did; its end is its last event.
+fn summary(
+    ctx: &Context<'_>,
+    engines: Vec<EngineOutcome>,
+    warnings: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+    started: Instant,
+) -> RunSummary {
+    let ms = millis(started.elapsed());
+    ctx.events.event(&Event::RunFinished { ms });
+    RunSummary { engines, warnings, errors, ms }
+}
+
+impl EngineOutcome {
+    /// Where it came from, if it is ready.
+    #[must_use]
+    pub fn made(&self) -> Made {
+        match &self.outcome {
+            Outcome::Done { made, .. } => *made,
+            Outcome::Failed(_) => Made::Failed,
+            Outcome::Cancelled => Made::NotDone,
+        }
+    }
+
+    fn event(&self) -> Event {
+        let (size, build_ms, verdict) = match &self.outcome {
+            Outcome::Done { size, build_ms, verdict, .. } => (*size, *build_ms, verdict.clone()),
+            Outcome::Failed(_) | Outcome::Cancelled => (0, 0, String::new()),
+        };
+        let errors = match &self.outcome {
+            Outcome::Failed(errors) => errors.iter().map(|error| error.message.clone()).collect(),
+            _ => Vec::new(),
+        };
+        Event::EngineFinished {
+            engine: self.engine.clone(),
+            outcome: self.made(),
+            why: self.reasons.iter().map(ToString::to_string).collect(),
+            size,
+            build_ms,
+            verdict,
+            errors,
+        }
+    }
 }
 
 /// What differs from the lock file, before anything is done.
@@ -183,6 +225,7 @@ type Results = BTreeMap<String, Result<Published, Vec<Diagnostic>>>;
 struct Published {
     sidecar: Sidecar,
     built: BuiltRef,
+    made: Made,
     /// What is worth knowing of a build that was not planned with it.
     warnings: Vec<Diagnostic>,
 }
@@ -256,8 +299,8 @@ fn measure_memory(group: &Group<'_>, gathered: &Gathered) -> u64 {
 
 fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) -> Results {
     let names: Vec<String> = group.members.iter().map(|(e, _)| e.name.to_string()).collect();
-    let mut built: Option<Result<BuiltRef, Vec<Diagnostic>>> =
-        group.members.iter().find_map(|(_, p)| p.built.clone()).map(Ok);
+    let mut built: Option<Result<(BuiltRef, Made), Vec<Diagnostic>>> =
+        group.members.iter().find_map(|(_, p)| p.built.clone()).map(|built| Ok((built, Made::Cache)));
     let mut results = Results::new();
     for (engine, planned) in &group.members {
         let (Some(keyed), Some(toolchain), Some(model)) = (
@@ -272,7 +315,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
         if ctx.cancel.is_cancelled() && built.is_err() {
             continue; // Cancelled, not failed.
         }
-        let result = built.clone().and_then(|built| {
+        let result = built.clone().and_then(|(built, made)| {
             let (counts, mut warnings) = judged(ctx, gathered, engine, keyed, &built)?;
             if was_known {
                 warnings.clear(); // Told with the plan.
@@ -288,7 +331,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
                     same_verdict(locked, verdict.0.name()).map_err(|e| vec![e])?;
                 }
             }
-            let sidecar = publish::publish(
+            let (sidecar, how) = publish::publish(
                 ctx,
                 engine,
                 keyed,
@@ -303,14 +346,16 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             ctx.events.event(&Event::Published {
                 engine: engine.name.to_string(),
                 path,
-                how: sidecar.published_by.map_or("copy", How::name).to_owned(),
+                how: how.to_owned(),
             });
-            Ok(Published { sidecar, built, warnings })
+            let made = if planned.action == Action::Restore { Made::Restored } else { made };
+            Ok(Published { sidecar, built, made, warnings })
         });
         if ctx.cancel.is_cancelled() && result.as_ref().is_err_and(Vec::is_empty) {
             continue;
         }
         results.insert(engine.name.to_string(), result);
+        ctx.events.event(&outcome(planned, gathered, &results).event());
     }
     results
 }
@@ -375,29 +420,33 @@ fn outcome(planned: &Planned, gathered: &Gathered, results: &Results) -> EngineO
     let published =
         || gathered.sidecars.get(&engine).map(|sidecar| sidecar.verdict.clone()).unwrap_or_default();
     let outcome = match (results.get(&engine), &planned.built, planned.action) {
-        (Some(Ok(Published { sidecar, built, .. })), _, _) => Outcome::Done {
+        (Some(Ok(Published { sidecar, built, made, .. })), _, _) => Outcome::Done {
             size: built.engine.size,
             build_ms: built.duration_ms,
             verdict: sidecar.verdict.clone(),
+            made: *made,
         },
-        (None, Some(built), Action::UpToDate) => {
-            Outcome::Done { size: built.engine.size, build_ms: built.duration_ms, verdict: published() }
-        }
         (Some(Err(errors)), _, _) => Outcome::Failed(errors.clone()),
-        (None, None, Action::UpToDate) => Outcome::Done { size: 0, build_ms: 0, verdict: published() },
+        // What is published stays, even if the cache lost it.
+        (None, built, Action::UpToDate) => Outcome::Done {
+            size: built.as_ref().map_or(0, |built| built.engine.size),
+            build_ms: built.as_ref().map_or(0, |built| built.duration_ms),
+            verdict: published(),
+            made: Made::Unchanged,
+        },
         (None, _, _) => Outcome::Cancelled,
     };
     EngineOutcome { engine, action: planned.action, reasons: planned.reasons.clone(), outcome }
 }
 
-/// The lock file, and what is to be removed. Tells whether there was anything to write.
+/// The lock file, and what is to be removed.
 fn finish(
     ctx: &Context<'_>,
     gathered: &Gathered,
     results: &Results,
     prune: bool,
     warnings: &mut Vec<Diagnostic>,
-) -> Result<bool, Diagnostic> {
+) -> Result<(), Diagnostic> {
     let file_error = |e: fs::Error| Diagnostic::error("file", e.to_string());
     let root = &ctx.manifest.root;
     let orphans = if prune { publish::orphans(root, &ctx.manifest.engines) } else { Vec::new() };
@@ -407,7 +456,7 @@ fn finish(
         update(ctx, gathered, results, &mut lock);
     }
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
-        return Ok(false); // A run without work writes nothing.
+        return Ok(()); // A run without work writes nothing.
     }
     if let Err(e) = ctx.cache.register(root) {
         ctx.cache.warn(format!("{e}: `cache gc` does not know what this project needs"));
@@ -439,7 +488,7 @@ fn finish(
             )
         });
     }
-    Ok(true)
+    Ok(())
 }
 
 fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {

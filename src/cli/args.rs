@@ -39,12 +39,22 @@ pub(super) struct Global {
     /// Print errors and data only
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,
+    /// Tell every step, with the time since the start
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// Write every step, and all messages, to FILE as well
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FormatArg {
     Text,
     Json,
+    /// Of `report` alone: one page
+    Html,
+    /// Of `report` alone: Markdown, for a comment
+    Md,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,6 +125,10 @@ pub(super) enum Command {
     /// Tell other programs what is known of an engine
     #[command(subcommand, after_help = "Example: enginewright export provenance encoder@rtx-3090")]
     Export(ExportCommand),
+    /// Show the project on one page: engines, what the last run did, the types of all nodes, accuracy, keys
+    #[command(after_help = "Reads what is recorded, builds nothing and needs no network.\n\n\
+                            Example: enginewright report --out report.html")]
+    Report(ReportArgs),
     /// Run the request of a failed build again
     #[command(after_help = "Example: enginewright replay cache/v1/failures/ID")]
     Replay {
@@ -222,6 +236,15 @@ pub(super) struct TuneArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct ReportArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineArgs,
+    /// The file to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct RebuildArgs {
     #[command(flatten)]
     pub(super) engines: EngineArgs,
@@ -244,33 +267,16 @@ pub(super) enum CacheCommand {
         #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
         sample: u8,
     },
-    /// Write engines with their results into a file, for another cache
-    #[command(after_help = "Example: enginewright cache export 'encoder@*' --output encoder.tar")]
-    Export {
-        /// MODEL, MODEL@TARGET or globs of them
-        #[arg(value_name = "ENGINE", required = true)]
-        engines: Vec<String>,
-        /// The file, which must not exist
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
-    /// Take over what `cache export` wrote on another machine
-    #[command(after_help = "Every byte is verified; whose engines they are is for you to know.\n\n\
-                            Example: enginewright cache import encoder.tar")]
-    Import {
-        /// The file
-        file: PathBuf,
-    },
     /// Remove what no lock file and no published engine of any project needs
     #[command(after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
     Gc {
-        /// Only what was used longer ago than this
+        /// Only what was made longer ago than this
         #[arg(long, value_name = "DAYS", default_value_t = 14)]
         max_age: u32,
         /// Only until the blobs take no more than this, the cheapest to make again first
         #[arg(long, value_name = "SIZE", value_parser = crate::manifest::parse_size)]
         max_size: Option<u64>,
-        /// Also what was used in the last 14 days
+        /// Also what was made in the last 14 days
         #[arg(long)]
         force: bool,
         /// Remove nothing, show what would be removed

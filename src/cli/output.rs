@@ -1,8 +1,15 @@
 //! Text for people: tables, sizes, times. And the only functions that print.
 
+use std::borrow::Cow;
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::fs;
+
+pub(super) use crate::report::{count, duration, size};
 
 /// Version of the JSON that commands print.
 pub(super) const JSON_FORMAT: u32 = 1;
@@ -28,50 +35,57 @@ pub(super) fn is_whole() -> bool {
 
 /// Prints what is not data.
 pub(super) fn stderr(text: &str) {
+    stderr_only(text);
+    log(text);
+}
+
+/// Prints what is not data, and does not log it.
+pub(super) fn stderr_only(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Where all that is not data goes as well: `--log-file`.
+static LOG: OnceLock<Mutex<File>> = OnceLock::new();
+
+/// From now on, what is not data is written to this file too; what was in it is gone.
+pub(super) fn log_to(path: &Path) -> fs::Result<()> {
+    let file = fs::create(path)?;
+    let _ = LOG.set(Mutex::new(file));
+    Ok(())
+}
+
+/// Writes to the log file alone, if there is one. A log that cannot be written stops nothing.
+pub(super) fn log(text: &str) {
+    if let Some(file) = LOG.get() {
+        let text = without_colors(text);
+        let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes());
+    }
+}
+
+/// Text without what makes a terminal change its colours: ESC, `[`, up to a letter.
+fn without_colors(text: &str) -> Cow<'_, str> {
+    if !text.contains('\x1b') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        plain += before;
+        rest = after.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    plain += rest;
+    Cow::Owned(plain)
 }
 
 /// Prints a JSON document.
 pub(super) fn json(value: &serde_json::Value) {
-    stdout(&json_text(value));
-}
-
-/// A JSON document as it is printed.
-pub(super) fn json_text(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
+    stdout(&format!("{value:#}\n"));
 }
 
 /// A path as text: JSON has no other bytes than those of UTF-8.
 pub(super) fn path(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// `59.1 MB`
-pub(super) fn size(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-    let value = bytes as f64;
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
-        _ => format!("{:.2} GB", value / 1e9),
-    }
-}
-
-/// `0.42 s`, `12.3 s`, `4 min 5 s`
-pub(super) fn duration(ms: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
-    let seconds = ms as f64 / 1e3;
-    match ms {
-        0..10_000 => format!("{seconds:.2} s"),
-        10_000..60_000 => format!("{seconds:.1} s"),
-        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
-    }
-}
-
-/// `1 engine`, `2 engines`
-pub(super) fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
 }
 
 /// A table with aligned columns. The last column is not padded; its further lines are indented
@@ -109,9 +123,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_read_well() {
-        assert_eq!([0, 999, 1_500, 59_100_000].map(size), ["0 B", "999 B", "1.5 kB", "59.1 MB"]);
-        assert_eq!([420, 12_300, 245_000].map(duration), ["0.42 s", "12.3 s", "4 min 5 s"]);
+    fn a_log_has_no_colours() {
+        assert_eq!(without_colors("\x1b[1m\x1b[31merror\x1b[0m: é"), "error: é");
+        assert_eq!(without_colors("plain"), "plain");
     }
 
     #[test]

@@ -1,21 +1,25 @@
-//! What a run tells while it works: moving lines on a terminal, plain lines elsewhere.
+//! What a run tells while it works: one moving line for each engine in flight and one for all on a terminal, plain lines
+//! elsewhere. The same lines go to the log file, and the events to the record of the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output;
 use super::settings::Settings;
-use crate::build::{Event, Sink};
+use crate::build::{Event, Made, Sink};
 use crate::cache::RunLog;
+use crate::plan::Action;
 
 /// Shows events, and records them.
 pub(super) struct Progress {
     mode: Mode,
+    verbose: bool,
+    started: Instant,
     bars: MultiProgress,
-    lines: Mutex<BTreeMap<String, ProgressBar>>,
+    state: Mutex<State>,
     log: Mutex<Option<RunLog>>,
 }
 
@@ -24,6 +28,36 @@ enum Mode {
     Live,
     Plain,
     Silent,
+}
+
+/// What is in flight, and how far the run is.
+#[derive(Default)]
+struct State {
+    lines: BTreeMap<String, ProgressBar>,
+    /// The line below all others.
+    total: Option<ProgressBar>,
+    /// Engines of this run; 0 if it is none that has engines to finish.
+    engines: usize,
+    /// Engines that needed nothing.
+    unchanged: usize,
+    ready: usize,
+    failed: usize,
+    in_flight: BTreeSet<String>,
+}
+
+/// What to do with a line.
+enum Step {
+    /// Something begins: the line stays until it ends.
+    Begin(String, String),
+    /// The same for what is mostly short: told elsewhere when it ends.
+    BeginQuietly(String, String),
+    /// Something ends, with something to say.
+    End(String, String),
+    /// Something ends, and only those who want everything are told.
+    EndQuietly(String, String),
+    /// Only those who want everything are told.
+    Detail(String),
+    Say(String),
 }
 
 impl Progress {
@@ -35,109 +69,197 @@ impl Progress {
         };
         Progress {
             mode,
+            verbose: settings.verbose,
+            started: Instant::now(),
             bars: MultiProgress::new(),
-            lines: Mutex::new(BTreeMap::new()),
+            state: Mutex::default(),
             log: Mutex::new(log),
         }
     }
 
+    /// Prints a line; below the moving ones it would be in their way.
     fn say(&self, text: &str) {
+        let timed = || format!("{:>8.2} s  {text}\n", self.started.elapsed().as_secs_f64());
+        let shown = if self.verbose { timed() } else { format!("{text}\n") };
         match self.mode {
             Mode::Live => {
-                let _ = self.bars.println(text);
+                let _ = self.bars.println(shown.trim_end());
             }
-            Mode::Plain => output::stderr(&format!("{text}\n")),
+            Mode::Plain => output::stderr_only(&shown),
             Mode::Silent => {}
+        }
+        output::log(&timed());
+    }
+
+    /// For those who want everything: `-v`, and the log file.
+    fn detail(&self, text: &str) {
+        if self.verbose {
+            self.say(text);
+        } else {
+            output::log(&format!("{:>8.2} s  {text}\n", self.started.elapsed().as_secs_f64()));
         }
     }
 
-    fn begin(&self, key: &str, text: String) {
-        match self.mode {
-            Mode::Live => {
-                let bar = self.bars.add(ProgressBar::new_spinner());
-                if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-                    bar.set_style(style);
-                }
-                bar.set_message(text);
-                bar.enable_steady_tick(Duration::from_millis(100));
-                self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), bar);
-            }
-            Mode::Plain => self.say(&text),
-            Mode::Silent => {}
+    fn begin(&self, key: String, text: String) {
+        self.detail(&text);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = ProgressBar::new_spinner();
+        let bar = match &state.total {
+            Some(total) => self.bars.insert_before(total, bar),
+            None => self.bars.add(bar),
+        };
+        style(&bar, "{spinner} {msg}  {elapsed}");
+        bar.set_message(text);
+        if let Some(old) = state.lines.insert(key, bar) {
+            old.finish_and_clear();
         }
     }
 
-    fn end(&self, key: &str, text: Option<String>) {
-        if let Some(bar) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(key) {
+    fn end(&self, key: &str) {
+        if let Some(bar) = self.state.lock().unwrap_or_else(PoisonError::into_inner).lines.remove(key) {
             bar.finish_and_clear();
         }
-        if let Some(text) = text {
-            self.say(&text);
-        }
     }
 
-    fn show(&self, event: &Event) {
+    /// Keeps count, and the line for all of them.
+    fn count(&self, event: &Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::ToolchainFetching { toolchain } => self.begin(toolchain, format!("fetching  {toolchain}")),
-            Event::ToolchainFetched { toolchain, ms } => {
-                self.end(toolchain, Some(format!("fetched   {toolchain} in {}", output::duration(*ms))));
+            Event::RunStarted { engines, .. } => state.engines = *engines,
+            Event::Planned { action: Action::UpToDate, .. } => state.unchanged += 1,
+            Event::BuildStarted { engines, .. } => state.in_flight.extend(engines.iter().cloned()),
+            Event::MeasureStarted { engine, .. } => {
+                state.in_flight.insert(engine.clone());
             }
-            Event::ToolchainFailed { toolchain } => {
-                self.end(toolchain, Some(format!("failed    {toolchain}")))
+            Event::EngineFinished { engine, outcome, .. } => {
+                state.in_flight.remove(engine);
+                match outcome {
+                    Made::Failed => state.failed += 1,
+                    Made::Unchanged | Made::NotDone => {}
+                    Made::Built | Made::Cache | Made::Restored => state.ready += 1,
+                }
             }
-            Event::SourceStarted { source } if self.mode == Mode::Live => {
-                self.begin(source, format!("reading   {source}"));
-            }
-            Event::SourceKnown { source } => self.end(source, None),
-            Event::Started { .. }
-            | Event::SourceStarted { .. }
-            | Event::Planned { .. }
-            | Event::Published { .. } => {}
-            Event::SourceRead { source, ms } => {
-                self.end(source, Some(format!("read      {source} in {}", output::duration(*ms))));
-            }
-            Event::SourceFailed { source } => self.end(source, Some(format!("failed    {source}"))),
-            Event::PrepareStarted { engine } if self.mode == Mode::Live => {
-                self.begin(engine, format!("preparing {engine}"));
-            }
-            Event::PrepareStarted { .. } => {}
-            Event::PrepareFinished { engine, ms } => {
-                self.end(engine, Some(format!("prepared  {engine} in {}", output::duration(*ms))));
-            }
-            Event::PrepareFailed { engine } => self.end(engine, Some(format!("failed    {engine}"))),
-            Event::BuildStarted { engine, engines } => {
-                let others = match engines.len() {
-                    0 | 1 => String::new(),
-                    n => format!(" (and {} with equal inputs)", n - 1),
-                };
-                self.begin(engine, format!("building  {engine}{others}"));
-            }
-            Event::BuildWaiting { engine, pid } => {
-                self.say(&format!("waiting   {engine}: process {pid} builds it"));
-            }
-            Event::BuildFinished { engine, from_cache: true, .. } => {
-                self.end(engine, Some(format!("found     {engine}: another process built it")));
-            }
-            Event::BuildFinished { engine, ms, size, .. } => {
-                let (size, time) = (output::size(*size), output::duration(*ms));
-                self.end(engine, Some(format!("built     {engine}: {size} in {time}")));
-            }
-            Event::BuildFailed { engine, message, .. } => {
-                self.end(engine, Some(format!("failed    {engine}: {message}")));
-            }
-            Event::MeasureStarted { engine, samples } => {
-                let samples = output::count(usize::try_from(*samples).unwrap_or(usize::MAX), "sample");
-                self.begin(engine, format!("measuring {engine}: {samples}"));
-            }
-            Event::MeasureFinished { engine, ms, verdict } => {
-                let time = output::duration(*ms);
-                self.end(engine, Some(format!("measured  {engine}: {verdict} in {time}")));
-            }
-            Event::MeasureFailed { engine, message, .. } => {
-                self.end(engine, Some(format!("failed    {engine}: {message}")));
-            }
-            Event::Warning { message } => self.say(&format!("warning: {message}")),
+            _ => return,
         }
+        if self.mode != Mode::Live || state.engines == 0 {
+            return;
+        }
+        let done = state.unchanged + state.ready + state.failed;
+        let is_over = done >= state.engines;
+        let text = [
+            (state.unchanged, "up to date"),
+            (state.ready, "done"),
+            (state.failed, "failed"),
+            (state.in_flight.len(), "in flight"),
+        ];
+        let parts: Vec<String> =
+            text.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let text = format!("{done} of {}: {}", output::count(state.engines, "engine"), parts.join(", "));
+        if is_over {
+            if let Some(total) = state.total.take() {
+                total.finish_and_clear();
+            }
+        } else if let Some(total) = &state.total {
+            total.set_message(text);
+        } else if !state.in_flight.is_empty() {
+            let total = self.bars.add(ProgressBar::new_spinner());
+            style(&total, "  {msg}  {elapsed}");
+            total.set_message(text);
+            state.total = Some(total);
+        }
+    }
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+}
+
+/// What is said of an event. Words have one width, so that names stand below each other.
+fn step(event: &Event) -> Step {
+    let say = |word: &str, text: String| format!("{word:<9} {text}");
+    let time = |ms: &u64| output::duration(*ms);
+    match event {
+        Event::RunStarted { command, project, tool, engines } => Step::Detail(say(
+            "run",
+            format!("{tool}: {command} of {} in {project}", output::count(*engines, "engine")),
+        )),
+        Event::RunFinished { ms } => Step::Detail(say("done", format!("in {}", time(ms)))),
+        Event::ToolchainFetching { toolchain } => {
+            Step::Begin(toolchain.clone(), say("fetching", toolchain.clone()))
+        }
+        Event::ToolchainFetched { toolchain, ms } => {
+            Step::End(toolchain.clone(), say("fetched", format!("{toolchain} in {}", time(ms))))
+        }
+        Event::ToolchainFailed { toolchain } => {
+            Step::End(toolchain.clone(), say("failed", toolchain.clone()))
+        }
+        Event::SourceStarted { source } => Step::BeginQuietly(source.clone(), say("reading", source.clone())),
+        Event::SourceKnown { source } => {
+            Step::EndQuietly(source.clone(), say("known", format!("{source}: as it was read before")))
+        }
+        Event::SourceRead { source, ms } => {
+            Step::End(source.clone(), say("read", format!("{source} in {}", time(ms))))
+        }
+        Event::SourceFailed { source } => Step::End(source.clone(), say("failed", source.clone())),
+        Event::PrepareStarted { engine } => {
+            Step::BeginQuietly(engine.clone(), say("preparing", engine.clone()))
+        }
+        Event::PrepareFinished { engine, ms } => {
+            Step::End(engine.clone(), say("prepared", format!("{engine} in {}", time(ms))))
+        }
+        Event::PrepareFailed { engine } => Step::End(engine.clone(), say("failed", engine.clone())),
+        Event::Planned { engine, action, reasons } => {
+            let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
+            Step::Detail(say("planned", format!("{engine}: {}{why}", action.name())))
+        }
+        Event::BuildStarted { engine, engines, size } => {
+            let others = match engines.len() {
+                0 | 1 => String::new(),
+                n => format!(" (and {} with equal inputs)", n - 1),
+            };
+            let size = output::size(*size);
+            Step::Begin(engine.clone(), say("building", format!("{engine}{others} from {size}")))
+        }
+        Event::BuildWaiting { engine, pid } => {
+            Step::Say(say("waiting", format!("{engine}: process {pid} builds it")))
+        }
+        Event::BuildFinished { engine, from_cache: true, .. } => {
+            Step::End(engine.clone(), say("found", format!("{engine}: another process built it")))
+        }
+        Event::BuildFinished { engine, ms, size, .. } => {
+            let text = format!("{engine}: {} in {}", output::size(*size), time(ms));
+            Step::End(engine.clone(), say("built", text))
+        }
+        Event::BuildFailed { engine, message, .. } | Event::MeasureFailed { engine, message, .. } => {
+            Step::End(engine.clone(), say("failed", format!("{engine}: {message}")))
+        }
+        Event::MeasureStarted { engine, samples } => {
+            let samples = output::count(usize::try_from(*samples).unwrap_or(usize::MAX), "sample");
+            Step::Begin(engine.clone(), say("measuring", format!("{engine}: {samples}")))
+        }
+        Event::MeasureFinished { engine, ms, verdict } => {
+            Step::End(engine.clone(), say("measured", format!("{engine}: {verdict} in {}", time(ms))))
+        }
+        Event::Published { engine, path, how } => {
+            Step::Detail(say("published", format!("{engine}: {path} ({how})")))
+        }
+        Event::EngineFinished { engine, outcome, errors, .. } => {
+            let what = match outcome {
+                Made::Built => "built",
+                Made::Cache => "from the cache",
+                Made::Restored => "restored from the cache",
+                Made::Unchanged => "up to date",
+                Made::Failed => "failed",
+                Made::NotDone => "not done",
+            };
+            let why = if errors.is_empty() { String::new() } else { format!(": {}", errors.join("; ")) };
+            Step::Detail(say("finished", format!("{engine}: {what}{why}")))
+        }
+        Event::Warning { message } => Step::Say(format!("warning: {message}")),
     }
 }
 
@@ -147,6 +269,22 @@ impl Sink for Progress {
             // A run whose record cannot be written goes on.
             let _ = log.event(&serde_json::json!(event));
         }
-        self.show(event);
+        match step(event) {
+            Step::Begin(key, text) if self.mode == Mode::Live => self.begin(key, text),
+            Step::Begin(_, text) => self.say(&text),
+            Step::BeginQuietly(key, text) if self.mode == Mode::Live => self.begin(key, text),
+            Step::BeginQuietly(_, text) => self.detail(&text),
+            Step::End(key, text) => {
+                self.end(&key);
+                self.say(&text);
+            }
+            Step::EndQuietly(key, text) => {
+                self.end(&key);
+                self.detail(&text);
+            }
+            Step::Detail(text) => self.detail(&text),
+            Step::Say(text) => self.say(&text),
+        }
+        self.count(event);
     }
 }

@@ -8,15 +8,14 @@ use super::output;
 use super::settings::Settings;
 use crate::diagnostic::{Diagnostic, Level, Origin, Place};
 
-/// Prints diagnostics to stderr.
+/// Prints diagnostics to stderr, and a count.
 pub(super) fn print(settings: &Settings, diagnostics: &[Diagnostic]) {
-    output::stderr(&texts(settings, diagnostics));
-}
-
-/// Diagnostics as [`print`] shows them.
-pub(super) fn texts(settings: &Settings, diagnostics: &[Diagnostic]) -> String {
-    let shown = diagnostics.iter().filter(|d| !settings.quiet || d.level == Level::Error);
-    shown.map(|d| text(d, settings.color, settings.root.as_deref())).collect()
+    for diagnostic in diagnostics {
+        if settings.quiet && diagnostic.level != Level::Error {
+            continue;
+        }
+        output::stderr(&text(diagnostic, settings.color, settings.root.as_deref()));
+    }
 }
 
 /// One diagnostic as text, with an empty line after it. Paths are shown relative to `root`.
@@ -33,10 +32,7 @@ pub(super) fn text(diagnostic: &Diagnostic, color: bool, root: Option<&Path>) ->
             let label = (!diagnostic.label.is_empty()).then_some(diagnostic.label.as_str());
             group = group.element(snippet(origin, AnnotationKind::Primary, label, root));
         }
-        Some(Place::File(file)) => group = group.element(MarkOrigin::path(show(file, root))),
-        Some(Place::Node { file, node, op }) => {
-            group = group.element(MarkOrigin::path(format!("{}: node `{node}` ({op})", show(file, root))));
-        }
+        Some(place) => group = group.element(MarkOrigin::path(place_text(place, root))),
         None => {}
     }
     for (place, label) in &diagnostic.related {
@@ -72,6 +68,15 @@ fn snippet<'a>(
     };
     let (start, end) = (clamp(origin.start), clamp(origin.end.max(origin.start)));
     Snippet::source(text).path(show(&origin.file.path, root)).annotation(kind.span(start..end).label(label))
+}
+
+/// Where something is, on one line: file and line, or file and node.
+pub(super) fn place_text(place: &Place, root: Option<&Path>) -> String {
+    match place {
+        Place::Text(origin) => format!("{}:{}", show(&origin.file.path, root), origin.line_column().0),
+        Place::File(file) => show(file, root),
+        Place::Node { file, node, op } => format!("{}: node `{node}` ({op})", show(file, root)),
+    }
 }
 
 fn show(path: &Path, root: Option<&Path>) -> String {

@@ -205,12 +205,18 @@ impl Drift {
     /// The nodes at which the error grows most, the worst first.
     #[must_use]
     pub fn growth(&self, limit: f64, count: usize) -> Vec<DriftRow<'_>> {
-        let mut rows: Vec<DriftRow<'_>> = (0..self.nodes.len()).map(|i| self.row(i, limit)).collect();
+        let mut rows = self.rows(limit);
         rows.retain(|row| row.growth.0 > 0.0);
         // Stable, so that of equals the first in the graph comes first.
         rows.sort_by(|a, b| b.growth.0.total_cmp(&a.growth.0));
         rows.truncate(count);
         rows
+    }
+
+    /// Every node in order.
+    #[must_use]
+    pub fn rows(&self, limit: f64) -> Vec<DriftRow<'_>> {
+        (0..self.nodes.len()).map(|i| self.row(i, limit)).collect()
     }
 
     fn row(&self, i: usize, limit: f64) -> DriftRow<'_> {

@@ -10,7 +10,7 @@ const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
 /// Each stage, and the stages that it may use beside the ground floor. The same table is in
 /// ARCHITECTURE.md.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
     ("digest", &[]),
     ("diagnostic", &[]),
     ("fs", &[]),
@@ -41,6 +41,7 @@ const EDGES: [(&str, &[&str]); 17] = [
         ],
     ),
     ("export", &["manifest", "onnx", "engine", "toolchain", "plan", "build"]),
+    ("report", &[]),
     (
         "cli",
         &[
@@ -56,6 +57,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "verify",
             "build",
             "export",
+            "report",
         ],
     ),
 ];

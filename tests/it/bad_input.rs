@@ -261,7 +261,7 @@ fn a_read_only_cache_serves_what_it_has() {
     assert!(Command::new("umount").arg("-l").arg(&cache).status().unwrap().success() && read_only);
     built.expect(0);
     nothing.expect(0).says(&["nothing to do"]);
-    restored.expect(0).says(&["published", "2 of 2 engines ready"]);
+    restored.expect(0).says(&["restored", "2 of 2 engines ready"]);
     refused.expect(1).says(&["read-only", "--cache-dir", "1 of 2 engines ready, 1 failed"]);
 }
 

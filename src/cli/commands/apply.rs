@@ -1,35 +1,23 @@
 //! `enginewright apply`
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::json;
 
 use super::super::args::ApplyArgs;
 use super::super::exit::{self, Failed};
-use super::super::memo::{self, Answer};
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::plan::reasons_json;
-use super::{distinct, plan, reason_lines, warnings};
-use crate::build::{self, ApplyOptions, EngineOutcome, Outcome, RunSummary};
+use super::{distinct, plan, print_warnings, reason_lines};
+use crate::build::{self, ApplyOptions, EngineOutcome, Made, Outcome, RunSummary};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Action, PlanFile};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
-    let started = Instant::now();
-    let has_plan = args.engines.iter().any(|name| is_file(name));
-    let question = match memo::ask(settings, !has_plan) {
-        Ok(answer) => {
-            output::stderr(&answer.stderr);
-            let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            output::stdout(&format!("{} ({})\n", answer.stdout, output::duration(ms)));
-            return Ok(exit::DONE);
-        }
-        Err(question) => question,
-    };
     let project = settings.project()?;
     let plan = plan_of(args)?;
     let engines = match &plan {
@@ -54,14 +42,8 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     match settings.format {
         Format::Json => output::json(&as_json(&summary, &project.warnings, &failures, &cache_warnings)),
         Format::Text => {
-            let told_once = !cache_warnings.is_empty();
-            let warnings = warnings(settings, &project.warnings, &summary.warnings, cache_warnings);
-            output::stderr(&warnings);
+            print_warnings(settings, &project.warnings, &summary.warnings, cache_warnings);
             render::print(settings, &failures);
-            if failures.is_empty() && !told_once && !summary.engines.is_empty() && !summary.wrote {
-                let stdout = up_to_date(summary.engines.len());
-                question.answered(settings, &ctx.cache, &Answer { stdout, stderr: warnings });
-            }
             output::stdout(&text(&summary));
         }
     }
@@ -69,14 +51,10 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     Ok(if failures.is_empty() && summary.engines.iter().all(done) { exit::DONE } else { exit::FAILED })
 }
 
-/// Does an argument name a plan file, and no engine?
-fn is_file(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|e| e == "json")
-}
-
 /// The plan file among the arguments, if one is.
 fn plan_of(args: &ApplyArgs) -> Result<Option<PlanFile>, Failed> {
-    match (args.engines.iter().find(|name| is_file(name)), args.engines.len()) {
+    let is_file = |name: &&String| Path::new(name).extension().is_some_and(|e| e == "json");
+    match (args.engines.iter().find(is_file), args.engines.len()) {
         (None, _) => Ok(None),
         (Some(file), 1) => plan::read(Path::new(file)).map(Some),
         (Some(file), _) => {
@@ -96,7 +74,7 @@ fn text(summary: &RunSummary) -> String {
     if rows.is_empty() {
         return match total {
             0 => "no engines are declared\n".to_owned(),
-            _ => format!("{} ({time})\n", up_to_date(total)),
+            _ => format!("nothing to do: {} up to date ({time})\n", output::count(total, "engine")),
         };
     }
     let failed = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Failed(_))).count();
@@ -106,17 +84,30 @@ fn text(summary: &RunSummary) -> String {
     counts.extend((failed > 0).then(|| format!("{failed} failed")));
     counts.extend((stopped > 0).then(|| format!("{stopped} not done")));
     let table = output::table(&["RESULT", "ENGINE", "SIZE", "BUILD TIME", "VERDICT", "WHY"], &rows);
-    format!("{table}\n{} in {time}\n", counts.join(", "))
+    format!("{table}\n{} in {time}{}\n", counts.join(", "), sources(summary))
 }
 
-fn up_to_date(engines: usize) -> String {
-    format!("nothing to do: {} up to date", output::count(engines, "engine"))
+/// Where what is ready came from: `: 1 built, 3 from the cache`.
+fn sources(summary: &RunSummary) -> String {
+    let count = |made: Made| summary.engines.iter().filter(|engine| engine.made() == made).count();
+    let parts: Vec<String> = [
+        (Made::Built, "built"),
+        (Made::Cache, "from the cache"),
+        (Made::Restored, "restored from the cache"),
+        (Made::Unchanged, "up to date"),
+    ]
+    .into_iter()
+    .filter_map(|(made, what)| Some((count(made), what)).filter(|(n, _)| *n > 0))
+    .map(|(n, what)| format!("{n} {what}"))
+    .collect();
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
 }
 
 fn row(engine: &EngineOutcome) -> Vec<String> {
     let (result, size, time, verdict) = match &engine.outcome {
-        Outcome::Done { size, build_ms, verdict } => {
+        Outcome::Done { size, build_ms, verdict, made } => {
             let result = match engine.action {
+                Action::Build | Action::Rebuild if *made == Made::Cache => "found",
                 Action::Build => "built",
                 Action::Rebuild => "rebuilt",
                 Action::Measure => "measured",
@@ -144,7 +135,7 @@ fn as_json(
 ) -> serde_json::Value {
     let engines = summary.engines.iter().map(|engine| {
         let (outcome, size, build_ms, verdict, errors) = match &engine.outcome {
-            Outcome::Done { size, build_ms, verdict } => {
+            Outcome::Done { size, build_ms, verdict, .. } => {
                 ("done", Some(size), Some(build_ms), Some(verdict), Vec::new())
             }
             Outcome::Failed(errors) => {
@@ -157,6 +148,7 @@ fn as_json(
             "action": engine.action,
             "reasons": reasons_json(&engine.reasons),
             "outcome": outcome,
+            "made": engine.made(),
             "size": size,
             "build_ms": build_ms,
             "verdict": verdict,

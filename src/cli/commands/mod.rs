@@ -10,6 +10,7 @@ mod log;
 mod plan;
 mod rebuild;
 mod replay;
+mod report;
 mod rules;
 mod status;
 mod toolchain;
@@ -18,14 +19,18 @@ mod verify;
 mod why;
 
 use super::args::Command;
-use super::exit::Failed;
+use super::exit::{self, Failed};
+use super::render;
 use super::settings::{Format, Project, Settings};
-use super::{output, render};
 use crate::build::Gathered;
 use crate::diagnostic::Diagnostic;
 use crate::plan::Reason;
 
 pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
+    if settings.page.is_some() && !matches!(command, Command::Report(_)) {
+        let error = Diagnostic::error("format", "`html` and `md` are formats of `report` alone");
+        return Err(Failed::new(exit::USAGE, error.help("use `--format text` or `--format json`")));
+    }
     match command {
         Command::Check(args) => check::run(settings, &args),
         Command::Plan(args) => plan::run(settings, &args),
@@ -42,6 +47,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Rebuild(args) => rebuild::run(settings, &args),
         Command::Cache(command) => cache::run(settings, &command),
         Command::Export(command) => export::run(settings, &command),
+        Command::Report(args) => report::run(settings, &args),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),
     }
 }
@@ -59,21 +65,10 @@ fn distinct<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<Di
 
 /// Prints what is worth knowing of the manifests, the plan and the cache, as text.
 fn print_warnings(settings: &Settings, manifest: &[Diagnostic], gathered: &[Diagnostic], cache: Vec<String>) {
-    output::stderr(&warnings(settings, manifest, gathered, cache));
-}
-
-/// What [`print_warnings`] prints.
-fn warnings(
-    settings: &Settings,
-    manifest: &[Diagnostic],
-    gathered: &[Diagnostic],
-    cache: Vec<String>,
-) -> String {
-    if settings.format != Format::Text {
-        return String::new();
+    if settings.format == Format::Text {
+        let cache: Vec<Diagnostic> = cache.into_iter().map(|w| Diagnostic::warning("cache", w)).collect();
+        render::print(settings, &distinct(manifest.iter().chain(gathered).chain(&cache)));
     }
-    let cache: Vec<Diagnostic> = cache.into_iter().map(|w| Diagnostic::warning("cache", w)).collect();
-    render::texts(settings, &distinct(manifest.iter().chain(gathered).chain(&cache)))
 }
 
 /// Errors of the plan, then what is worth knowing of it and of the manifests.

@@ -88,12 +88,12 @@ fn counts(assignment: &Assignment) -> String {
 }
 
 /// The name, after those of the nodes whose subgraphs it lies in.
-fn path(node: &NodeAssignment) -> String {
+pub(super) fn path(node: &NodeAssignment) -> String {
     node.inside.iter().chain([&node.name]).map(String::as_str).collect::<Vec<_>>().join(" > ")
 }
 
 /// `fp32 (tf32)` where that is what FP32 means.
-fn type_name(node: &NodeAssignment, tf32: bool) -> String {
+pub(super) fn type_name(node: &NodeAssignment, tf32: bool) -> String {
     let of = node.of.map_or("-", FloatType::name);
     if is_tf32(node, tf32) { format!("{of} (tf32)") } else { of.to_owned() }
 }
@@ -103,13 +103,13 @@ fn is_tf32(node: &NodeAssignment, tf32: bool) -> bool {
 }
 
 /// What a product adds up in; `any` if that is left to TensorRT. None for what is no product.
-fn accumulator(node: &NodeAssignment) -> Option<&'static str> {
+pub(super) fn accumulator(node: &NodeAssignment) -> Option<&'static str> {
     let of = node.of.filter(|_| node.is_product())?;
     let asked = node.accumulate.or(Some(of).filter(|of| *of == FloatType::Fp32));
     Some(asked.map_or("any", FloatType::name))
 }
 
-fn decided(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
+pub(super) fn decided(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
     match node.parts {
         0 => decider(node, rules, root),
         parts => format!("{}; fused from {}", decider(node, rules, root), output::count(parts, "node")),
@@ -127,7 +127,7 @@ fn decider(node: &NodeAssignment, rules: &ModelRules, root: &Path) -> String {
 }
 
 /// "norms stay fp32" ours manifests/m.toml:12
-fn rule_name(rule: &ResolvedRule, root: &Path) -> String {
+pub(super) fn rule_name(rule: &ResolvedRule, root: &Path) -> String {
     let mut text = format!("\"{}\"", rule.spec.name);
     if let Some(set) = &rule.spec.set {
         let _ = write!(text, " of {set}");

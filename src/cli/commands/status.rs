@@ -81,7 +81,7 @@ pub(super) fn run(settings: &Settings, args: &EngineArgs) -> Result<u8, Failed> 
 }
 
 /// What is published, beside what should be.
-fn state(planned: &Planned, published: Option<&Published>) -> &'static str {
+pub(super) fn state(planned: &Planned, published: Option<&Published>) -> &'static str {
     match (planned.action, published) {
         (Action::UpToDate, _) => "current",
         (Action::Error, Some(Published::Whole { .. })) => "stale (error)",

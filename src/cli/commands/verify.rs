@@ -89,15 +89,16 @@ fn judged(name: &str, judgement: &Judgement) -> String {
     text
 }
 
+/// `<= 0.01 (default)`; nothing without a limit.
+pub(super) fn limit(row: &Row) -> String {
+    let Some(limit) = row.limit else { return String::new() };
+    let sign = if is_at_least(&row.metric) { ">=" } else { "<=" };
+    let default = if row.is_default { " (default)" } else { "" };
+    format!("{sign} {}{default}", Number(limit))
+}
+
 fn cells(row: &Row) -> Vec<String> {
-    let limit = match row.limit {
-        None => String::new(),
-        Some(limit) => {
-            let sign = if is_at_least(&row.metric) { ">=" } else { "<=" };
-            let default = if row.is_default { " (default)" } else { "" };
-            format!("{sign} {}{default}", Number(limit))
-        }
-    };
+    let limit = limit(row);
     let ok = match (row.limit, row.ok) {
         (None, _) => "",
         (_, true) => "yes",
