@@ -40,6 +40,7 @@ mod normalize;
 mod tests;
 mod text;
 mod tree;
+mod trtexec;
 mod validate;
 mod written;
 
@@ -53,6 +54,7 @@ pub use model::{
     ToolchainKind, Verify, VerifyInputs,
 };
 pub use text::{parse_size, toml_key};
+pub use trtexec::{GpuIdentity, HardwareCompatibility, TrtexecOptions, Typing};
 
 /// The toolchain that exists without being declared, and that a target has if it names none.
 pub const BUILT_IN_TOOLCHAIN: &str = "rtx";

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hazards::{self, HazardLevel};
+use super::trtexec::{GpuIdentity, TrtexecOptions};
 use crate::diagnostic::{Origin, SourceFile};
 use crate::gpu::Sm;
 
@@ -78,6 +79,8 @@ pub struct Target {
     pub gpu: Option<String>,
     /// Name of the toolchain.
     pub toolchain: String,
+    /// What of the GPU that builds decides the engine, where one builds.
+    pub gpu_identity: GpuIdentity,
     /// Where it was declared.
     pub origin: Origin,
 }
@@ -392,6 +395,8 @@ pub struct BuildOptions {
     pub timeout: Duration,
     /// Resident memory limit of one build in bytes, if any; in no key.
     pub memory_limit: Option<u64>,
+    /// What only full TensorRT has.
+    pub trtexec: TrtexecOptions,
 }
 
 impl Default for BuildOptions {
@@ -409,6 +414,7 @@ impl Default for BuildOptions {
             epoch: 0,
             timeout: Duration::from_secs(30 * 60),
             memory_limit: None,
+            trtexec: TrtexecOptions::default(),
         }
     }
 }

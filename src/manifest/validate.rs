@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::fields::{Located, Sink, alternatives, normalize_lexically, shown};
 use super::model::{Engine, Manifest, Source, Target, Toolchain, ToolchainKind};
 use super::normalize::{Candidate, targets};
-use super::written::{Common, Declared, Defaults, Document, OnTarget, STD_FP16, Settings, Variant};
+use super::trtexec::GpuIdentity;
+use super::written::{self, Common, Declared, Defaults, Document, OnTarget, STD_FP16, Settings, Variant};
 use super::{
     BUILT_IN_REFERENCE, BUILT_IN_TOOLCHAIN, DEFAULT_ONNXRUNTIME_VERSION, DEFAULT_TENSORRT_RTX_VERSION, codes,
     glob, text,
@@ -115,7 +116,7 @@ impl<'d> Check<'d> {
         let (name, parts, default) = match toolchain.kind {
             ToolchainKind::TensorrtRtx => ("TensorRT-RTX", 4, DEFAULT_TENSORRT_RTX_VERSION),
             ToolchainKind::Onnxruntime => ("ONNX Runtime", 3, DEFAULT_ONNXRUNTIME_VERSION),
-            ToolchainKind::Trtexec => return,
+            ToolchainKind::Trtexec => return self.has_version(toolchain),
         };
         if toolchain.root.is_some() {
             return;
@@ -127,6 +128,20 @@ impl<'d> Check<'d> {
             let error = Diagnostic::error(codes::BAD_FORMAT, message).at(&written.origin, "");
             let numbers = if parts == 4 { "four" } else { "three" };
             let help = format!("write all {numbers} numbers, such as `{default}`, or set `root`");
+            self.sink.push(error.help(help));
+        }
+    }
+
+    /// What a version of trtexec takes is known without it, so that engines can be planned anywhere.
+    fn has_version(&self, toolchain: &Toolchain) {
+        let declared = self.document.toolchains.get(&toolchain.name);
+        if declared.is_none_or(|declared| declared.value.kind.is_none()) {
+            return;
+        }
+        if toolchain.version.as_ref().is_none_or(|version| !version.contains('.')) {
+            let message = format!("toolchain `{}` does not say which TensorRT it is", toolchain.name);
+            let error = Diagnostic::error(codes::MISSING_KEY, message).at(&toolchain.origin, "");
+            let help = "write `version = \"10.3\"`: the first two numbers, or more, of what must be found";
             self.sink.push(error.help(help));
         }
     }
@@ -155,12 +170,25 @@ impl<'d> Check<'d> {
                 name: name.clone(),
                 sms: value.sms.clone(),
                 gpu: value.gpu.clone(),
+                gpu_identity: self.gpu_identity(value, toolchains.get(&toolchain)),
                 toolchain,
                 origin: origin.clone(),
             };
             targets.insert(name.clone(), target);
         }
         targets
+    }
+
+    /// What of the GPU decides an engine: said only where one builds.
+    fn gpu_identity(&self, target: &written::Target, toolchain: Option<&Toolchain>) -> GpuIdentity {
+        let Some(identity) = &target.gpu_identity else { return GpuIdentity::Model };
+        if let Some(toolchain) = toolchain.filter(|toolchain| toolchain.kind != ToolchainKind::Trtexec) {
+            let message = format!("`gpu-identity` means nothing to toolchain `{}`", toolchain.name);
+            let error = Diagnostic::error(codes::CONFLICTING_KEYS, message).at(&identity.origin, "");
+            let help = "it builds without a GPU; remove the key, or name a toolchain of `kind = \"trtexec\"`";
+            self.sink.push(error.help(help));
+        }
+        identity.value
     }
 
     /// Holds every name in every layer against what is declared, once.

@@ -157,7 +157,24 @@ pub fn check(engine: &Engine, toolchain: Option<ToolchainKind>) -> Vec<Diagnosti
         );
     }
     errors.extend(toolchain.and_then(|kind| sm_error(engine, kind)));
+    errors.extend(toolchain.into_iter().flat_map(|kind| option_errors(engine, kind)));
     errors
+}
+
+/// Options that the toolchain does not have.
+fn option_errors(engine: &Engine, kind: ToolchainKind) -> Vec<Diagnostic> {
+    let options = match kind {
+        ToolchainKind::TensorrtRtx => engine.build.trtexec.given(),
+        _ => Vec::new(),
+    };
+    let error = |option: &str| {
+        let toolchain = &engine.target.toolchain;
+        let message = format!("toolchain `{toolchain}` has no `{option}`, in `{}`", engine.name);
+        Diagnostic::error("option-unsupported", message)
+            .at(&engine.origin, "in this model")
+            .help(format!("say it for the targets that have it: `[{}.on.TARGET.build]`", engine.table))
+    };
+    options.into_iter().map(error).collect()
 }
 
 fn sm_error(engine: &Engine, kind: ToolchainKind) -> Option<Diagnostic> {

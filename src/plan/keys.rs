@@ -184,6 +184,7 @@ fn options(build: &BuildOptions, tf32: bool) -> BTreeMap<String, Value> {
         epoch: _,        // A field of its own.
         timeout: _,      // Decides if there is an engine, not which.
         memory_limit: _, // Likewise.
+        trtexec: _,      // Of full TensorRT alone: [`trtexec_options`].
     } = build;
     [
         // TensorRT takes a size_t; manifests hold at most i64::MAX bytes.

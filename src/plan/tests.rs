@@ -14,8 +14,8 @@ use crate::diagnostic::{Diagnostic, Origin, SourceFile};
 use crate::digest::{Blob, Digest};
 use crate::gpu::Sm;
 use crate::manifest::{
-    BuildOptions, Engine, EngineName, Precision, Profile, Profiling, Range, Source, Target, Tiling,
-    ToolchainKind,
+    BuildOptions, Engine, EngineName, GpuIdentity, Precision, Profile, Profiling, Range, Source, Target,
+    Tiling, ToolchainKind,
 };
 use crate::onnx::{Dim, Summary, Tensor, TensorDigest};
 use crate::verify::{Inputs, Judgement, MeasureSpec, Verdict};
@@ -72,6 +72,7 @@ fn engine() -> Engine {
             name: "t".into(),
             sms: vec![Sm(86)],
             gpu: None,
+            gpu_identity: GpuIdentity::Model,
             toolchain: "rtx".into(),
             origin: origin(),
         },

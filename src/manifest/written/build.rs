@@ -1,11 +1,13 @@
 //! `[model.X.build]` and `[model.X.io.NAME]`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::fields::Item;
 use super::super::model::{BuildOptions, IoType, Profiling, Tiling};
 use super::super::text;
+use super::super::trtexec::{HardwareCompatibility, Typing};
 
 const KEYS: &[&str] = &[
     "workspace",
@@ -20,13 +22,25 @@ const KEYS: &[&str] = &[
     "epoch",
     "timeout",
     "memory-limit",
+    "typing",
+    "hardware-compatibility",
+    "version-compatible",
+    "strip-weights",
+    "refit",
+    "tactic-sources",
+    "dla-core",
+    "dla-gpu-fallback",
+    "plugins",
+    "input-formats",
+    "output-formats",
+    "extra-args",
 ];
 
 /// The options given at one place, by key.
 pub(in crate::manifest) type BuildLayer = BTreeMap<&'static str, BuildOption>;
 
 /// One option.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::manifest) enum BuildOption {
     Workspace(u64),
     OptimizationLevel(u32),
@@ -40,11 +54,24 @@ pub(in crate::manifest) enum BuildOption {
     Epoch(u32),
     Timeout(Duration),
     MemoryLimit(u64),
+    Typing(Typing),
+    HardwareCompatibility(HardwareCompatibility),
+    VersionCompatible(bool),
+    StripWeights(bool),
+    Refit(bool),
+    TacticSources(Vec<String>),
+    DlaCore(u32),
+    DlaGpuFallback(bool),
+    Plugins(Vec<PathBuf>),
+    InputFormats(Vec<String>),
+    OutputFormats(Vec<String>),
+    ExtraArgs(Vec<String>),
 }
 
 impl BuildOption {
-    pub(in crate::manifest) fn apply(self, options: &mut BuildOptions) {
-        match self {
+    pub(in crate::manifest) fn apply(&self, options: &mut BuildOptions) {
+        let trtexec = &mut options.trtexec;
+        match self.clone() {
             BuildOption::Workspace(bytes) => options.workspace = bytes,
             BuildOption::OptimizationLevel(level) => options.optimization_level = level,
             BuildOption::Profiling(profiling) => options.profiling = profiling,
@@ -57,6 +84,18 @@ impl BuildOption {
             BuildOption::Epoch(epoch) => options.epoch = epoch,
             BuildOption::Timeout(timeout) => options.timeout = timeout,
             BuildOption::MemoryLimit(bytes) => options.memory_limit = Some(bytes),
+            BuildOption::Typing(typing) => trtexec.typing = typing,
+            BuildOption::HardwareCompatibility(level) => trtexec.hardware_compatibility = level,
+            BuildOption::VersionCompatible(on) => trtexec.version_compatible = on,
+            BuildOption::StripWeights(on) => trtexec.strip_weights = on,
+            BuildOption::Refit(on) => trtexec.refit = on,
+            BuildOption::TacticSources(sources) => trtexec.tactic_sources = sources,
+            BuildOption::DlaCore(core) => trtexec.dla_core = Some(core),
+            BuildOption::DlaGpuFallback(on) => trtexec.dla_gpu_fallback = on,
+            BuildOption::Plugins(files) => trtexec.plugins = files,
+            BuildOption::InputFormats(formats) => trtexec.input_formats = formats,
+            BuildOption::OutputFormats(formats) => trtexec.output_formats = formats,
+            BuildOption::ExtraArgs(args) => trtexec.extra_args = args,
         }
     }
 }
@@ -87,8 +126,28 @@ fn option(key: &str, item: &Item<'_>) -> Option<BuildOption> {
         "epoch" => BuildOption::Epoch(item.integer(0..=i64::from(u32::MAX))?),
         "timeout" => BuildOption::Timeout(item.parsed(text::duration)?),
         "memory-limit" => BuildOption::MemoryLimit(bytes(item)?),
+        "typing" => BuildOption::Typing(item.word(Typing::WORDS)?),
+        "hardware-compatibility" => {
+            BuildOption::HardwareCompatibility(item.word(HardwareCompatibility::WORDS)?)
+        }
+        "version-compatible" => BuildOption::VersionCompatible(item.boolean()?),
+        "strip-weights" => BuildOption::StripWeights(item.boolean()?),
+        "refit" => BuildOption::Refit(item.boolean()?),
+        "tactic-sources" => BuildOption::TacticSources(texts(item)?),
+        "dla-core" => BuildOption::DlaCore(item.integer(0..=15)?),
+        "dla-gpu-fallback" => BuildOption::DlaGpuFallback(item.boolean()?),
+        "plugins" => {
+            BuildOption::Plugins(item.list()?.iter().map(Item::file_path).collect::<Option<Vec<_>>>()?)
+        }
+        "input-formats" => BuildOption::InputFormats(texts(item)?),
+        "output-formats" => BuildOption::OutputFormats(texts(item)?),
+        "extra-args" => BuildOption::ExtraArgs(texts(item)?),
         _ => return None,
     })
+}
+
+fn texts(item: &Item<'_>) -> Option<Vec<String>> {
+    item.list()?.iter().map(Item::text).collect()
 }
 
 fn bytes(item: &Item<'_>) -> Option<u64> {

@@ -6,6 +6,7 @@ use super::super::codes;
 use super::super::fields::{Fields, Item, Located, alternatives, shown};
 use super::super::model::ToolchainKind;
 use super::super::text;
+use super::super::trtexec::GpuIdentity;
 use super::duplicate_item;
 use crate::diagnostic::Diagnostic;
 use crate::gpu::{self, Sm};
@@ -32,6 +33,7 @@ pub(in crate::manifest) struct Target {
     pub(in crate::manifest) sms: Vec<Sm>,
     pub(in crate::manifest) gpu: Option<String>,
     pub(in crate::manifest) toolchain: Option<Located<String>>,
+    pub(in crate::manifest) gpu_identity: Option<Located<GpuIdentity>>,
 }
 
 pub(super) fn decode(_name: &str, item: &Item<'_>) -> Option<Toolchain> {
@@ -62,9 +64,12 @@ fn runner(fields: &Fields<'_>) -> Option<Vec<String>> {
 }
 
 pub(super) fn decode_target(_name: &str, item: &Item<'_>) -> Option<Target> {
-    let fields = item.table(&[&["gpu", "sm", "toolchain"]])?;
+    let fields = item.table(&[&["gpu", "sm", "toolchain", "gpu-identity"]])?;
     let mut target = Target {
         toolchain: fields.get("toolchain").and_then(|t| Some(t.located(t.text()?))),
+        gpu_identity: fields
+            .get("gpu-identity")
+            .and_then(|item| Some(item.located(item.word(GpuIdentity::WORDS)?))),
         ..Target::default()
     };
     match (fields.get("gpu"), fields.get("sm")) {
