@@ -116,7 +116,7 @@ impl<'d> Check<'d> {
         let (name, parts, default) = match toolchain.kind {
             ToolchainKind::TensorrtRtx => ("TensorRT-RTX", 4, DEFAULT_TENSORRT_RTX_VERSION),
             ToolchainKind::Onnxruntime => ("ONNX Runtime", 3, DEFAULT_ONNXRUNTIME_VERSION),
-            ToolchainKind::Trtexec => return self.has_version(toolchain),
+            ToolchainKind::Trtexec => return,
         };
         if toolchain.root.is_some() {
             return;
@@ -128,20 +128,6 @@ impl<'d> Check<'d> {
             let error = Diagnostic::error(codes::BAD_FORMAT, message).at(&written.origin, "");
             let numbers = if parts == 4 { "four" } else { "three" };
             let help = format!("write all {numbers} numbers, such as `{default}`, or set `root`");
-            self.sink.push(error.help(help));
-        }
-    }
-
-    /// What a version of trtexec takes is known without it, so that engines can be planned anywhere.
-    fn has_version(&self, toolchain: &Toolchain) {
-        let declared = self.document.toolchains.get(&toolchain.name);
-        if declared.is_none_or(|declared| declared.value.kind.is_none()) {
-            return;
-        }
-        if toolchain.version.as_ref().is_none_or(|version| !version.contains('.')) {
-            let message = format!("toolchain `{}` does not say which TensorRT it is", toolchain.name);
-            let error = Diagnostic::error(codes::MISSING_KEY, message).at(&toolchain.origin, "");
-            let help = "write `version = \"10.3\"`: the first two numbers, or more, of what must be found";
             self.sink.push(error.help(help));
         }
     }

@@ -40,9 +40,23 @@ pub(super) fn decode(_name: &str, item: &Item<'_>) -> Option<Toolchain> {
     let fields = item.table(&[&["kind", "version", "root", "runner"]])?;
     let kinds = [ToolchainKind::TensorrtRtx, ToolchainKind::Trtexec, ToolchainKind::Onnxruntime];
     let kind = fields.required("kind", "kind = \"tensorrt-rtx\"");
+    let kind = kind.and_then(|kind| kind.word(&kinds.map(|kind| (kind.name(), kind))));
+    let version = match kind {
+        // What a version of trtexec takes is known without it, so that engines can be planned anywhere.
+        Some(ToolchainKind::Trtexec) => fields.required("version", "version = \"10.3\""),
+        _ => fields.get("version"),
+    };
+    let version = version.and_then(|item| Some(item.located(item.parsed(text::version)?)));
+    if let Some(version) = version.as_ref().filter(|version| !version.value.contains('.'))
+        && kind == Some(ToolchainKind::Trtexec)
+    {
+        let message = format!("`{}` does not say which TensorRT it is", version.value);
+        let error = Diagnostic::error(codes::BAD_FORMAT, message).at(&version.origin, "");
+        item.report(error.help("write at least two numbers, such as `10.3`"));
+    }
     Some(Toolchain {
-        kind: kind.and_then(|kind| kind.word(&kinds.map(|kind| (kind.name(), kind)))),
-        version: fields.get("version").and_then(|v| Some(v.located(v.parsed(text::version)?))),
+        kind,
+        version,
         root: fields.get("root").and_then(|root| root.file_path()),
         runner: runner(&fields).unwrap_or_default(),
     })
