@@ -88,7 +88,7 @@ fn of_model(
     }
     let prepared = match typed {
         Some(typed) => typed.prepared.clone(),
-        None if plan::spec(engine, kind).is_none() => Some(PreparedRef::as_is(model)),
+        None if plan::spec(engine, ctx.builder(engine)).is_none() => Some(PreparedRef::as_is(model)),
         None => None,
     };
     if let Some(prepared) = prepared.filter(|_| kind == Some(ToolchainKind::TensorrtRtx)) {

@@ -9,9 +9,9 @@ use crate::cache::{self, Cache, Record};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Preimage};
 use crate::fs;
-use crate::manifest::Manifest;
+use crate::manifest::{Engine, Manifest};
 use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
-use crate::plan::Lock;
+use crate::plan::{Builder, Lock};
 use crate::source;
 use crate::worker::{CancelToken, Client};
 
@@ -56,6 +56,11 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 impl Context<'_> {
+    /// What decides of an engine's toolchain how it is prepared.
+    pub(super) fn builder(&self, engine: &Engine) -> Option<Builder> {
+        self.manifest.toolchains.get(&engine.target.toolchain).map(Builder::of)
+    }
+
     /// Records the result of an action. The first result of a key stays: what is returned is that.
     pub(super) fn record(
         &self,

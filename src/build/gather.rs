@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::publish::Sidecar;
 use super::sources::{self, Read};
-use super::{accuracy, estimate, pins, prepare, publish, toolchains};
+use super::{accuracy, estimate, pins, prepare, publish, toolchains, trtexec};
 use crate::cache::{self, Record};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest, Preimage};
@@ -201,11 +201,15 @@ fn plan_engine(
     };
     let prepared = match prepared {
         Some(prepared) => prepared,
-        None if plan::spec(engine, Some(toolchain.kind)).is_none() => PreparedRef::as_is(model),
+        None if plan::spec(engine, ctx.builder(engine)).is_none() => PreparedRef::as_is(model),
         // The run was cancelled before it was prepared.
         None => return Ok(Planned::unknown(name, Vec::new())),
     };
-    let keyed = match plan::keyed(engine, model, toolchain, prepared) {
+    let trtexec = match trtexec::inputs(ctx, engine, model, &prepared)? {
+        Ok(trtexec) => trtexec,
+        Err(errors) => return Ok(Planned::error(name, errors)),
+    };
+    let keyed = match plan::keyed(engine, model, toolchain, prepared, trtexec) {
         Ok(keyed) => keyed,
         Err(errors) => return Ok(Planned::error(name, errors)),
     };

@@ -20,6 +20,7 @@ mod run;
 mod scheduler;
 mod sources;
 mod toolchains;
+mod trtexec;
 mod tune;
 mod verify;
 

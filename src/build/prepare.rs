@@ -69,8 +69,8 @@ pub(super) fn prepare_all(
         let Some(SourceFact::AtHand { model, .. }) = read.get(&engine.source).map(|r| &r.fact) else {
             continue;
         };
-        let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|t| t.kind);
-        let Some(spec) = plan::spec(engine, kind) else { continue };
+        let builder = ctx.builder(engine);
+        let Some(spec) = plan::spec(engine, builder) else { continue };
         let preimage = keys::prepare(engine, model, Some(&spec));
         let (key, name) = (preimage.key(), engine.name.to_string());
         keys_of.insert(name.clone(), key);

@@ -78,6 +78,7 @@ fn node(name: &str, op: &str, of: FloatType) -> NodeAssignment {
         by: Decider::Default,
         parts: 0,
         accumulate: None,
+        layer: None,
     }
 }
 

@@ -85,6 +85,10 @@ pub const HAZARDS: &[Hazard] = &[
     deny("bf16-not-in-opset", "operators cannot be BF16, since ONNX has them in it in newer opsets only"),
     warn("type-not-in-opset", "operators stay FP32 since ONNX has them in FP16 in newer opsets only"),
     warn("quantized-operator", "operators compute with quantized values, and stay as they are"),
+    warn(
+        "layer-unnamed",
+        "a norm that is declared fp32 may read and give FP16: this TensorRT does not let it be named",
+    ),
     warn("layernorm-fp16", "TensorRT says that it computes a layer norm in FP16"),
     deny("pin-demoted", "the engine does not compute a node in the type that a rule gave it"),
 ];

@@ -6,6 +6,7 @@ use super::facts::{Accuracy, AccuracyFact, BuiltRef, ModelRef, PreparedRef, Publ
 use super::keys;
 use super::profiles::{self, ResolvedProfile};
 use super::reason::Reason;
+use super::trtexec::{self, Builder, Trtexec};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::gpu::Sm;
@@ -31,6 +32,8 @@ pub struct Keyed {
     pub build: Preimage,
     /// The build's key.
     pub build_key: Digest,
+    /// What trtexec is asked, if that builds it.
+    pub trtexec: Option<Trtexec>,
 }
 
 /// What is to be done.
@@ -165,6 +168,7 @@ pub fn check(engine: &Engine, toolchain: Option<ToolchainKind>) -> Vec<Diagnosti
 fn option_errors(engine: &Engine, kind: ToolchainKind) -> Vec<Diagnostic> {
     let options = match kind {
         ToolchainKind::TensorrtRtx => engine.build.trtexec.given(),
+        ToolchainKind::Trtexec if engine.build.strict_nans => vec!["strict-nans"],
         _ => Vec::new(),
     };
     let error = |option: &str| {
@@ -199,14 +203,16 @@ fn sm_error(engine: &Engine, kind: ToolchainKind) -> Option<Diagnostic> {
 
 /// What decides the typed form of an engine's model; none as-is.
 #[must_use]
-pub fn spec(engine: &Engine, toolchain: Option<ToolchainKind>) -> Option<Spec> {
-    precision::spec(engine, toolchain.map(capabilities).unwrap_or_default())
+pub fn spec(engine: &Engine, builder: Option<Builder>) -> Option<Spec> {
+    let weak = builder.and_then(|builder| trtexec::weak(engine, builder));
+    precision::spec(engine, builder.map(capabilities).unwrap_or_default(), weak)
 }
 
-/// What a kind of toolchain does with typed models.
-fn capabilities(kind: ToolchainKind) -> Capabilities {
-    if kind != ToolchainKind::TensorrtRtx {
-        return Capabilities::default();
+/// What a toolchain does with typed models.
+fn capabilities(builder: Builder) -> Capabilities {
+    if builder.kind != ToolchainKind::TensorrtRtx {
+        let max_opset = builder.version.and_then(trtexec::max_opset);
+        return Capabilities { max_opset, ..Capabilities::default() };
     }
     let types = [FloatType::Fp32, FloatType::Fp16, FloatType::Bf16];
     let without = tensorrt_rtx::WITHOUT.iter().filter_map(|(op, name)| {
@@ -229,11 +235,13 @@ pub fn keyed(
     model: &ModelRef,
     toolchain: &ToolchainRef,
     prepared: PreparedRef,
+    trtexec: Option<Trtexec>,
 ) -> Result<Keyed, Vec<Diagnostic>> {
     let profiles = fits(engine, model, prepared.opset)?;
-    let prepare = keys::prepare(engine, model, spec(engine, Some(toolchain.kind)).as_ref());
-    let build = keys::build(engine, &prepared, &profiles, toolchain);
-    Ok(Keyed { model: model.digest, prepare, prepared, profiles, build_key: build.key(), build })
+    let builder = Builder::new(toolchain.kind, &toolchain.version);
+    let prepare = keys::prepare(engine, model, spec(engine, Some(builder)).as_ref());
+    let build = keys::build(engine, &prepared, &profiles, toolchain, trtexec.as_ref());
+    Ok(Keyed { model: model.digest, prepare, prepared, profiles, build_key: build.key(), build, trtexec })
 }
 
 /// The profiles of an engine, resolved for its model, whose opset `fuse` may have raised.

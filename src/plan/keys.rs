@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use super::decide::Keyed;
 use super::facts::{ModelRef, PreparedRef, ToolchainRef};
 use super::profiles::ResolvedProfile;
+use super::trtexec::Trtexec;
 use crate::digest::{Digest, Preimage, Value};
 use crate::manifest::{BuildOptions, Engine};
 use crate::precision::Spec;
@@ -76,15 +77,21 @@ pub fn prepare(engine: &Engine, model: &ModelRef, spec: Option<&Spec>) -> Preima
         .with("version", PREPARE_VERSION)
         .with("model", model.digest)
         .with("precision", engine.precision.name())
-        .with("typing", "typed");
+        .with("typing", if spec.is_some_and(|spec| spec.weak.is_some()) { "weak" } else { "typed" });
     match spec {
         None => preimage, // As it is: nothing else decides.
-        Some(spec) => preimage
-            .with("fuse", spec.fuse_field())
-            .with("rules", spec.rule_fields())
-            .with("io", spec.io_field())
-            .with("operators", spec.operator_field())
-            .with("toolchain", spec.capability_field()),
+        Some(spec) => {
+            let preimage = preimage
+                .with("fuse", spec.fuse_field())
+                .with("rules", spec.rule_fields())
+                .with("io", spec.io_field())
+                .with("operators", spec.operator_field())
+                .with("toolchain", spec.capability_field());
+            match spec.weak_field() {
+                None => preimage,
+                Some(weak) => preimage.with("layers", weak),
+            }
+        }
     }
 }
 
@@ -150,6 +157,7 @@ pub fn build(
     prepared: &PreparedRef,
     profiles: &[ResolvedProfile],
     toolchain: &ToolchainRef,
+    trtexec: Option<&Trtexec>,
 ) -> Preimage {
     let sms: Vec<Value> = engine.target.sms.iter().map(|sm| Value::from(sm.to_string())).collect();
     let profiles: Vec<Value> = profiles.iter().map(profile).collect();
@@ -159,14 +167,18 @@ pub fn build(
         ("kind".to_owned(), Value::from(toolchain.kind.name())),
         ("files".to_owned(), Value::from(files)),
     ]);
-    Preimage::new("build")
+    let preimage = Preimage::new("build")
         .with("version", BUILD_VERSION)
         .with("prepared", prepared.digest)
         .with("sms", sms)
         .with("profiles", profiles)
         .with("options", options(&engine.build, engine.tf32))
         .with("toolchain", toolchain)
-        .with("epoch", engine.build.epoch)
+        .with("epoch", engine.build.epoch);
+    match trtexec {
+        None => preimage,
+        Some(trtexec) => preimage.with("trtexec", trtexec.field()),
+    }
 }
 
 fn options(build: &BuildOptions, tf32: bool) -> BTreeMap<String, Value> {
@@ -184,7 +196,7 @@ fn options(build: &BuildOptions, tf32: bool) -> BTreeMap<String, Value> {
         epoch: _,        // A field of its own.
         timeout: _,      // Decides if there is an engine, not which.
         memory_limit: _, // Likewise.
-        trtexec: _,      // Of full TensorRT alone: [`trtexec_options`].
+        trtexec: _,      // In the arguments of trtexec: a field of its own.
     } = build;
     [
         // TensorRT takes a size_t; manifests hold at most i64::MAX bytes.

@@ -10,6 +10,7 @@ mod profiles;
 mod reason;
 #[cfg(test)]
 mod tests;
+pub mod trtexec;
 
 pub use decide::{Action, Keyed, Planned, check, decide, fits, keyed, spec};
 pub use facts::{
@@ -23,3 +24,4 @@ pub use lock::{
 pub use locked::{Present, differences, same_engine, same_verdict};
 pub use profiles::{ResolvedProfile, show_dims};
 pub use reason::{Now, Reason, causes, fields};
+pub use trtexec::{Builder, Trtexec};

@@ -111,7 +111,7 @@ fn profile(dims: &[(&str, [i64; 3])]) -> Profile {
 
 /// The keys of an engine whose model is prepared as it is.
 fn keyed(engine: &Engine, model: &ModelRef, toolchain: &ToolchainRef) -> Result<Keyed, Vec<Diagnostic>> {
-    super::keyed(engine, model, toolchain, PreparedRef::as_is(model))
+    super::keyed(engine, model, toolchain, PreparedRef::as_is(model), None)
 }
 
 fn key(engine: &Engine) -> Keyed {

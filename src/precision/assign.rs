@@ -50,8 +50,22 @@ pub struct NodeAssignment {
     /// How many nodes of the file it was fused from; 0 if it was one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parts: usize,
+    /// The layer of a weakly typed TensorRT that is asked for the type; none if the types are in the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<Layer>,
     /// Who decided.
     pub by: Decider,
+}
+
+/// A layer that a type is asked of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Its name, which is that of the node in the prepared ONNX.
+    pub name: String,
+    /// Are all its outputs floats, so that they can have the type too?
+    pub floats: bool,
+    /// Does the name name all that computes the node?
+    pub is_whole: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -168,7 +182,7 @@ fn one(
     };
     let inside = node.owners.iter().map(|owner| view.nodes[*owner].name.clone()).collect();
     let parts = Some(fusion::parts(node.proto).len()).filter(|parts| *parts > 1).unwrap_or(0);
-    NodeAssignment { name: node.name.clone(), op, inside, of, accumulate: None, parts, by }
+    NodeAssignment { name: node.name.clone(), op, inside, of, accumulate: None, parts, layer: None, by }
 }
 
 /// Products that can be given FP32 accumulators: those of which it is known what TensorRT makes of them.

@@ -41,10 +41,11 @@ pub mod std_fp16;
 #[cfg(test)]
 mod tests;
 mod view;
+mod weak;
 mod weights;
 
-pub use assign::{Assignment, Decider, NodeAssignment, RuleMatch};
+pub use assign::{Assignment, Decider, Layer, NodeAssignment, RuleMatch};
 pub use float::FloatType;
 pub use prepare::{Prepared, prepare, prepare_files};
 pub use problem::{Fix, Problem};
-pub use spec::{Capabilities, ResolvedRule, RuleSpec, Select, Spec, resolve, spec};
+pub use spec::{Capabilities, ResolvedRule, RuleSpec, Select, Spec, Weak, resolve, spec};

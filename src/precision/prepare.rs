@@ -14,7 +14,7 @@ use super::select::{Finder, Selected};
 use super::signature::computes_quantized;
 use super::spec::Spec;
 use super::view::View;
-use super::{attention, check, hazard, io, mask, range, rewrite};
+use super::{attention, check, hazard, io, mask, range, rewrite, weak};
 use crate::manifest::IoType;
 use crate::onnx::{self, Declared, Model, Type};
 
@@ -58,8 +58,15 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     Ok(prepared)
 }
 
-/// Types a model whose nodes have their rules.
+/// Types a model whose nodes have their rules, in the model or, weakly, beside it.
 fn typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
+    match &spec.weak {
+        Some(known) => weak::prepare(view, selected, spec, known),
+        None => strongly_typed(view, selected, spec),
+    }
+}
+
+fn strongly_typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
     let (io, wrong_io) = io::resolve(view.model, view.types, spec);
     let patterns = Patterns::new(view);
     let decided = assign(view, &patterns, selected, spec);

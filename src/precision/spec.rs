@@ -32,6 +32,18 @@ pub struct Spec {
     /// Types of the outputs of custom operators, by `DOMAIN::OP`.
     #[serde(default)]
     pub operators: BTreeMap<String, Vec<IoType>>,
+    /// Are types asked of layers by their names, and not written into the model? Then what is known of the names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weak: Option<Weak>,
+}
+
+/// What is known of the layers that a weakly typed TensorRT makes of operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weak {
+    /// Operators that become one layer, called as their node.
+    pub one: Vec<String>,
+    /// Operators of which no layer is called as their node.
+    pub automatic: Vec<String>,
 }
 
 impl Spec {
@@ -46,6 +58,7 @@ impl Spec {
             capabilities,
             io: BTreeMap::new(),
             operators: BTreeMap::new(),
+            weak: None,
         }
     }
 }
@@ -130,11 +143,12 @@ fn of_rule(rule: &Rule) -> ResolvedRule {
     ResolvedRule { spec, origin: rule.origin.clone() }
 }
 
-/// What decides the prepared form of an engine's model; none for `as-is` with nothing to fuse, which changes nothing.
+/// What decides the prepared form of an engine's model; none for `as-is` with nothing to fuse, which changes nothing. In a
+/// weakly typed engine, the types that are in the file must be known even then.
 #[must_use]
-pub fn spec(engine: &Engine, capabilities: Capabilities) -> Option<Spec> {
+pub fn spec(engine: &Engine, capabilities: Capabilities, weak: Option<Weak>) -> Option<Spec> {
     let base = FloatType::of(engine.precision);
-    if base.is_none() && engine.fuse.is_empty() {
+    if base.is_none() && engine.fuse.is_empty() && weak.is_none() {
         return None;
     }
     Some(Spec {
@@ -145,6 +159,7 @@ pub fn spec(engine: &Engine, capabilities: Capabilities) -> Option<Spec> {
         capabilities,
         io: engine.io.clone(),
         operators: engine.operators.clone(),
+        weak,
     })
 }
 
@@ -193,6 +208,15 @@ impl Spec {
         let types =
             |of: &[IoType]| Value::from(of.iter().map(|of| Value::from(of.name())).collect::<Vec<_>>());
         Value::Map(self.operators.iter().map(|(name, of)| (name.clone(), types(of))).collect())
+    }
+
+    /// What is known of the names of layers, as a field of a key.
+    #[must_use]
+    pub fn weak_field(&self) -> Option<Value> {
+        let Weak { one, automatic } = self.weak.as_ref()?;
+        let list = |ops: &[String]| Value::List(ops.iter().cloned().map(Value::from).collect());
+        let fields = [("automatic", list(automatic)), ("one", list(one))];
+        Some(Value::Map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
     }
 
     /// What the toolchain is known to do, as a field of a key.

@@ -21,6 +21,8 @@ pub enum Types {
         bf16: bool,
         /// Names of layers, exact, and the type that each must have.
         layers: Vec<(String, &'static str)>,
+        /// Those of them whose outputs are not all floats, and are not asked of.
+        untyped_outputs: Vec<String>,
     },
 }
 
@@ -147,7 +149,7 @@ fn types(asked: &Asked, line: &mut Line) {
             what: "`typing = \"weak\"`".to_owned(),
             why: "types are in the ONNX, and nowhere else, from 11.0".to_owned(),
         }),
-        Types::Weak { fp16, bf16, layers } => {
+        Types::Weak { fp16, bf16, layers, untyped_outputs } => {
             if *fp16 {
                 line.flag("--fp16");
             }
@@ -156,9 +158,14 @@ fn types(asked: &Asked, line: &mut Line) {
             }
             if !layers.is_empty() {
                 line.value("--precisionConstraints", "obey");
-                let list: Vec<String> = layers.iter().map(|(name, of)| format!("{name}:{of}")).collect();
-                line.value("--layerPrecisions", &list.join(","));
-                line.value("--layerOutputTypes", &list.join(","));
+                let written = |(name, of): &(String, &str)| format!("{name}:{of}");
+                let all: Vec<String> = layers.iter().map(written).collect();
+                line.value("--layerPrecisions", &all.join(","));
+                let floats = layers.iter().filter(|(name, _)| !untyped_outputs.contains(name));
+                let floats: Vec<String> = floats.map(written).collect();
+                if !floats.is_empty() {
+                    line.value("--layerOutputTypes", &floats.join(","));
+                }
             }
             // Its lines tell which layers a node became.
             line.flag("--verbose");
@@ -259,7 +266,9 @@ fn options(asked: &Asked, line: &mut Line) {
     if !asked.tactic_sources.is_empty() {
         for source in &asked.tactic_sources {
             let word = source.trim_start_matches(['+', '-']).to_uppercase();
-            if !flags::words("--tacticSources", line.version).contains(&word.as_str()) || word.len() == source.len() {
+            if !flags::words("--tacticSources", line.version).contains(&word.as_str())
+                || word.len() == source.len()
+            {
                 let why = match flags::word_versions("--tacticSources", &word) {
                     _ if word.len() == source.len() => "write `+` or `-` before it".to_owned(),
                     _ => since("--tacticSources", &word),

@@ -120,7 +120,7 @@ pub enum Does {
     Nothing,
 }
 
-type Span = (Version, Option<Version>);
+pub(super) type Span = (Version, Option<Version>);
 
 /// What some option takes since, or until, some version.
 #[derive(Debug)]
@@ -212,7 +212,7 @@ fn short(version: Version) -> String {
     format!("{}.{}", version.0, version.1)
 }
 
-fn contains(versions: &[Span], version: Version) -> bool {
+pub(super) fn contains(versions: &[Span], version: Version) -> bool {
     // Options do not change between patches.
     let version = Version(version.0, version.1, 0);
     versions.iter().any(|(from, until)| *from <= version && until.is_none_or(|until| version < until))
@@ -247,7 +247,7 @@ fn given(field: &'static str) -> Option<&'static str> {
 }
 
 /// `8.6..10.4, 10.13..`
-fn spans(text: &str) -> Option<Vec<Span>> {
+pub(super) fn spans(text: &str) -> Option<Vec<Span>> {
     text.split(',')
         .map(|span| {
             let (from, until) = span.trim().split_once("..")?;
