@@ -39,5 +39,6 @@ pub use publish::{Sidecar, engine_path, orphans, read_sidecar, sidecar_path};
 pub use rebuild::{Class, Difference, Evidence, Rebuilt, rebuild};
 pub use run::{ApplyOptions, EngineOutcome, Outcome, RunSummary, apply, locked_differences};
 pub use toolchains::find as find_toolchain;
+pub use trtexec::{Asking, asking, write_model};
 pub use tune::{TuneStep, Tuned, tune};
 pub use verify::{Verified, VerifyOutcome, verify};

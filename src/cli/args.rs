@@ -296,6 +296,18 @@ pub(super) enum ExportCommand {
         #[arg(long, value_name = "URI")]
         builder_id: Option<String>,
     },
+    /// The command line of trtexec that builds an engine
+    #[command(after_help = "Example: enginewright export trtexec encoder@orin --for 10.3 --out build/")]
+    Trtexec {
+        /// The engine: MODEL[.VARIANT]@TARGET
+        engine: String,
+        /// For this version of TensorRT, 8.6 to 11 [default: that of the engine's toolchain]
+        #[arg(long = "for", value_name = "VERSION")]
+        version: Option<String>,
+        /// Write the ONNX that the command reads into this folder
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
