@@ -29,5 +29,6 @@ mod provenance;
 mod rebuild;
 mod report;
 mod support;
+mod trtexec_lines;
 mod typed;
 mod verify;

@@ -110,7 +110,7 @@ fn what_is_not_given_is_the_documented_default() {
 
 #[test]
 fn roots_come_from_the_manifest_then_the_local_file_then_the_environment() {
-    let trt = "[toolchain.'trt-10.3']\nkind = 'trtexec'\nroot = 'a'\nrunner = ['x']\n";
+    let trt = "[toolchain.'trt-10.3']\nkind = 'trtexec'\nversion = '10.3'\nroot = 'a'\nrunner = ['x']\n";
     let manifest = format!("{BASE}{trt}");
     let root = |local: &str, env: Option<&str>| {
         let env_roots = env.map(|path| ("TRT_10_3".to_owned(), PathBuf::from(path))).into_iter().collect();

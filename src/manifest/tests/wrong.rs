@@ -80,6 +80,15 @@ const CASES: &[(&str, &[&str])] = &[
         "[toolchain.x]\nkind = 'trtexec'\nversion = '10.x'",
         &["bad-format: `toolchain.x.version`: `10.x` is not a version @ '10.x'"],
     ),
+    ("[toolchain.x]\nkind = 'trtexec'", &["missing-key: `toolchain.x` has no `version` @ x"]),
+    (
+        "[toolchain.x]\nkind = 'trtexec'\nversion = '10'",
+        &["bad-format: `10` does not say which TensorRT it is @ '10'"],
+    ),
+    (
+        "[target.x]\nsm = 'sm_86'\ngpu-identity = 'sm'",
+        &["conflicting-keys: `gpu-identity` means nothing to toolchain `rtx` @ 'sm'"],
+    ),
     ("[target.x]", &["missing-key: `target.x` has no `gpu` @ x"]),
     (
         "[target.x]\ngpu = 'RTX 4090'\nsm = 'sm_89'",
@@ -388,7 +397,9 @@ fn the_local_file_may_say_where_toolchains_are_and_nothing_else() {
 #[test]
 fn a_variable_for_two_toolchains_is_an_error() {
     let env_roots = [("A_B".to_owned(), PathBuf::from("/x"))].into();
-    let text = format!("{BASE}[toolchain.'a.b']\nkind = 'trtexec'\n[toolchain.a-b]\nkind = 'trtexec'");
+    let text = format!(
+        "{BASE}[toolchain.'a.b']\nkind = 'trtexec'\nversion = '8.6'\n[toolchain.a-b]\nkind = 'trtexec'\nversion = '8.6'"
+    );
     let loaded = read_with_local(&text, "", &Options { env_roots });
     assert_eq!(loaded.diagnostics[0].code, "ambiguous-variable");
 }
