@@ -1,6 +1,6 @@
 //! Builds by trtexec: what is asked of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::context::Context;
 use super::{prepare, sources};
@@ -78,7 +78,7 @@ fn plugins(ctx: &Context<'_>, engine: &Engine) -> Result<Vec<(String, Digest)>, 
     if errors.is_empty() { Ok(found) } else { Err(errors) }
 }
 
-fn plugin_name(path: &PathBuf) -> String {
+fn plugin_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
