@@ -401,3 +401,10 @@ pub fn is_writable(folder: &Path) -> bool {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
+
+/// May we execute this file? Asked of the kernel.
+#[must_use]
+pub fn is_executable(file: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, file, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}

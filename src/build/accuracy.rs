@@ -64,7 +64,9 @@ pub(super) fn fact(
     let samples = digests(ctx, engine, &spec)?;
     let reference = match reference {
         Some(ToolchainFact::Found(found)) => found,
-        Some(ToolchainFact::Bad(error)) => return Err(vec![(**error).clone()]),
+        Some(ToolchainFact::Bad(error) | ToolchainFact::Absent(error)) => {
+            return Err(vec![(**error).clone()]);
+        }
         Some(ToolchainFact::NotFetched) | None => return Ok(AccuracyFact::NotFetched),
     };
     let measure = keys::measure(keyed, &spec, &samples, reference);

@@ -73,6 +73,7 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain, product: &'static Product) ->
             ToolchainFact::Found(Box::new(ToolchainRef {
                 kind: declared.kind,
                 libraries: None,
+                installed: None,
                 files: block.files.clone(),
                 version: block.version.clone(),
             }))
@@ -178,7 +179,13 @@ fn identify(
         files: files.clone(),
         packages,
     };
-    let found = ToolchainRef { kind: declared.kind, libraries: Some(located.folder.clone()), files, version };
+    let found = ToolchainRef {
+        kind: declared.kind,
+        libraries: Some(located.folder.clone()),
+        installed: None,
+        files,
+        version,
+    };
     Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
 }
 

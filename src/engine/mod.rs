@@ -26,6 +26,7 @@
 
 mod facts;
 mod header;
+mod layers;
 pub mod log;
 mod operators;
 mod proof;

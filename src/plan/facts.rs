@@ -10,6 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest, Preimage};
 use crate::manifest::ToolchainKind;
 use crate::onnx::Summary;
+use crate::toolchain::trtexec::Installed;
 use crate::verify::{Judgement, MeasureSpec};
 
 /// A model in its canonical form.
@@ -81,6 +82,8 @@ pub struct ToolchainRef {
     pub kind: ToolchainKind,
     /// Folder of its libraries, if it is on this machine; none if it is known from the lock file.
     pub libraries: Option<PathBuf>,
+    /// The program and its libraries, of a trtexec on this machine.
+    pub installed: Option<Installed>,
     /// Its files with their digests: its identity.
     pub files: BTreeMap<String, Digest>,
     /// The version it reports, or is pinned to.
@@ -94,6 +97,8 @@ pub enum ToolchainFact {
     Found(Box<ToolchainRef>),
     /// It must be fetched first, which planning does not do.
     NotFetched,
+    /// It is not on this machine, and nothing is known of its files.
+    Absent(Box<Diagnostic>),
     /// It is not usable.
     Bad(Box<Diagnostic>),
 }

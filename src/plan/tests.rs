@@ -59,6 +59,7 @@ fn toolchain() -> ToolchainRef {
     ToolchainRef {
         kind: ToolchainKind::TensorrtRtx,
         libraries: Some(PathBuf::from("/lib")),
+        installed: None,
         files: BTreeMap::from([("lib.so".to_owned(), Digest::of(b"lib"))]),
         version: "1.7.1.116".into(),
     }

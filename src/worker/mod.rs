@@ -15,6 +15,7 @@ mod error;
 mod gpus;
 mod prepare;
 mod process;
+pub mod program;
 pub mod protocol;
 mod reference;
 mod server;

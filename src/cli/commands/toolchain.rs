@@ -29,17 +29,24 @@ pub(super) fn run(settings: &Settings, command: &ToolchainCommand) -> Result<u8,
         let fact = build::find_toolchain(&ctx, toolchain);
         let (state, version, sms, place) = match &fact {
             ToolchainFact::Found(found) => (
-                if found.libraries.is_some() { "ready" } else { "in lock file" },
+                if found.libraries.is_some() || found.installed.is_some() { "ready" } else { "in lock file" },
                 found.version.clone(),
                 crate::toolchain::sms(found.kind)
                     .iter()
                     .flatten()
                     .map(ToString::to_string)
                     .collect::<Vec<_>>(),
-                found.libraries.as_ref().map(|p| p.display().to_string()),
+                found
+                    .libraries
+                    .as_ref()
+                    .or(found.installed.as_ref().map(|installed| &installed.program))
+                    .map(|p| p.display().to_string()),
             ),
             ToolchainFact::NotFetched => {
                 ("not fetched", toolchain.version.clone().unwrap_or_default(), Vec::new(), None)
+            }
+            ToolchainFact::Absent(_) => {
+                ("not here", toolchain.version.clone().unwrap_or_default(), Vec::new(), None)
             }
             ToolchainFact::Bad(error) => {
                 errors.push((**error).clone());
