@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::events::Sink;
@@ -9,6 +10,7 @@ use crate::cache::{self, Cache, Record};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Preimage};
 use crate::fs;
+use crate::gpu::LocalGpu;
 use crate::manifest::{Engine, Manifest};
 use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::plan::{Builder, Lock};
@@ -39,6 +41,10 @@ pub struct Context<'a> {
     pub events: &'a dyn Sink,
     /// Stops the run.
     pub cancel: CancelToken,
+    /// The GPUs of this machine, asked for once if at all.
+    pub gpus: OnceLock<Result<Vec<LocalGpu>, Diagnostic>>,
+    /// Is what this machine cannot build left out, rather than failed?
+    pub skip_unbuildable: bool,
 }
 
 /// Wall-clock limit for reading a model.

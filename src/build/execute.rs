@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::events::{Event, Made};
 use super::failure::{Failure, log_text};
-use super::{gather, toolchains};
+use super::{gather, toolchains, trtexec};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -114,6 +114,9 @@ pub(super) fn build_in(
     toolchain: &ToolchainRef,
     job: &Path,
 ) -> Result<(Built, Duration, u64), Vec<Diagnostic>> {
+    if let Some(asked) = &keyed.trtexec {
+        return trtexec::run::build_in(ctx, engine, engines, keyed, asked, toolchain, job);
+    }
     let Some(libraries) = toolchain.libraries.clone() else {
         return Err(vec![
             Diagnostic::error(
@@ -183,6 +186,7 @@ fn record(
         "toolchain_version": toolchain.version,
         "bindings": built.bindings,
         "hermetic": built.hermetic.name(),
+        "gpu": built.gpu,
         "said": engine::log::codes(built.log.iter().map(|line| line.text.as_str())),
     });
     let record = ctx.record(keyed.build.clone(), outputs, info, wall)?;

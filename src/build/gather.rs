@@ -98,6 +98,11 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         } else {
             Planned::error(&engine.name, errors)
         };
+        let builds = matches!(planned.action, Action::Build | Action::Rebuild | Action::Unknown);
+        let kind = ctx.manifest.toolchains.get(&engine.target.toolchain).map(|declared| declared.kind);
+        if builds && kind == Some(ToolchainKind::Trtexec) {
+            planned.lacks = trtexec::host::lacks(ctx, engine, toolchains.get(&engine.target.toolchain));
+        }
         // If the cache lost the engine, it is not built again for the sake of words.
         let current = planned.action == Action::UpToDate && planned.built.is_some();
         if current && sidecar.as_ref().is_some_and(|s| !publish::is_worded(s, engine)) {

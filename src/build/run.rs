@@ -53,6 +53,8 @@ pub enum Outcome {
     },
     /// It failed; what was published before stays.
     Failed(Vec<Diagnostic>),
+    /// This machine cannot build it, and was told to leave it as it is; why.
+    Skipped(Vec<Diagnostic>),
     /// The run was stopped before it was done.
     Cancelled,
 }
@@ -239,6 +241,12 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
     let mut groups: BTreeMap<Digest, Group<'_>> = BTreeMap::new();
     let mut results = Results::new();
     for (engine, planned) in engines.iter().copied().zip(&gathered.planned) {
+        if !planned.lacks.is_empty() {
+            if !ctx.skip_unbuildable {
+                results.insert(planned.name.to_string(), Err(unbuildable(planned)));
+            }
+            continue;
+        }
         match (&planned.keyed, planned.action) {
             (Some(keyed), action) if action.is_work() => {
                 let group = groups.entry(keyed.build_key).or_insert(Group { members: Vec::new() });
@@ -265,6 +273,12 @@ fn carry_out(ctx: &Context<'_>, engines: &[&Engine], gathered: &Gathered) -> Res
         results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(done);
     });
     results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What this machine lacks, and that the rest can be built without it.
+fn unbuildable(planned: &Planned) -> Vec<Diagnostic> {
+    let help = "`--skip-unbuildable` builds what this machine can build, and leaves the rest as it is";
+    planned.lacks.iter().map(|lack| lack.clone().help(help)).collect()
 }
 
 /// Something must be fetched, and may not be.
@@ -434,6 +448,7 @@ fn outcome(planned: &Planned, gathered: &Gathered, results: &Results) -> EngineO
             verdict: published(),
             made: Made::Unchanged,
         },
+        (None, _, _) if !planned.lacks.is_empty() => Outcome::Skipped(planned.lacks.clone()),
         (None, _, _) => Outcome::Cancelled,
     };
     EngineOutcome { engine, action: planned.action, reasons: planned.reasons.clone(), outcome }

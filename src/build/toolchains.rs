@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::context::{Context, PROBE_TIMEOUT, millis};
 use super::events::Event;
 use super::failure::Failure;
+use super::trtexec::host;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage, Value};
 use crate::manifest::{Engine, Toolchain, ToolchainKind};
@@ -45,14 +46,56 @@ pub fn find(ctx: &Context<'_>, declared: &Toolchain) -> ToolchainFact {
 
 fn find_with_block(ctx: &Context<'_>, declared: &Toolchain) -> Found {
     let Some(product) = toolchain::product(declared.kind) else {
-        let error = Diagnostic::error(
-            "not-yet",
-            format!("toolchain `{}`: kind `{}` is not supported yet", declared.name, declared.kind.name()),
-        );
-        let error = error.at(&declared.origin, "").help("use a toolchain of `kind = \"tensorrt-rtx\"`");
-        return (ToolchainFact::Bad(Box::new(error)), None);
+        return trtexec(ctx, declared).unwrap_or_else(|error| (ToolchainFact::Bad(Box::new(error)), None));
     };
     locate(ctx, declared, product).unwrap_or_else(|error| (ToolchainFact::Bad(Box::new(error)), None))
+}
+
+/// A trtexec: on this machine; or known from the lock file, which is enough to plan.
+fn trtexec(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> {
+    let wanted = declared.version.as_deref().unwrap_or_default();
+    let installed = match host::find(ctx, declared) {
+        Ok(installed) => installed,
+        Err(why) if why.code == "not-yet" => return Err(why),
+        Err(why) => {
+            let fits = |block: &&LockedToolchain| {
+                block.kind == declared.kind.name()
+                    && block.platform == platform()
+                    && toolchain::satisfies(&block.version, wanted)
+            };
+            let fact =
+                ctx.lock.toolchains().find(fits).map_or(ToolchainFact::Absent(Box::new(why)), |block| {
+                    ToolchainFact::Found(Box::new(ToolchainRef {
+                        kind: declared.kind,
+                        libraries: None,
+                        installed: None,
+                        files: block.files.clone(),
+                        version: block.version.clone(),
+                    }))
+                });
+            return Ok((fact, None));
+        }
+    };
+    let files = host::digests(ctx, &installed).map_err(|e| Diagnostic::from(&e))?;
+    let version = host::version(ctx, declared, &installed, &files)?;
+    if !toolchain::satisfies(&version, wanted) {
+        let message =
+            format!("toolchain `{}` must be version {wanted}, and {version} was found", declared.name);
+        return Err(Diagnostic::error("toolchain-version", message)
+            .at(&declared.origin, "")
+            .note(format!("`{}`", installed.program.display()))
+            .help("change `version`, or where the toolchain is taken from"));
+    }
+    let block = LockedToolchain {
+        kind: declared.kind.name().to_owned(),
+        version: version.clone(),
+        platform: platform(),
+        files: files.clone(),
+        packages: BTreeMap::new(),
+    };
+    let found =
+        ToolchainRef { kind: declared.kind, libraries: None, installed: Some(installed), files, version };
+    Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
 }
 
 fn locate(ctx: &Context<'_>, declared: &Toolchain, product: &'static Product) -> Result<Found, Diagnostic> {
@@ -131,6 +174,14 @@ pub(super) fn unchanged(
     toolchain: &ToolchainRef,
     during: &str,
 ) -> Result<(), Diagnostic> {
+    if let Some(installed) = &toolchain.installed {
+        if host::digests(ctx, installed).is_ok_and(|now| now == toolchain.files) {
+            return Ok(());
+        }
+        return Err(
+            changed(name, during).note(format!("`{}`, or what it loads", installed.program.display()))
+        );
+    }
     let Some(folder) = &toolchain.libraries else { return Ok(()) };
     hold_against(ctx, name, toolchain.kind, folder, &toolchain.files, during)
 }
@@ -147,9 +198,12 @@ fn hold_against(
     if digests(ctx, product, folder).is_ok_and(|now| now == *files) {
         return Ok(());
     }
-    Err(Diagnostic::error("toolchain-changed", format!("toolchain `{name}` changed while {during}"))
-        .note(format!("in `{}`", folder.display()))
-        .help("nothing was recorded; run again when nobody writes to it"))
+    Err(changed(name, during).note(format!("in `{}`", folder.display())))
+}
+
+fn changed(name: &str, during: &str) -> Diagnostic {
+    Diagnostic::error("toolchain-changed", format!("toolchain `{name}` changed while {during}"))
+        .help("nothing was recorded; run again when nobody writes to it")
 }
 
 fn identify(

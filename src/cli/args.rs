@@ -200,6 +200,9 @@ pub(super) struct ApplyArgs {
     /// Measure nothing: engines get the verdict `skipped`
     #[arg(long)]
     pub(super) no_verify: bool,
+    /// Leave out what this machine cannot build, for want of a TensorRT or a GPU
+    #[arg(long)]
+    pub(super) skip_unbuildable: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -188,6 +188,8 @@ impl Settings {
             memory: available_memory().unwrap_or(u64::MAX) / 10 * 9,
             events,
             cancel: self.cancel.clone(),
+            gpus: std::sync::OnceLock::new(),
+            skip_unbuildable: false,
         })
     }
 

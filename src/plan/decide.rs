@@ -101,6 +101,8 @@ pub struct Planned {
     pub accuracy: AccuracyFact,
     /// How long it will take by what was recorded, in ms; none if something of it was never done.
     pub estimate_ms: Option<u64>,
+    /// What this machine lacks to do it.
+    pub lacks: Vec<Diagnostic>,
     /// Why it cannot be done.
     pub errors: Vec<Diagnostic>,
 }
@@ -123,6 +125,7 @@ impl Planned {
             built: None,
             accuracy: AccuracyFact::NoneDeclared,
             estimate_ms: None,
+            lacks: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -379,6 +382,7 @@ pub fn decide(
         built,
         accuracy,
         estimate_ms: None,
+        lacks: Vec::new(),
         errors: Vec::new(),
     }
 }

@@ -197,6 +197,11 @@ impl Lock {
         self.toolchains.iter().find(|t| t.kind == kind && t.version == version && t.platform == platform)
     }
 
+    /// The blocks of all toolchains.
+    pub fn toolchains(&self) -> impl Iterator<Item = &LockedToolchain> {
+        self.toolchains.iter()
+    }
+
     /// The block of an engine.
     #[must_use]
     pub fn engine(&self, name: &str) -> Option<&LockedEngine> {

@@ -9,7 +9,7 @@ use crate::digest::{Digest, Value};
 use crate::manifest::{
     Engine, GpuIdentity, HardwareCompatibility, IoType, Profiling, Tiling, Toolchain, ToolchainKind, Typing,
 };
-use crate::onnx::Tensor;
+use crate::onnx::{Dim, Summary, Tensor};
 use crate::precision::{Assignment, Decider, FloatType, Weak};
 use crate::toolchain::trtexec::layers::{self, Layers};
 use crate::toolchain::trtexec::{self, Asked, Paths, Types, Version, flags};
@@ -45,6 +45,46 @@ pub struct Trtexec {
     pub gpu: String,
     /// The plugin libraries in order, by their names, with their digests.
     pub plugins: Vec<(String, Digest)>,
+    /// Inputs and outputs of the engine: what the model and the arguments make of them.
+    pub bindings: Vec<Port>,
+}
+
+/// An input or output of an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Is it an input?
+    pub is_input: bool,
+    /// Element type in TensorRT's words, lower case.
+    pub element: String,
+    /// Dimensions; -1 is dynamic.
+    pub dims: Vec<i64>,
+}
+
+/// The inputs and outputs of an engine.
+#[must_use]
+pub fn bindings(engine: &Engine, model: &Summary) -> Vec<Port> {
+    let port = |tensor: &Tensor, is_input| {
+        let word = type_word(engine, tensor);
+        let element = match word.as_str() {
+            "fp32" => "float",
+            "fp16" => "half",
+            other => other,
+        };
+        let dim = |dim: &Dim| match dim {
+            Dim::Fixed(size) => *size,
+            _ => -1,
+        };
+        Port {
+            name: tensor.name.clone(),
+            is_input,
+            element: element.to_owned(),
+            dims: tensor.dims.iter().flatten().map(dim).collect(),
+        }
+    };
+    let inputs = model.inputs.iter().map(|tensor| port(tensor, true));
+    inputs.chain(model.outputs.iter().map(|tensor| port(tensor, false))).collect()
 }
 
 /// Names of files in a job, so that no path is in a key.

@@ -110,6 +110,7 @@ mod tests {
                 log: vec![],
                 version: "1".into(),
                 hermetic: Hermetic::Det,
+                gpu: None,
             })),
             Response::Refused(Box::new(refusal)),
         ] {

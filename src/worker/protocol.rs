@@ -109,6 +109,8 @@ pub enum Hermetic {
     Det,
     /// As any program.
     Plain,
+    /// On a GPU, on which kernels are timed: another build may choose others.
+    Timed,
 }
 
 impl Hermetic {
@@ -118,6 +120,7 @@ impl Hermetic {
         match self {
             Hermetic::Det => "det",
             Hermetic::Plain => "plain",
+            Hermetic::Timed => "timed",
         }
     }
 }
@@ -227,6 +230,9 @@ pub struct Built {
     pub version: String,
     /// How the worker ran: plain where it could not be otherwise.
     pub hermetic: Hermetic,
+    /// The GPU that it was built on, where one was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<LocalGpu>,
 }
 
 /// An input or output of an engine.

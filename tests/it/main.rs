@@ -29,6 +29,7 @@ mod provenance;
 mod rebuild;
 mod report;
 mod support;
+mod trtexec;
 mod trtexec_lines;
 mod typed;
 mod verify;

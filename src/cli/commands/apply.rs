@@ -31,6 +31,7 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     let mut ctx = settings.context(&project, network, args.jobs, &progress)?;
     ctx.locked = args.locked;
     ctx.verify = !args.no_verify;
+    ctx.skip_unbuildable = args.skip_unbuildable;
     let summary = build::apply(&ctx, &engines, ApplyOptions { prune: args.prune, plan: plan.as_ref() })?;
 
     let of_engines = summary.engines.iter().flat_map(|e| match &e.outcome {
@@ -47,7 +48,7 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
             output::stdout(&text(&summary));
         }
     }
-    let done = |e: &EngineOutcome| matches!(e.outcome, Outcome::Done { .. });
+    let done = |e: &EngineOutcome| matches!(e.outcome, Outcome::Done { .. } | Outcome::Skipped(_));
     Ok(if failures.is_empty() && summary.engines.iter().all(done) { exit::DONE } else { exit::FAILED })
 }
 
@@ -79,9 +80,11 @@ fn text(summary: &RunSummary) -> String {
     }
     let failed = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Failed(_))).count();
     let stopped = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Cancelled)).count();
+    let skipped = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Skipped(_))).count();
     let mut counts =
-        vec![format!("{} of {} ready", total - failed - stopped, output::count(total, "engine"))];
+        vec![format!("{} of {} ready", total - failed - stopped - skipped, output::count(total, "engine"))];
     counts.extend((failed > 0).then(|| format!("{failed} failed")));
+    counts.extend((skipped > 0).then(|| format!("{skipped} cannot be built here")));
     counts.extend((stopped > 0).then(|| format!("{stopped} not done")));
     let table = output::table(&["RESULT", "ENGINE", "SIZE", "BUILD TIME", "VERDICT", "WHY"], &rows);
     format!("{table}\n{} in {time}{}\n", counts.join(", "), sources(summary))
@@ -118,10 +121,13 @@ fn row(engine: &EngineOutcome) -> Vec<String> {
             (result, output::size(*size), output::duration(*build_ms), verdict.clone())
         }
         Outcome::Failed(_) => ("failed", String::new(), String::new(), String::new()),
+        Outcome::Skipped(_) => ("skipped", String::new(), String::new(), String::new()),
         Outcome::Cancelled => ("not done", String::new(), String::new(), String::new()),
     };
     let why = match &engine.outcome {
-        Outcome::Failed(errors) => errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"),
+        Outcome::Failed(errors) | Outcome::Skipped(errors) => {
+            errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n")
+        }
         _ => reason_lines(&engine.engine, &engine.reasons),
     };
     vec![result.to_owned(), engine.engine.clone(), size, time, verdict, why]
@@ -140,6 +146,9 @@ fn as_json(
             }
             Outcome::Failed(errors) => {
                 ("failed", None, None, None, errors.iter().map(render::json).collect())
+            }
+            Outcome::Skipped(lacks) => {
+                ("skipped", None, None, None, lacks.iter().map(render::json).collect())
             }
             Outcome::Cancelled => ("not-done", None, None, None, Vec::new()),
         };

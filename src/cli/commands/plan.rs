@@ -139,10 +139,14 @@ fn text(file: &PlanFile, estimate: Estimate, planned: &[Planned]) -> String {
 }
 
 fn row(entry: &PlanEntry, planned: &[Planned]) -> Vec<String> {
-    let errors = planned.iter().find(|p| p.name.to_string() == entry.engine).map_or(&[][..], |p| &p.errors);
+    let planned = planned.iter().find(|p| p.name.to_string() == entry.engine);
+    let errors = planned.map_or(&[][..], |p| &p.errors);
+    let lacks = planned.map_or(&[][..], |p| &p.lacks);
     let why = match errors {
         [] => {
-            let texts: Vec<&str> = entry.reasons.iter().map(|told| told.text.as_str()).collect();
+            let mut texts: Vec<String> = entry.reasons.iter().map(|told| told.text.clone()).collect();
+            texts.extend(lacks.iter().map(|lack| format!("cannot be built here: {}", lack.message)));
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             text_lines(&entry.engine, &texts)
         }
         errors => errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n"),
@@ -193,6 +197,7 @@ pub(super) fn planned_json(planned: &Planned) -> serde_json::Value {
         "estimate_ms": planned.estimate_ms,
         "build_key": planned.keyed.as_ref().map(|k| k.build_key),
         "measure": measure_json(planned),
+        "lacks": planned.lacks.iter().map(render::json).collect::<Vec<_>>(),
         "errors": planned.errors.iter().map(render::json).collect::<Vec<_>>(),
     })
 }

@@ -63,7 +63,9 @@ pub(super) fn build(request: &BuildRequest) -> Result<Built> {
         write(KERNELS_FILE, &kernels).map(|()| (bindings, version))
     });
     match result {
-        Ok((bindings, version)) => Ok(Built { bindings, log: lines, version: version.to_string(), hermetic }),
+        Ok((bindings, version)) => {
+            Ok(Built { bindings, log: lines, version: version.to_string(), hermetic, gpu: None })
+        }
         Err(mut refusal) => {
             if refusal.stage == "build" && refusal.code.is_empty() {
                 explain::explain(&mut refusal, &lines, &request.sms, request.options.workspace);

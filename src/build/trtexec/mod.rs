@@ -1,4 +1,7 @@
-//! Builds by trtexec: what is asked of it.
+//! Builds by trtexec: what is asked of it (here), what this machine has of it (`host`), and how it is run (`run`).
+
+pub(super) mod host;
+pub(super) mod run;
 
 use std::path::Path;
 
@@ -34,7 +37,10 @@ pub(super) fn inputs(
         Err(errors) => Err(errors),
     };
     Ok(match (asked, gpu, plugins) {
-        (Ok(asked), Ok(gpu), Ok(plugins)) => Ok(Some(Trtexec { asked, gpu, plugins })),
+        (Ok(asked), Ok(gpu), Ok(plugins)) => {
+            let bindings = trtexec::bindings(engine, &model.summary);
+            Ok(Some(Trtexec { asked, gpu, plugins, bindings }))
+        }
         (asked, gpu, plugins) => {
             let errors = asked.err().into_iter().flatten().chain(gpu.err());
             Err(errors.chain(plugins.err().into_iter().flatten()).collect())

@@ -1,0 +1,180 @@
+//! What this machine has of what trtexec needs: the program with its libraries, and the GPU of the target.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use super::super::context::{Context, PROBE_TIMEOUT};
+use crate::cache;
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Digest, Preimage, Value};
+use crate::gpu::{self, LocalGpu};
+use crate::manifest::{Engine, GpuIdentity, Toolchain};
+use crate::plan::{ToolchainFact, ToolchainRef};
+use crate::toolchain::trtexec::{self, Installed, Version};
+use crate::worker::program::{Ending, Program, run_program};
+use crate::worker::{Limits, local_gpus};
+
+/// The trtexec of a declared toolchain, or what is wrong with it.
+pub(in crate::build) fn find(ctx: &Context<'_>, declared: &Toolchain) -> Result<Installed, Diagnostic> {
+    if !declared.runner.is_empty() {
+        let message = format!("toolchain `{}`: a `runner` is not supported yet", declared.name);
+        let error = Diagnostic::error("not-yet", message).at(&declared.origin, "");
+        return Err(error.help("run enginewright itself in the container, with `root` or `PATH`"));
+    }
+    let path = ctx.source.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
+    trtexec::find(declared.root.as_deref(), path).map_err(|error| {
+        let message = format!("toolchain `{}` is not on this machine: {error}", declared.name);
+        let mut diagnostic = Diagnostic::error("toolchain-missing", message).at(&declared.origin, "");
+        let name: String = declared
+            .name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+            .collect();
+        diagnostic.help = error.help(&format!("ENGINEWRIGHT_ROOT_{name}"));
+        diagnostic
+    })
+}
+
+/// The digests of its files, by name.
+pub(in crate::build) fn digests(
+    ctx: &Context<'_>,
+    installed: &Installed,
+) -> Result<BTreeMap<String, Digest>, cache::Error> {
+    installed.files.iter().map(|(name, path)| Ok((name.clone(), ctx.cache.file_digest(path)?.0.b3))).collect()
+}
+
+/// The version in its banner: asked once, and kept under the digests of its files.
+pub(in crate::build) fn version(
+    ctx: &Context<'_>,
+    declared: &Toolchain,
+    installed: &Installed,
+    files: &BTreeMap<String, Digest>,
+) -> Result<String, Diagnostic> {
+    let failed = |e: cache::Error| Diagnostic::from(&e);
+    let named: BTreeMap<String, Value> = files.iter().map(|(n, d)| (n.clone(), Value::from(d))).collect();
+    let preimage = Preimage::new("probe").with("kind", declared.kind.name()).with("files", named);
+    if let Some(record) = ctx.cache.result("probe", &preimage.key()).map_err(failed)?
+        && let Some(version) = record.info.get("version").and_then(|v| v.as_str())
+    {
+        return Ok(version.to_owned());
+    }
+    let error = |code: &'static str, what: String| {
+        let message = format!("toolchain `{}`: {what}", declared.name);
+        Diagnostic::error(code, message)
+            .at(&declared.origin, "")
+            .note(format!("`{}`", installed.program.display()))
+    };
+    let job = ctx.cache.job_dir().map_err(failed)?;
+    let started = Instant::now();
+    let program = Program { path: installed.program.clone(), args: vec!["--help".to_owned()] };
+    let limits =
+        Limits { timeout: PROBE_TIMEOUT, memory: None, env: environment(installed, None, job.path()) };
+    let ran = run_program(&program, job.path(), &limits, &ctx.cancel)
+        .map_err(|e| error("trtexec-spawn", format!("trtexec cannot be started: {e}")))?;
+    match &ran.ending {
+        Ending::Signal { name, .. } => {
+            return Err(error("trtexec-crashed", format!("`trtexec --help` crashed: {name}")));
+        }
+        Ending::TimedOut(after) => {
+            return Err(error(
+                "trtexec-timed-out",
+                format!("`trtexec --help` was still busy after {} s", after.as_secs()),
+            ));
+        }
+        _ => {}
+    }
+    let Some(version) = Version::of_banner(&ran.stdout).or_else(|| Version::of_banner(&ran.stderr)) else {
+        let said = ran.stdout.lines().chain(ran.stderr.lines()).find(|line| !line.trim().is_empty());
+        let said = said.map_or_else(
+            || "nothing".to_owned(),
+            |line| format!("`{}`", line.chars().take(120).collect::<String>()),
+        );
+        let what = format!("`trtexec --help` does not tell a version; the first that it says is {said}");
+        return Err(error("trtexec-garbage", what)
+            .help("a library that it needs may be missing, or it is no trtexec of TensorRT 8.6 or later"));
+    };
+    if !version.is_known() {
+        let what = format!("TensorRT {version} is not one of 8.6 to 11");
+        return Err(error("toolchain-version", what));
+    }
+    let info = serde_json::json!({ "version": version.to_string() });
+    ctx.record(preimage, BTreeMap::new(), info, started.elapsed()).map_err(failed)?;
+    Ok(version.to_string())
+}
+
+/// Everything in its environment: what is not here cannot change what it does.
+pub(super) fn environment(
+    installed: &Installed,
+    gpu: Option<&LocalGpu>,
+    folder: &Path,
+) -> Vec<(String, String)> {
+    let path: Vec<String> =
+        installed.library_path.iter().map(|folder| folder.display().to_string()).collect();
+    let mut env = vec![
+        ("LD_LIBRARY_PATH".to_owned(), path.join(":")),
+        ("TMPDIR".to_owned(), folder.display().to_string()),
+        // Kernels that CUDA compiles are kept nowhere.
+        ("CUDA_CACHE_DISABLE".to_owned(), "1".to_owned()),
+    ];
+    let visible = gpu.map(|gpu| gpu.uuid.clone()).unwrap_or_default();
+    env.push(("CUDA_VISIBLE_DEVICES".to_owned(), visible));
+    env
+}
+
+/// The GPU of this machine that an engine can be built on.
+pub(super) fn gpu(ctx: &Context<'_>, engine: &Engine) -> Result<LocalGpu, Diagnostic> {
+    let target = &engine.target;
+    let needs = match (target.gpu_identity, &target.gpu) {
+        (GpuIdentity::AmperePlus, _) => "a GPU of Ampere or newer".to_owned(),
+        (GpuIdentity::Model, Some(gpu)) => format!("a GPU `{gpu}`"),
+        _ => format!("a GPU of {}", target.sms.iter().map(ToString::to_string).collect::<String>()),
+    };
+    let message = |rest: String| format!("target `{}` needs {needs}, {rest}", target.name);
+    let error = |rest: String| Diagnostic::error("gpu-missing", message(rest)).at(&target.origin, "");
+    let gpus = ctx
+        .gpus
+        .get_or_init(|| local_gpus(&ctx.worker, &ctx.source.env, &ctx.cancel).map_err(Diagnostic::from));
+    let gpus = gpus.as_ref().map_err(|why| {
+        let mut error = error(format!("and none is known here: {}", why.message));
+        error.help.push("build it on a machine that has one, and share the cache".to_owned());
+        error
+    })?;
+    let fits = |local: &&LocalGpu| match target.gpu_identity {
+        GpuIdentity::AmperePlus => local.sm.0 >= 80,
+        GpuIdentity::Sm => target.sms.contains(&local.sm),
+        GpuIdentity::Model => {
+            gpu::find(&local.name).is_some_and(|found| Some(found.name) == target.gpu.as_deref())
+        }
+    };
+    gpus.iter().find(fits).cloned().ok_or_else(|| {
+        let here: Vec<String> = gpus.iter().map(|gpu| format!("`{}` ({})", gpu.name, gpu.sm)).collect();
+        let error = error(format!("and this machine has {}", here.join(", ")));
+        match target.gpu_identity {
+            GpuIdentity::Model => error
+                .note("tactics are timed on the GPU that builds, so that another one gives another engine")
+                .help("build it on a machine that has it; or write `gpu-identity = \"sm\"`, if any GPU of this compute capability will do"),
+            _ => error.help("build it on a machine that has one"),
+        }
+    })
+}
+
+/// What this machine lacks to build an engine.
+pub(in crate::build) fn lacks(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    toolchain: Option<&ToolchainFact>,
+) -> Vec<Diagnostic> {
+    let mut lacks = Vec::new();
+    let is_here = |found: &ToolchainRef| found.installed.is_some();
+    match toolchain {
+        Some(ToolchainFact::Absent(why)) => lacks.push((**why).clone()),
+        Some(ToolchainFact::Found(found)) if !is_here(found) => {
+            let declared = ctx.manifest.toolchains.get(&engine.target.toolchain);
+            lacks.extend(declared.and_then(|declared| find(ctx, declared).err()));
+        }
+        _ => {}
+    }
+    lacks.extend(gpu(ctx, engine).err());
+    lacks
+}

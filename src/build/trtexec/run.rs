@@ -1,0 +1,291 @@
+//! One build by trtexec: in a job folder, on one GPU, judged by what it leaves.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::context::Context;
+use super::super::execute::ENGINE_FILE;
+use super::super::toolchains;
+use super::host;
+use crate::cache::{self, FailureFile};
+use crate::diagnostic::Diagnostic;
+use crate::digest::{Digest, Preimage, Value};
+use crate::engine::{Facts, Header};
+use crate::fs;
+use crate::gpu::LocalGpu;
+use crate::manifest::Engine;
+use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
+use crate::plan::{Keyed, ToolchainRef, Trtexec, trtexec::names_in_job};
+use crate::precision::{Assignment, Fix, FloatType, Problem};
+use crate::toolchain::trtexec::{self, Installed, Paths, Types, Version, outcome, quoted};
+use crate::worker::Limits;
+use crate::worker::program::{Program, Ran, run_program};
+use crate::worker::protocol::{Binding, Built, Hermetic, KERNELS_FILE, LogLine};
+
+/// Where trtexec keeps what it timed, in the job folder.
+const TIMING_FILE: &str = "timing.cache";
+
+/// The header of an engine, at most.
+const HEADER_BYTES: u64 = 4096;
+
+/// Builds into a job folder; gives what was built, how long that took, and the most memory that it took.
+pub(in crate::build) fn build_in(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    engines: &[String],
+    keyed: &Keyed,
+    asked: &Trtexec,
+    toolchain: &ToolchainRef,
+    job: &Path,
+) -> Result<(Built, Duration, u64), Vec<Diagnostic>> {
+    let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let Some(installed) = &toolchain.installed else {
+        let message = format!("toolchain `{}` is not on this machine", engine.target.toolchain);
+        return Err(vec![Diagnostic::error("toolchain-missing", message)]);
+    };
+    let gpu = host::gpu(ctx, engine).map_err(|e| vec![e])?;
+    // Two builds on one GPU would time each other.
+    let uuid = Digest::of(gpu.uuid.as_bytes());
+    let lock = ctx.cache.lock_action_unless("gpu", &uuid, &|| ctx.cancel.is_cancelled(), &mut |_| {});
+    let Some(_lock) = lock.map_err(cache_failed)? else { return Err(Vec::new()) };
+
+    let prepared = &keyed.prepared;
+    ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job).map_err(|e| vec![e])?;
+    let paths = place(ctx, engine, asked, toolchain, &gpu, job)
+        .map_err(|e| vec![Diagnostic::error("file", e.to_string())])?;
+    let args = trtexec::arguments(&asked.asked, &paths).unwrap_or_default();
+    let program = Program { path: installed.program.clone(), args };
+    let env = host::environment(installed, Some(&gpu), job);
+    let limits = Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env };
+    let ran = run_program(&program, job, &limits, &ctx.cancel).map_err(|e| {
+        let message = format!("building `{}` failed: trtexec cannot be started: {e}", engine.name);
+        vec![Diagnostic::error("trtexec-spawn", message).note(format!("`{}`", installed.program.display()))]
+    })?;
+    let log = outcome::log(&ran);
+    let size = fs::stat(&job.join(ENGINE_FILE)).ok().map(|stat| stat.size);
+    if let Some(failed) = outcome::judge(&ran, size) {
+        if failed.code == "worker-cancelled" {
+            return Err(Vec::new());
+        }
+        let bundle = keep(ctx, engines, &program, installed, &limits, &ran, &failed, job);
+        return Err(vec![told(ctx, engine, keyed, asked, failed, bundle.as_deref())]);
+    }
+    let during = format!("`{}` was built", engine.name);
+    toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
+    keep_timings(ctx, &paths, toolchain, &gpu, job);
+    let assignment = assignment(ctx, keyed);
+    write_facts(assignment.as_ref(), job).map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
+    let log = with_doubts(log, asked, assignment.as_ref());
+    let bindings = asked.bindings.iter().map(|of| Binding {
+        name: of.name.clone(),
+        kind: if of.is_input { "input" } else { "output" }.to_owned(),
+        element: of.element.clone(),
+        dims: of.dims.clone(),
+    });
+    let built = Built {
+        bindings: bindings.collect(),
+        log,
+        version: toolchain.version.clone(),
+        hermetic: Hermetic::Timed,
+        gpu: Some(gpu),
+    };
+    Ok((built, ran.wall, ran.peak_rss))
+}
+
+/// Puts plugins and timings into the job folder.
+fn place(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    asked: &Trtexec,
+    toolchain: &ToolchainRef,
+    gpu: &LocalGpu,
+    job: &Path,
+) -> Result<Paths, fs::Error> {
+    let mut paths = names_in_job(&asked.plugins);
+    for (name, path) in paths.plugins.iter().zip(&engine.build.trtexec.plugins) {
+        fs::symlink(path, &job.join(name))?;
+    }
+    // DLA's loadables, and builds without any cache, are none of it.
+    if !asked.asked.extra_args.iter().any(|arg| arg == "--noBuilderCache") {
+        let known = timings(ctx, toolchain, gpu);
+        if fs::is_file(&known) {
+            fs::copy(&known, &job.join(TIMING_FILE))?;
+        }
+        paths.timing_cache = Some(TIMING_FILE.to_owned());
+    }
+    Ok(paths)
+}
+
+/// The timings of a TensorRT on a GPU under a driver: they are in no key, since they only save time where they are right.
+fn timings(ctx: &Context<'_>, toolchain: &ToolchainRef, gpu: &LocalGpu) -> std::path::PathBuf {
+    let files: BTreeMap<String, Value> =
+        toolchain.files.iter().map(|(n, d)| (n.clone(), Value::from(d))).collect();
+    let key = Preimage::new("timings")
+        .with("files", files)
+        .with("gpu", gpu.name.clone())
+        .with("driver", gpu.driver.clone().unwrap_or_default())
+        .key();
+    ctx.cache.folder("timings").join(format!("{key}.cache"))
+}
+
+/// Losing timings costs time, and nothing else.
+fn keep_timings(ctx: &Context<'_>, paths: &Paths, toolchain: &ToolchainRef, gpu: &LocalGpu, job: &Path) {
+    let made = job.join(TIMING_FILE);
+    if paths.timing_cache.is_none() || !fs::is_file(&made) {
+        return;
+    }
+    let path = timings(ctx, toolchain, gpu);
+    let kept = fs::create_dir_all(&ctx.cache.folder("timings"))
+        .and_then(|()| fs::read(&made))
+        .and_then(|bytes| fs::write_atomic(&path, &bytes));
+    if let Err(error) = kept {
+        ctx.cache.warn(format!("timings are not kept: {error}"));
+    }
+}
+
+fn assignment(ctx: &Context<'_>, keyed: &Keyed) -> Option<Assignment> {
+    let blob = keyed.prepared.assignment.as_ref()?;
+    let bytes = ctx.cache.read(blob).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// What the engine tells of its layers, in the names that nodes have for users.
+fn write_facts(assignment: Option<&Assignment>, job: &Path) -> Result<(), fs::Error> {
+    let layers = fs::read(&job.join("layers.json")).unwrap_or_default();
+    let header = fs::read_prefix(&job.join(ENGINE_FILE), HEADER_BYTES).unwrap_or_default();
+    let nodes = assignment.into_iter().flat_map(|assignment| &assignment.nodes);
+    let names =
+        nodes.filter_map(|node| Some((node.layer.as_ref()?.name.clone(), node.name.clone()))).collect();
+    let facts = Facts::of_layers(&layers, Header::read(&header), &names);
+    let path = job.join(KERNELS_FILE);
+    let json = serde_json::to_vec(&facts).map_err(|e| fs::error("write", &path, e.into()))?;
+    fs::write_atomic(&path, &json)
+}
+
+/// The log, and what it does not tell although it should: named layers that got no type, and layers that nobody named.
+fn with_doubts(mut log: Vec<LogLine>, asked: &Trtexec, assignment: Option<&Assignment>) -> Vec<LogLine> {
+    let Types::Weak { layers, .. } = &asked.asked.types else { return log };
+    let mut doubts = Vec::new();
+    if asked.asked.version >= Version(9, 0, 0) {
+        let set: std::collections::BTreeSet<&str> = outcome::set_layers(&log).map(|(name, _)| name).collect();
+        doubts.extend(
+            layers
+                .iter()
+                .filter(|(name, _)| !set.contains(name.as_str()))
+                .map(|(name, of)| format!("no layer is called `{name}`: its type {of} was asked of nothing")),
+        );
+    }
+    let named: std::collections::BTreeSet<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+    let nodes = assignment.into_iter().flat_map(|assignment| &assignment.nodes);
+    let pinned: std::collections::BTreeSet<&str> = nodes
+        .filter_map(|node| Some(node.layer.as_ref()?.name.as_str()))
+        .filter(|name| named.contains(name))
+        .collect();
+    doubts.extend(
+        outcome::registered(&log)
+            .filter(|(layer, node)| pinned.contains(node) && !named.contains(layer))
+            .map(|(layer, node)| {
+                format!("`{layer}` is a layer of `{node}` too, and its type was asked of nothing")
+            }),
+    );
+    log.extend(doubts.into_iter().map(|text| LogLine { level: "warning".to_owned(), text }));
+    log
+}
+
+/// Keeps what there is to know of a failure. Losing it must not hide the failure.
+#[expect(clippy::too_many_arguments, reason = "all that a bundle is made of")]
+fn keep(
+    ctx: &Context<'_>,
+    engines: &[String],
+    program: &Program,
+    installed: &Installed,
+    limits: &Limits,
+    ran: &Ran,
+    failed: &outcome::Failed,
+    job: &Path,
+) -> Option<std::path::PathBuf> {
+    let mut command = "#!/bin/sh\n# What was run, in this folder.\n".to_owned();
+    for (name, value) in &limits.env {
+        let _ = writeln!(command, "export {name}={}", quoted(value));
+    }
+    let words = std::iter::once(installed.program.display().to_string()).chain(program.args.iter().cloned());
+    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
+    let _ = writeln!(command, "exec {}", words.join(" "));
+    let about = serde_json::json!({ "engines": engines, "code": failed.code, "message": failed.message, "notes": failed.notes, "help": failed.help });
+    let log = super::super::failure::log_text(&outcome::log(ran));
+    let mut files = vec![
+        ("command.sh", FailureFile::Bytes(command.into_bytes())),
+        ("failure.json", FailureFile::Bytes(about.to_string().into_bytes())),
+        ("log.txt", FailureFile::Bytes(log.into_bytes())),
+        ("stdout.txt", FailureFile::Bytes(ran.stdout.clone().into_bytes())),
+        ("stderr.txt", FailureFile::Bytes(ran.stderr.clone().into_bytes())),
+    ];
+    for name in [MODEL_FILE, WEIGHTS_FILE] {
+        if let Ok(blob) = fs::canonicalize(&job.join(name)) {
+            files.push((name, FailureFile::Link(blob)));
+        }
+    }
+    let name = engines.first().map_or("engine", String::as_str);
+    ctx.cache.put_failure(name, &files).ok()
+}
+
+/// A failure, with what is known of its cause.
+fn told(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    keyed: &Keyed,
+    asked: &Trtexec,
+    failed: outcome::Failed,
+    bundle: Option<&Path>,
+) -> Diagnostic {
+    let message = format!("building `{}` failed: {}", engine.name, failed.message);
+    let mut diagnostic = Diagnostic::error(failed.code, message);
+    (diagnostic.notes, diagnostic.help) = (failed.notes, failed.help);
+    if failed.code == "trtexec-crashed" {
+        blame_norms(ctx, engine, keyed, asked, &mut diagnostic);
+    }
+    if let Some(bundle) = bundle {
+        let bundle = bundle.display();
+        diagnostic
+            .help
+            .push(format!("all there is to know is in `{bundle}`; `command.sh` in it runs it again"));
+    }
+    diagnostic
+}
+
+/// A builder that crashes over norms in FP16 is known of TensorRT 8.6 and 9.3: they are named, with the rule that mends it.
+fn blame_norms(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    keyed: &Keyed,
+    asked: &Trtexec,
+    diagnostic: &mut Diagnostic,
+) {
+    const NORMS: [&str; 2] = ["fp16-decomposed-norm", "fp16-norm"];
+    let record = ctx.cache.record("prepare", &keyed.prepare.key()).ok().flatten();
+    let problems: Vec<Problem> = record
+        .and_then(|record| serde_json::from_value(record.info.get("problems")?.clone()).ok())
+        .unwrap_or_default();
+    let norms: Vec<&Problem> =
+        problems.iter().filter(|problem| NORMS.contains(&problem.code.as_str())).collect();
+    let names: Vec<String> = norms.iter().filter_map(|p| Some(format!("`{}`", p.node.as_ref()?.0))).collect();
+    if names.is_empty() {
+        return;
+    }
+    let version = asked.asked.version;
+    diagnostic.notes.push(format!(
+        "norms are computed in 16 bits: {}; TensorRT 8.6 and 9.3 are known to crash over them, and this is {}.{}",
+        names.join(", "),
+        version.0,
+        version.1
+    ));
+    let fix = norms.iter().find_map(|problem| problem.fix.clone()).unwrap_or_else(|| Fix {
+        name: "norms stay fp32".to_owned(),
+        select: "pattern = [\"layer-norm\", \"rms-norm\", \"l2-norm\"]".to_owned(),
+        precision: FloatType::Fp32,
+    });
+    diagnostic.rules = Some(fix.toml(&engine.table, engine.is_from_glob));
+    diagnostic.help.push("or use the rule set `std-fp16`, which keeps norms FP32".to_owned());
+}
