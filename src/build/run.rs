@@ -152,17 +152,19 @@ impl EngineOutcome {
         match &self.outcome {
             Outcome::Done { made, .. } => *made,
             Outcome::Failed(_) => Made::Failed,
-            Outcome::Cancelled => Made::NotDone,
+            Outcome::Skipped(_) | Outcome::Cancelled => Made::NotDone,
         }
     }
 
     fn event(&self) -> Event {
         let (size, build_ms, verdict) = match &self.outcome {
             Outcome::Done { size, build_ms, verdict, .. } => (*size, *build_ms, verdict.clone()),
-            Outcome::Failed(_) | Outcome::Cancelled => (0, 0, String::new()),
+            Outcome::Failed(_) | Outcome::Skipped(_) | Outcome::Cancelled => (0, 0, String::new()),
         };
         let errors = match &self.outcome {
-            Outcome::Failed(errors) => errors.iter().map(|error| error.message.clone()).collect(),
+            Outcome::Failed(errors) | Outcome::Skipped(errors) => {
+                errors.iter().map(|error| error.message.clone()).collect()
+            }
             _ => Vec::new(),
         };
         Event::EngineFinished {
