@@ -6,7 +6,7 @@
 #             every case of ONNX's own tests, written back and in FP16
 # make fuzz   any bytes, read and rewritten: FUZZ_SECONDS each (600); needs cargo-fuzz and a nightly toolchain
 # make report pages of real projects, in headless Chromium (apt-get install chromium): speed, errors, pictures
-# make soak   50 kills of the main process, and 50 of a worker
+# make soak   kills at any moment, flipped bits, failing disks, wrong clocks: SOAK_SECONDS (3600)
 
 ENGINEWRIGHT = target/release/enginewright
 
@@ -52,6 +52,8 @@ bench: build
 	python3 benches/overhead.py
 	python3 benches/precision.py
 	python3 benches/casts.py
+	cargo build --release --locked --example bench-fake --example bench-hash
+	python3 benches/cache.py
 
 sweep: setup
 	OPSET_SWEEP=1 cargo test --locked --test it -- opset:: --nocapture
@@ -61,8 +63,11 @@ report: setup
 	REPORT=target/report cargo test --locked --test it -- report::pages --nocapture
 	python3 tools/report-in-browser.py target/report
 
+# An hour; SOAK_SECONDS=600 for ten minutes.
+SOAK_SECONDS ?= 3600
 soak: setup
 	SOAK=50 cargo test --locked --test it -- kill --nocapture
+	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- soak --nocapture
 
 FUZZ_SECONDS ?= 600
 FUZZ = cargo +nightly fuzz

@@ -13,6 +13,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+mod observe;
+
+pub use observe::{Base, Observed, Sight, beyond_files, observe, observed, saw_folder};
+
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} `{}`: {source}", path.display())]
@@ -89,7 +93,9 @@ impl From<&Metadata> for Stat {
 
 /// Facts about a file, symlinks followed.
 pub fn stat(path: &Path) -> Result<Stat> {
-    let metadata = at("read", path, fs::metadata(path))?;
+    let metadata = fs::metadata(path);
+    observe::read(path, metadata.as_ref());
+    let metadata = at("read", path, metadata)?;
     if metadata.is_dir() {
         return Err(error("read", path, io::Error::from(io::ErrorKind::IsADirectory)));
     }
@@ -104,28 +110,38 @@ pub fn fstat(file: &File, path: &Path) -> Result<Stat> {
 /// Does the path exist (symlinks followed)?
 #[must_use]
 pub fn exists(path: &Path) -> bool {
-    path.exists()
+    asked(path).is_ok()
+}
+
+fn asked(path: &Path) -> io::Result<Metadata> {
+    let metadata = fs::metadata(path);
+    observe::asked(path, metadata.as_ref());
+    metadata
 }
 
 /// Is it a folder (symlinks followed)?
 #[must_use]
 pub fn is_dir(path: &Path) -> bool {
-    path.is_dir()
+    asked(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Is it a regular file (symlinks followed)?
 #[must_use]
 pub fn is_file(path: &Path) -> bool {
-    path.is_file()
+    asked(path).is_ok_and(|metadata| metadata.is_file())
 }
 
 /// The absolute path without symlinks.
 pub fn canonicalize(path: &Path) -> Result<PathBuf> {
-    at("read", path, fs::canonicalize(path))
+    let canonical = fs::canonicalize(path);
+    // Where a link leads is no part of what it leads to.
+    observe::beyond_link(path, canonical.as_deref().ok());
+    at("read", path, canonical)
 }
 
 /// Opens a file for reading.
 pub fn open(path: &Path) -> Result<File> {
+    observe::read_path(path);
     at("read", path, File::open(path))
 }
 
@@ -141,16 +157,19 @@ pub fn create(path: &Path) -> Result<File> {
 
 /// The whole content.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
+    observe::read_path(path);
     at("read", path, fs::read(path))
 }
 
 /// The whole content as text.
 pub fn read_to_string(path: &Path) -> Result<String> {
+    observe::read_path(path);
     at("read", path, fs::read_to_string(path))
 }
 
 /// At most `max` bytes from the start.
 pub fn read_prefix(path: &Path, max: u64) -> Result<Vec<u8>> {
+    observe::read_path(path);
     let mut bytes = Vec::new();
     at("read", path, File::open(path).and_then(|f| f.take(max).read_to_end(&mut bytes)))?;
     Ok(bytes)
@@ -211,6 +230,7 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
 
 /// Names in a folder, sorted; empty if it does not exist.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    observe::read_path(path);
     let entries = match fs::read_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => at("list", path, entries)?,
@@ -252,6 +272,38 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 /// Makes a hard link. Fails if `to` exists or is on another file system.
 pub fn hard_link(from: &Path, to: &Path) -> Result<()> {
     at("link", to, fs::hard_link(from, to))
+}
+
+/// Makes `to`, which must not exist, share the content of `from` until one of them changes. Few file systems can.
+pub fn reflink(from: &Path, to: &Path) -> Result<()> {
+    let source = open(from)?;
+    let file = create_new(to)?;
+    let shared = rustix::fs::ioctl_ficlone(&file, &source);
+    if shared.is_err() {
+        let _ = remove_file(to);
+    }
+    at("link", to, shared.map_err(Into::into))
+}
+
+/// The kind of network file system that a path lies on; none if it lies on none that is known.
+#[must_use]
+pub fn network_kind(path: &Path) -> Option<&'static str> {
+    network_name(rustix::fs::statfs(path).ok()?.f_type)
+}
+
+/// Kinds of network file systems by the number that the kernel gives them.
+fn network_name(kind: rustix::fs::FsWord) -> Option<&'static str> {
+    Some(match kind {
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x0102_1997 => "9P",
+        0x00c3_6400 => "Ceph",
+        0x0bd0_0bd0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x1983_0326 => "BeeGFS",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        _ => return None,
+    })
 }
 
 /// Makes a symbolic link `to` that points at `from`.
@@ -309,7 +361,9 @@ pub enum Kind {
 
 /// What lies at `path` itself, symlinks not followed; none if nothing does.
 pub fn look(path: &Path) -> Result<Option<(Kind, Stat)>> {
-    let metadata = match fs::symlink_metadata(path) {
+    let metadata = fs::symlink_metadata(path);
+    observe::looked(path, metadata.as_ref());
+    let metadata = match metadata {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
@@ -339,6 +393,7 @@ pub fn open_regular_nofollow(path: &Path) -> Result<File> {
 fn open_regular_with(path: &Path, flags: rustix::fs::OFlags) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    observe::read_path(path);
     let file = at("read", path, File::options().read(true).custom_flags(flags).open(path))?;
     let metadata = at("read", path, file.metadata())?;
     if metadata.is_dir() {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::digest::Digest;
 use crate::plan::{Action, Reason};
 
 /// Something that happened.
@@ -83,6 +84,8 @@ pub enum Event {
         action: Action,
         /// Why.
         reasons: Vec<Reason>,
+        /// Key of its build, if it is known.
+        build: Option<Digest>,
     },
     /// A build begins.
     BuildStarted {
@@ -153,7 +156,7 @@ pub enum Event {
         engine: String,
         /// Where, relative to the project.
         path: String,
-        /// `link` or `copy`.
+        /// `reflink`, `link` or `copy`.
         how: String,
     },
     /// It is known what came of an engine.

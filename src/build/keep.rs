@@ -1,15 +1,17 @@
-//! What of a cache its projects need.
+//! What of a cache its projects need, and what of it belongs to an engine.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::gather::engine_preimage;
+use super::context::Context;
+use super::gather::{Gathered, engine_preimage};
 use super::publish::read_sidecar;
 use super::sources;
-use crate::cache::{self, Cache, Roots};
+use crate::cache::{self, Cache, Record, Roots};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::fs;
-use crate::plan::{LOCK_FILE_NAME, Lock, keys};
+use crate::plan::{AccuracyFact, LOCK_FILE_NAME, Lock, keys};
 
 /// What must stay, and for whom.
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ pub fn what_to_keep(cache: &Cache) -> Result<Keep, Vec<Diagnostic>> {
         keep_published(&project, &mut keep.roots);
         keep.projects.push(project);
     }
+    keep_last_runs(cache, &mut keep.roots).map_err(|e| vec![Diagnostic::from(&e)])?;
     if errors.is_empty() { Ok(keep) } else { Err(errors) }
 }
 
@@ -106,4 +109,58 @@ fn keep_published(project: &Path, roots: &mut Roots) {
             }
         }
     }
+}
+
+/// What the last run of each project planned: an engine that failed its tolerances is in no lock file and is not
+/// published, and the next run with others would like to find it.
+fn keep_last_runs(cache: &Cache, roots: &mut Roots) -> Result<(), cache::Error> {
+    let mut seen = BTreeSet::new();
+    for run in cache.runs()?.into_iter().rev() {
+        // A record that cannot be read names nothing.
+        let events = run.events().unwrap_or_default();
+        let started = events.iter().find(|event| event["event"] == "run-started");
+        let Some(project) = started.and_then(|event| event["project"].as_str()) else { continue };
+        let keys = events.iter().filter(|event| event["event"] == "planned");
+        let mut keys = keys.filter_map(|event| event["build"].as_str()?.parse().ok()).peekable();
+        // A run that was killed before it had a plan hides no other.
+        let is_last = keys.peek().is_some() && seen.insert(project.to_owned());
+        if !is_last || !fs::is_dir(Path::new(project)) {
+            continue;
+        }
+        roots.results.extend(keys.map(|key| ("build".to_owned(), key)));
+    }
+    Ok(())
+}
+
+/// The results that engines are made of: their builds, and what was measured of them.
+///
+/// # Errors
+/// Some of them are not built.
+pub fn results_of(ctx: &Context<'_>, gathered: &Gathered) -> Result<Vec<(String, Record)>, Vec<Diagnostic>> {
+    let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let mut keys = BTreeSet::new();
+    let mut errors = Vec::new();
+    for planned in &gathered.planned {
+        errors.extend(planned.errors.iter().cloned());
+        match (&planned.keyed, &planned.built) {
+            (Some(keyed), Some(_)) => drop(keys.insert(("build", keyed.build_key))),
+            _ if planned.errors.is_empty() => {
+                let error = Diagnostic::error("not-built", format!("`{}` is not in the cache", planned.name));
+                errors.push(error.help("run `enginewright apply` first"));
+            }
+            _ => {}
+        }
+        if let AccuracyFact::Known(accuracy) = &planned.accuracy {
+            keys.insert(("measure", accuracy.judged.measure));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut results = Vec::new();
+    for (action, key) in keys {
+        let record = ctx.cache.result(action, &key).map_err(failed)?;
+        results.extend(record.map(|record| (action.to_owned(), record)));
+    }
+    Ok(results)
 }

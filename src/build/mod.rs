@@ -31,7 +31,7 @@ pub use estimate::{Estimate, estimate};
 pub use events::{Event, Made, Sink};
 pub use failure::{Failure, last_failure, log_text, replay};
 pub use gather::{Gathered, gather};
-pub use keep::{Keep, what_to_keep};
+pub use keep::{Keep, results_of, what_to_keep};
 pub use materials::{Material, materials};
 pub use pins::proof as proof_of_pins;
 pub use prepare::{ModelRules, model_rules};

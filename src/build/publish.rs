@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest};
 use crate::engine::Counts;
 use crate::fs;
-use crate::manifest::{Engine, EngineName};
+use crate::manifest::{Engine, EngineName, Publish};
 use crate::plan::{BuiltRef, Judged, Keyed, ModelRef, Published, ToolchainRef};
 use crate::verify::Verdict;
 
@@ -67,8 +67,35 @@ pub struct Sidecar {
     pub evidence: Option<Evidence>,
     /// `plain` or `det`: how the worker ran.
     pub hermetic: String,
+    /// How its file came here from the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_by: Option<How>,
     /// The program that made it.
     pub tool: String,
+}
+
+/// How an engine's file came from the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// A file of its own, whose bytes the file system shares with the cache until one of them changes.
+    Reflink,
+    /// The very file of the cache. Who writes to it damages both, which is noticed.
+    Link,
+    /// A file of its own.
+    Copy,
+}
+
+impl How {
+    /// As in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            How::Reflink => "reflink",
+            How::Link => "link",
+            How::Copy => "copy",
+        }
+    }
 }
 
 /// A profile, as told in a sidecar.
@@ -131,10 +158,11 @@ pub(super) fn is_worded(sidecar: &Sidecar, engine: &Engine) -> bool {
     sidecar.format == FORMAT
         && sidecar.engine == engine.name.to_string()
         && sidecar.gpu == engine.target.gpu
+        && (engine.publish == Publish::Link || sidecar.published_by == Some(How::Copy))
         && sidecar.profiles.iter().map(|p| &p.name).eq(engine.profiles.iter().map(|p| &p.name))
 }
 
-/// Publishes an engine, unless it is in its place already. Gives how: `link` or `copy`.
+/// Publishes an engine, unless it is in its place already.
 pub(super) fn publish(
     ctx: &Context<'_>,
     engine: &Engine,
@@ -143,7 +171,7 @@ pub(super) fn publish(
     toolchain: &ToolchainRef,
     built: &BuiltRef,
     (verdict, judged, pins): (Verdict, Option<Judged>, Option<Counts>),
-) -> Result<(Sidecar, &'static str), Diagnostic> {
+) -> Result<Sidecar, Diagnostic> {
     let failed = |e: fs::Error| {
         let help = match () {
             () if e.is_full() => "free some disk space",
@@ -176,22 +204,33 @@ pub(super) fn publish(
     fs::create_dir_all(folder).map_err(failed)?;
     let temporary = folder.join(format!(".{}.engine.tmp", engine.name.target));
     fs::remove_file(&temporary).map_err(failed)?;
-    let how = if fs::hard_link(&blob, &temporary).is_ok() {
-        "link"
-    } else {
-        if let Err(e) = fs::copy(&blob, &temporary).and_then(|()| fs::sync_file(&temporary)) {
-            let _ = fs::remove_file(&temporary);
-            return Err(failed(e));
-        }
-        "copy"
-    };
+    let how = place(&blob, &temporary, engine.publish).map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        failed(e)
+    })?;
+    sidecar.published_by = Some(how);
     fs::rename(&temporary, &target).map_err(failed)?;
     // Renaming one hard link over another of the same file does nothing, the temporary name
     // included.
     fs::remove_file(&temporary).map_err(failed)?;
     write_sidecar(&target_sidecar, &sidecar).map_err(failed)?;
     fs::sync_dir(folder).map_err(failed)?;
-    Ok((sidecar, how))
+    Ok(sidecar)
+}
+
+/// Makes `to`, which is not there, from a blob.
+fn place(blob: &Path, to: &Path, publish: Publish) -> fs::Result<How> {
+    if publish == Publish::Link {
+        if fs::reflink(blob, to).is_ok() {
+            return Ok(How::Reflink);
+        }
+        if fs::hard_link(blob, to).is_ok() {
+            return Ok(How::Link);
+        }
+    }
+    fs::copy(blob, to)?;
+    fs::sync_file(to)?;
+    Ok(How::Copy)
 }
 
 /// Writes a sidecar, whole or not at all. The caller holds the [`lock`].
@@ -244,6 +283,7 @@ fn sidecar(
         class: Class::Unverified.name().to_owned(),
         evidence: None,
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),
+        published_by: None,
         tool: TOOL.to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use super::accuracy::{self, Subject};
 use super::context::{Context, TOOL, millis};
 use super::events::{Event, Made};
 use super::gather::{Gathered, gather};
-use super::publish::{self, Sidecar};
+use super::publish::{self, How, Sidecar};
 use super::scheduler::{self, Job};
 use super::{execute, pins};
 use crate::cache;
@@ -68,6 +68,8 @@ pub struct RunSummary {
     pub warnings: Vec<Diagnostic>,
     /// What failed beside the engines: the lock file could not be written, say.
     pub errors: Vec<Diagnostic>,
+    /// Was there anything to do, or to write down?
+    pub wrote: bool,
     /// How long the run took, in ms.
     pub ms: u64,
 }
@@ -103,6 +105,7 @@ pub fn apply(
             engine: planned.name.to_string(),
             action: planned.action,
             reasons: planned.reasons.clone(),
+            build: planned.keyed.as_ref().map(|keyed| keyed.build_key),
         });
     }
     let mut differences = if ctx.locked { locked_differences(ctx, &gathered) } else { Vec::new() };
@@ -112,7 +115,7 @@ pub fn apply(
         let outcome = |planned| outcome(planned, &gathered, &Results::new());
         let engines: Vec<EngineOutcome> = gathered.planned.iter().map(outcome).collect();
         engines.iter().for_each(|engine| ctx.events.event(&engine.event()));
-        return Ok(summary(ctx, engines, gathered.warnings, differences, started));
+        return Ok(summary(ctx, engines, gathered.warnings, false, differences, started));
     }
     let results = carry_out(ctx, engines, &gathered);
     let mut warnings = gathered.warnings.clone();
@@ -129,7 +132,8 @@ pub fn apply(
     let is_untold =
         |engine: &&EngineOutcome| !engine.action.is_work() || !results.contains_key(&engine.engine);
     engines.iter().filter(is_untold).for_each(|engine| ctx.events.event(&engine.event()));
-    Ok(summary(ctx, engines, warnings, finished.err().into_iter().collect(), started))
+    let wrote = !matches!(finished, Ok(false));
+    Ok(summary(ctx, engines, warnings, wrote, finished.err().into_iter().collect(), started))
 }
 
 /// What a run did; its end is its last event.
@@ -137,12 +141,13 @@ fn summary(
     ctx: &Context<'_>,
     engines: Vec<EngineOutcome>,
     warnings: Vec<Diagnostic>,
+    wrote: bool,
     errors: Vec<Diagnostic>,
     started: Instant,
 ) -> RunSummary {
     let ms = millis(started.elapsed());
     ctx.events.event(&Event::RunFinished { ms });
-    RunSummary { engines, warnings, errors, ms }
+    RunSummary { engines, warnings, errors, wrote, ms }
 }
 
 impl EngineOutcome {
@@ -347,7 +352,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
                     same_verdict(locked, verdict.0.name()).map_err(|e| vec![e])?;
                 }
             }
-            let (sidecar, how) = publish::publish(
+            let sidecar = publish::publish(
                 ctx,
                 engine,
                 keyed,
@@ -362,7 +367,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             ctx.events.event(&Event::Published {
                 engine: engine.name.to_string(),
                 path,
-                how: how.to_owned(),
+                how: sidecar.published_by.map_or("copy", How::name).to_owned(),
             });
             let made = if planned.action == Action::Restore { Made::Restored } else { made };
             Ok(Published { sidecar, built, made, warnings })
@@ -456,14 +461,14 @@ fn outcome(planned: &Planned, gathered: &Gathered, results: &Results) -> EngineO
     EngineOutcome { engine, action: planned.action, reasons: planned.reasons.clone(), outcome }
 }
 
-/// The lock file, and what is to be removed.
+/// The lock file, and what is to be removed. Tells whether there was anything to write.
 fn finish(
     ctx: &Context<'_>,
     gathered: &Gathered,
     results: &Results,
     prune: bool,
     warnings: &mut Vec<Diagnostic>,
-) -> Result<(), Diagnostic> {
+) -> Result<bool, Diagnostic> {
     let file_error = |e: fs::Error| Diagnostic::error("file", e.to_string());
     let root = &ctx.manifest.root;
     let orphans = if prune { publish::orphans(root, &ctx.manifest.engines) } else { Vec::new() };
@@ -473,7 +478,7 @@ fn finish(
         update(ctx, gathered, results, &mut lock);
     }
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
-        return Ok(()); // A run without work writes nothing.
+        return Ok(false); // A run without work writes nothing.
     }
     if let Err(e) = ctx.cache.register(root) {
         ctx.cache.warn(format!("{e}: `cache gc` does not know what this project needs"));
@@ -505,7 +510,7 @@ fn finish(
             )
         });
     }
-    Ok(())
+    Ok(true)
 }
 
 fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {

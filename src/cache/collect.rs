@@ -26,7 +26,7 @@ pub struct Roots {
 /// What may go.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Results that are no roots go when they are older.
+    /// Results that are no roots go when their last use is longer ago.
     pub max_age: Duration,
     /// Stop as soon as the store is not larger. The cheapest to make again go first.
     pub max_size: Option<u64>,
@@ -45,7 +45,7 @@ pub struct Garbage {
     pub name: Option<String>,
     /// Bytes of its blobs that nothing else holds.
     pub bytes: u64,
-    /// How long ago it was made.
+    /// How long ago it was used, or made.
     pub age: Duration,
     /// How long it took to make, in ms.
     pub duration_ms: u64,
@@ -175,7 +175,15 @@ impl Cache {
     pub fn verify(&self, step: usize) -> Result<Verified> {
         let mut verified = Verified::default();
         let stored = self.stored(&mut verified.damaged)?;
+        self.verify_memos(&mut verified.damaged)?;
         let blobs = self.blobs()?;
+        for (name, is_sound) in [("stat", self.is_index_sound()), ("used", self.are_uses_sound())] {
+            if !is_sound {
+                let path = self.folder(name);
+                self.quarantine(&path, "its checksum is wrong");
+                verified.damaged.push(format!("the index `{}`: it is made anew", path.display()));
+            }
+        }
         verified.results = stored.len();
         verified.blobs = blobs.len();
         let mut bad = BTreeSet::new();
@@ -199,6 +207,14 @@ impl Cache {
                     ));
                 }
             }
+        }
+        if self.is_writable() {
+            self.rebuild_index(|path| {
+                let name = path.file_name().and_then(|n| n.to_str()?.parse::<Digest>().ok());
+                name.is_some_and(|b3| blobs.contains_key(&b3) && !bad.contains(&b3))
+            })?;
+            let keys: BTreeSet<Digest> = stored.iter().map(|s| s.record.key).collect();
+            self.forget_uses(|key| keys.contains(key))?;
         }
         Ok(verified)
     }
@@ -257,7 +273,7 @@ impl Cache {
     /// All results that can be read; what cannot is quarantined and named in `damaged`.
     fn stored(&self, damaged: &mut Vec<String>) -> Result<Vec<Stored>> {
         let mut stored = Vec::new();
-        let now = now_ns();
+        let (now, used) = (now_ns(), self.last_uses());
         for action in list(&self.folder("results"))? {
             let name = action.file_name().unwrap_or_default().to_string_lossy().into_owned();
             for path in list(&action)?.iter().map(|f| list(f)).collect::<Result<Vec<_>>>()?.concat() {
@@ -265,7 +281,8 @@ impl Cache {
                 let (Some(key), Some((Kind::File, stat))) = (key, fs::look(&path)?) else { continue };
                 match read_record(&path, &key)? {
                     Ok(Some(record)) => {
-                        let age = u64::try_from(now - stat.mtime_ns).unwrap_or(0);
+                        let last = used.get(&key).map_or(stat.mtime_ns, |used| stat.mtime_ns.max(*used));
+                        let age = u64::try_from(now - last).unwrap_or(0);
                         let age = Duration::from_nanos(age);
                         stored.push(Stored { action: name.clone(), path, age, record });
                     }

@@ -87,6 +87,20 @@ pub enum Error {
         /// The key of the preimage.
         preimage: Digest,
     },
+    /// A blob that was there is not, or is damaged.
+    #[error("the cache lost blob `{blob}`")]
+    LostBlob {
+        /// The blob.
+        blob: Digest,
+    },
+    /// What is to be imported is damaged, or is something else.
+    #[error("cannot import `{}`: {what}", path.display())]
+    BadExport {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Any other failure of the file system.
     #[error(transparent)]
     Fs(fs::Error),
@@ -121,6 +135,8 @@ impl Error {
             Error::Changed { .. } => "file-changed",
             Error::MissingBlob { .. } => "cache-missing-blob",
             Error::WrongKey { .. } => "cache-wrong-key",
+            Error::LostBlob { .. } => "cache-lost-blob",
+            Error::BadExport { .. } => "cache-bad-export",
             Error::Fs(_) => "cache-io",
         }
     }
@@ -158,6 +174,11 @@ impl Error {
                 vec!["something removes files from the cache while it is used; run again".to_owned()]
             }
             Error::WrongKey { .. } => vec!["this is a bug in enginewright: please report it".to_owned()],
+            Error::LostBlob { .. } => vec!["run `enginewright apply`: it is made anew".to_owned()],
+            Error::BadExport { .. } => vec![
+                "nothing of it was recorded; it must be what `enginewright cache export` wrote, whole"
+                    .to_owned(),
+            ],
             Error::Fs(_) => Vec::new(),
         }
     }

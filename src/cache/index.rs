@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::Cache;
 use super::error::Result;
+use super::reader::Reader;
 use crate::digest::{Blob, Digest};
 use crate::fs::{self, Stat};
 
@@ -20,12 +21,12 @@ const MAGIC: &[u8; 8] = b"ewstat1\n";
 const SMALLEST: usize = 4 + 5 * 8 + 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
+pub(super) struct Entry {
     stat: Stat,
     b3: Digest,
 }
 
-type Entries = BTreeMap<Box<[u8]>, Entry>;
+pub(super) type Entries = BTreeMap<Box<[u8]>, Entry>;
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -69,11 +70,16 @@ impl Cache {
     }
 
     fn write_index(&self) -> Result<()> {
-        if !self.is_writable() || self.index().as_ref().is_none_or(|index| index.changed.is_empty()) {
+        let nothing_learnt = self.index().as_ref().is_none_or(|index| index.changed.is_empty());
+        if !self.is_writable() || (nothing_learnt && !self.has_new_uses()) {
             return Ok(());
         }
         // One writer at a time, or two would each lose what the other adds.
         let _one_writer = self.lock_action("flush", &Digest::of(MAGIC), &mut |_| ())?;
+        self.write_uses()?;
+        if nothing_learnt {
+            return Ok(());
+        }
         let path = self.folder("stat");
         let mut guard = self.index();
         let Some(index) = guard.as_mut() else { return Ok(()) };
@@ -90,6 +96,30 @@ impl Cache {
         self.scratch()?.publish(&serialize(&index.entries), &path, 0o644)?;
         index.loaded = fs::stat(&path).ok();
         index.changed.clear();
+        Ok(())
+    }
+
+    /// Is the file whole, or not there?
+    pub(super) fn is_index_sound(&self) -> bool {
+        match read(&self.folder("stat")) {
+            Ok(bytes) => parse(&bytes).is_some(),
+            Err(e) => e.is_missing(),
+        }
+    }
+
+    /// Forgets the blobs that are gone, and writes the index anew from what is known.
+    pub(super) fn rebuild_index(&self, is_there: impl Fn(&Path) -> bool) -> Result<()> {
+        let mut guard = self.index();
+        let index = guard.get_or_insert_with(|| self.load_index());
+        let before = index.entries.len();
+        let path = |key: &[u8]| self.inner.v1.join(std::ffi::OsStr::from_bytes(key));
+        index.entries.retain(|key, _| !key.starts_with(b"cas/") || is_there(&path(key)));
+        if index.entries.len() != before {
+            // As if it had just been read: what others wrote meanwhile is merged no more.
+            self.scratch()?.publish(&serialize(&index.entries), &self.folder("stat"), 0o644)?;
+            index.loaded = fs::stat(&self.folder("stat")).ok();
+            index.changed.clear();
+        }
         Ok(())
     }
 
@@ -141,7 +171,7 @@ fn times(stat: &Stat) -> Option<[i64; 2]> {
 }
 
 /// None if a single bit is wrong.
-fn parse(bytes: &[u8]) -> Option<Entries> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Entries> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (digest, body) = rest.split_at_checked(32)?;
     if Digest::of(body).as_bytes() != digest {
@@ -154,8 +184,8 @@ fn parse(bytes: &[u8]) -> Option<Entries> {
     }
     let mut entries = Vec::new();
     for _ in 0..count {
-        let length = u32::from_le_bytes(reader.take(4)?.try_into().ok()?);
-        let path = reader.take(usize::try_from(length).ok()?)?;
+        let length = reader.u32()?;
+        let path = reader.take(length)?;
         let (dev, ino, size) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let (mtime_ns, ctime_ns) = (reader.i64()?.into(), reader.i64()?.into());
         let b3: [u8; 32] = reader.take(32)?.try_into().ok()?;
@@ -164,24 +194,6 @@ fn parse(bytes: &[u8]) -> Option<Entries> {
     }
     // Sorted already: the tree is built in one pass.
     reader.0.is_empty().then(|| entries.into_iter().collect())
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
 }
 
 #[cfg(test)]

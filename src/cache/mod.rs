@@ -26,11 +26,15 @@ mod index;
 mod job;
 mod layout;
 mod lock;
+mod memo;
+mod reader;
 mod record;
 mod runs;
 pub(crate) mod seal;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod uses;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,8 +45,10 @@ pub use failures::FailureFile;
 pub(crate) use hash::hash_file;
 pub use job::JobDir;
 pub use lock::{ActionLock, Holder};
+pub use memo::{Asked, recall};
 pub use record::Record;
 pub use runs::{RunInfo, RunLog};
+pub use transfer::Transferred;
 
 /// A cache folder. Clones share one state and may be used from several threads.
 #[derive(Clone, Debug)]
@@ -63,6 +69,7 @@ struct Inner {
     opened_ns: i128,
     /// Read on first use.
     index: Mutex<Option<index::Index>>,
+    uses: Mutex<uses::Uses>,
     /// Where this process keeps unfinished files; made on first use.
     scratch: Mutex<Option<Arc<JobDir>>>,
     warnings: Mutex<Vec<String>>,
@@ -86,6 +93,7 @@ impl Cache {
                 writable,
                 opened_ns,
                 index: Mutex::new(None),
+                uses: Mutex::default(),
                 scratch: Mutex::new(None),
                 warnings: Mutex::new(warnings),
                 in_use,
@@ -93,6 +101,13 @@ impl Cache {
         };
         if writable {
             cache.sweep();
+        }
+        if let Some(kind) = crate::fs::network_kind(&cache.inner.v1) {
+            cache.warn(format!(
+                "the cache `{}` is on a network file system ({kind}): what is right stays right, but it is slow, and \
+                 locks may not hold between machines",
+                cache.inner.root.display()
+            ));
         }
         Ok(cache)
     }

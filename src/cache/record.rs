@@ -12,7 +12,7 @@ use crate::digest::{Blob, Digest, Preimage};
 use crate::fs;
 
 /// Longest result file that is read.
-const LONGEST: u64 = 256 << 20;
+pub(super) const LONGEST: u64 = 256 << 20;
 
 /// The result of one action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ impl Cache {
                 ));
                 return Ok(None);
             }
+        }
+        if let Ok(stat) = fs::stat(&self.result_path(action, key)) {
+            self.uses(key, stat.mtime_ns);
         }
         Ok(Some(record))
     }
@@ -116,9 +119,14 @@ pub(super) fn read_record(
         }
         Err(e) => return Err(e.into()),
     };
-    let Some(record) = unseal::<Record>(&bytes) else { return Ok(Err("its checksum is wrong")) };
+    Ok(unseal_record(&bytes, key).map(Some))
+}
+
+/// The record in these bytes, if it is that of this key; or why it is not.
+pub(super) fn unseal_record(bytes: &[u8], key: &Digest) -> std::result::Result<Record, &'static str> {
+    let Some(record) = unseal::<Record>(bytes) else { return Err("its checksum is wrong") };
     if record.key != *key || record.preimage.key() != *key {
-        return Ok(Err("its preimage is not that of its key"));
+        return Err("its preimage is not that of its key");
     }
-    Ok(Ok(Some(record)))
+    Ok(record)
 }

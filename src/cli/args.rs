@@ -270,16 +270,33 @@ pub(super) enum CacheCommand {
         #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
         sample: u8,
     },
+    /// Write engines with their results into a file, for another cache
+    #[command(after_help = "Example: enginewright cache export 'encoder@*' --output encoder.tar")]
+    Export {
+        /// MODEL, MODEL@TARGET or globs of them
+        #[arg(value_name = "ENGINE", required = true)]
+        engines: Vec<String>,
+        /// The file, which must not exist
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Take over what `cache export` wrote on another machine
+    #[command(after_help = "Every byte is verified; whose engines they are is for you to know.\n\n\
+                            Example: enginewright cache import encoder.tar")]
+    Import {
+        /// The file
+        file: PathBuf,
+    },
     /// Remove what no lock file and no published engine of any project needs
     #[command(after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
     Gc {
-        /// Only what was made longer ago than this
+        /// Only what was used longer ago than this
         #[arg(long, value_name = "DAYS", default_value_t = 14)]
         max_age: u32,
         /// Only until the blobs take no more than this, the cheapest to make again first
         #[arg(long, value_name = "SIZE", value_parser = crate::manifest::parse_size)]
         max_size: Option<u64>,
-        /// Also what was made in the last 14 days
+        /// Also what was used in the last 14 days
         #[arg(long)]
         force: bool,
         /// Remove nothing, show what would be removed

@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 pub mod exit;
+mod memo;
 mod output;
 mod progress;
 mod render;
@@ -22,7 +23,7 @@ pub fn main() -> ExitCode {
     if crate::worker::is_worker(argv.iter().cloned()) {
         crate::worker::serve();
     }
-    let args = match args::Args::try_parse_from(argv) {
+    let args = match args::Args::try_parse_from(&argv) {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();
@@ -30,7 +31,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
         }
     };
-    let settings = match settings::Settings::new(&args.global) {
+    let settings = match settings::Settings::new(&args.global, &argv) {
         Ok(settings) => settings,
         Err(failed) => return ExitCode::from(failed.report_plainly()),
     };

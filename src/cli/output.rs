@@ -80,7 +80,12 @@ fn without_colors(text: &str) -> Cow<'_, str> {
 
 /// Prints a JSON document.
 pub(super) fn json(value: &serde_json::Value) {
-    stdout(&format!("{value:#}\n"));
+    stdout(&json_text(value));
+}
+
+/// A JSON document as it is printed.
+pub(super) fn json_text(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
 }
 
 /// A path as text: JSON has no other bytes than those of UTF-8.

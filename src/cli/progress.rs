@@ -211,7 +211,7 @@ fn step(event: &Event) -> Step {
             Step::End(engine.clone(), say("prepared", format!("{engine} in {}", time(ms))))
         }
         Event::PrepareFailed { engine } => Step::End(engine.clone(), say("failed", engine.clone())),
-        Event::Planned { engine, action, reasons } => {
+        Event::Planned { engine, action, reasons, .. } => {
             let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
             let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
             Step::Detail(say("planned", format!("{engine}: {}{why}", action.name())))

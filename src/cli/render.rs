@@ -8,14 +8,15 @@ use super::output;
 use super::settings::Settings;
 use crate::diagnostic::{Diagnostic, Level, Origin, Place};
 
-/// Prints diagnostics to stderr, and a count.
+/// Prints diagnostics to stderr.
 pub(super) fn print(settings: &Settings, diagnostics: &[Diagnostic]) {
-    for diagnostic in diagnostics {
-        if settings.quiet && diagnostic.level != Level::Error {
-            continue;
-        }
-        output::stderr(&text(diagnostic, settings.color, settings.root.as_deref()));
-    }
+    output::stderr(&texts(settings, diagnostics));
+}
+
+/// Diagnostics as [`print`] shows them.
+pub(super) fn texts(settings: &Settings, diagnostics: &[Diagnostic]) -> String {
+    let shown = diagnostics.iter().filter(|d| !settings.quiet || d.level == Level::Error);
+    shown.map(|d| text(d, settings.color, settings.root.as_deref())).collect()
 }
 
 /// One diagnostic as text, with an empty line after it. Paths are shown relative to `root`.

@@ -1,7 +1,9 @@
 //! Arguments, environment and machine, resolved once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,6 +15,7 @@ use super::output;
 use crate::build::{Context, Sink};
 use crate::cache::Cache;
 use crate::diagnostic::Diagnostic;
+use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::gpu::LocalGpu;
 use crate::manifest::{self, Engine, Manifest};
@@ -42,11 +45,15 @@ pub(super) struct Settings {
     pub(super) color: bool,
     pub(super) quiet: bool,
     pub(super) verbose: bool,
+    /// Is everything written to a file too?
+    pub(super) logged: bool,
     /// Is stderr a terminal, so that progress may move?
     pub(super) live: bool,
     /// The project root, if there is a project.
     pub(super) root: Option<PathBuf>,
     pub(super) cancel: CancelToken,
+    /// What is asked, and all of the environment that can change the answer.
+    pub(super) question: Digest,
     cache_dir: Option<PathBuf>,
     signal: Arc<AtomicU8>,
     env: Vec<(String, String)>,
@@ -54,7 +61,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(global: &Global) -> Result<Settings, Failed> {
+    pub(super) fn new(global: &Global, argv: &[OsString]) -> Result<Settings, Failed> {
         let cannot = |message: String| Failed::new(exit::CANNOT_START, Diagnostic::error("start", message));
         let here =
             std::env::current_dir().map_err(|e| cannot(format!("cannot tell the current folder: {e}")))?;
@@ -83,6 +90,7 @@ impl Settings {
         if let Some(file) = &global.log_file {
             output::log_to(&here.join(file)).map_err(|e| cannot(format!("cannot write the log: {e}")))?;
         }
+        let question = question(argv, &started_in, is_terminal, &env);
         let (cancel, signal) = (CancelToken::default(), Arc::new(AtomicU8::new(0)));
         watch_signals(cancel.clone(), Arc::clone(&signal))
             .map_err(|e| cannot(format!("cannot watch signals: {e}")))?;
@@ -96,9 +104,11 @@ impl Settings {
             color,
             quiet: global.quiet,
             verbose: global.verbose,
+            logged: global.log_file.is_some(),
             live: is_terminal && var("CI").is_none_or(str::is_empty) && !global.quiet,
             root,
             cancel,
+            question,
             cache_dir: global.cache_dir.as_ref().map(|dir| here.join(dir)),
             signal,
             started_in,
@@ -140,6 +150,12 @@ impl Settings {
         let cache_dir = self.cache_dir.clone().unwrap_or_else(|| root.join("cache"));
         let cache = Cache::open(&cache_dir)?;
         Ok(Project { manifest, warnings: loaded.diagnostics, cache, lock: read_lock(root)? })
+    }
+
+    /// Where the project's cache is; none without a project.
+    pub(super) fn cache_of_project(&self) -> Option<(PathBuf, &Path)> {
+        let root = self.root.as_deref()?;
+        Some((self.cache_dir.clone().unwrap_or_else(|| root.join("cache")), root))
     }
 
     /// The cache alone.
@@ -297,6 +313,24 @@ fn read_lock(root: &Path) -> Result<Lock, Failed> {
         };
         Failed::new(exit::INVALID, Diagnostic::error("lock-file", e.to_string()).in_file(&path).help(help))
     })
+}
+
+/// Whatever is not a file, and can change what a command that starts nothing says: the command line, the folder, and
+/// the variables that are read here. (Others are handed on to programs.)
+fn question(argv: &[OsString], started_in: &Path, is_terminal: bool, env: &[(String, String)]) -> Digest {
+    let is_read =
+        |name: &str| name.starts_with("ENGINEWRIGHT_") || ["CI", "NO_COLOR", "TERM"].contains(&name);
+    let read: BTreeMap<&str, &str> =
+        env.iter().filter(|(name, _)| is_read(name)).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let digest = |bytes: &[u8]| Digest::of(bytes).to_string();
+    let argv: Vec<String> = argv.iter().skip(1).map(|arg| digest(arg.as_bytes())).collect();
+    let question = Preimage::new("question")
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("arguments", argv.join(" "))
+        .with("folder", digest(started_in.as_os_str().as_bytes()))
+        .with("terminal", is_terminal)
+        .with("environment", digest(format!("{read:?}").as_bytes()));
+    question.key()
 }
 
 /// SIGINT and SIGTERM stop the run; the second one ends the program at once.

@@ -8,6 +8,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::codes;
 use super::fields::{normalize_lexically, shown};
 use super::text::Bad;
+use crate::fs;
 
 /// How deep `**` looks. Symbolic links are followed, so there must be an end.
 const MAX_DEPTH: usize = 32;
@@ -35,6 +36,7 @@ pub(super) fn expand(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Bad> 
     let depth = if rest_text.contains("**") { MAX_DEPTH } else { rest.len() };
     let is_hidden = |e: &DirEntry| e.depth() > 0 && e.file_name().as_encoded_bytes().starts_with(b".");
     let walk = WalkDir::new(&base).follow_links(true).max_depth(depth).min_depth(1);
+    fs::saw_folder(&base);
     let mut files = Vec::new();
     for entry in walk.into_iter().filter_entry(|e| hidden_too || !is_hidden(e)) {
         let entry = match entry {
@@ -56,6 +58,9 @@ pub(super) fn expand(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Bad> 
             }
             Err(e) => return Err(bad(codes::UNREADABLE_FOLDER, format!("cannot be followed: {e}"))),
         };
+        if entry.file_type().is_dir() {
+            fs::saw_folder(entry.path());
+        }
         if entry.file_type().is_file() && matches(&matcher, &base, entry.path()) {
             files.push(entry.into_path());
         }

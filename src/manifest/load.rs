@@ -138,6 +138,11 @@ fn manifest_paths(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let seen = |entry: &DirEntry| entry.depth() == 0 || !hidden(entry.path());
     let mut paths = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true).into_iter().filter_entry(seen) {
+        if let Ok(entry) = &entry
+            && entry.file_type().is_dir()
+        {
+            fs::saw_folder(entry.path());
+        }
         match entry {
             Ok(entry) if is_toml(entry.path()) && !entry.file_type().is_dir() => {
                 paths.push(entry.into_path())

@@ -50,8 +50,8 @@ pub use hazards::{HAZARDS, Hazard, HazardLevel, hazard};
 pub use load::{Error, Loaded, Options, find_root, load};
 pub use model::{
     BuildOptions, Condition, Engine, EngineName, Fill, Fuse, IoType, Manifest, OpsetRequirement, Precision,
-    Profile, Profiling, Range, RawTensor, Require, Rule, Selector, Source, Target, Tiling, Toolchain,
-    ToolchainKind, Verify, VerifyInputs,
+    Profile, Profiling, Publish, Range, RawTensor, Require, Rule, Selector, Source, Target, Tiling,
+    Toolchain, ToolchainKind, Verify, VerifyInputs,
 };
 pub use text::{parse_size, toml_key};
 pub use trtexec::{GpuIdentity, HardwareCompatibility, TrtexecOptions, Typing};

@@ -146,6 +146,8 @@ pub struct Engine {
     pub build: BuildOptions,
     /// How its accuracy is measured, if it is.
     pub verify: Option<Verify>,
+    /// How its file comes into its place. In no key: it is the same file.
+    pub publish: Publish,
     /// The table of its model or variant, as TOML has it: `model.encoder`, `models.detectors.variant.small`.
     pub table: String,
     /// Is that the table of many models?
@@ -415,6 +417,26 @@ impl Default for BuildOptions {
             timeout: Duration::from_secs(30 * 60),
             memory_limit: None,
             trtexec: TrtexecOptions::default(),
+        }
+    }
+}
+
+/// How an engine's file comes into its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publish {
+    /// By reflink, hard link or copy: the first that the file system can.
+    Link,
+    /// By copy: a file of its own, which shares nothing with the cache.
+    Copy,
+}
+
+impl Publish {
+    /// As written in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Publish::Link => "link",
+            Publish::Copy => "copy",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::BUILT_IN_REFERENCE;
 use super::fields::Located;
-use super::model::{BuildOptions, Engine, EngineName, Precision, Source, Target, Verify};
+use super::model::{BuildOptions, Engine, EngineName, Precision, Publish, Source, Target, Verify};
 use super::text::toml_key;
 use super::written::{BuildLayer, Common, Defaults, OnTarget, STD_FP16, Settings, Variant, VerifyLayer};
 use crate::diagnostic::Origin;
@@ -84,6 +84,7 @@ impl Candidate<'_> {
             operators: settings.operators,
             build: build_options(&settings.build),
             verify: settings.verify.map(verify),
+            publish: settings.publish.unwrap_or(Publish::Link),
             table,
             is_from_glob: self.glob.is_some(),
             origin: self.origin.clone(),
@@ -129,6 +130,7 @@ impl Settings {
             operators,
             build,
             verify,
+            publish,
         } = later;
         replace(&mut self.targets, targets);
         replace(&mut self.opset, opset);
@@ -142,6 +144,7 @@ impl Settings {
         extend(&mut self.io, io);
         extend(&mut self.operators, operators);
         extend(&mut self.build, build);
+        replace(&mut self.publish, publish);
         match (&mut self.verify, verify) {
             (Some(old), Some(new)) => old.overlay(new),
             (old, new) => replace(old, new),

@@ -20,19 +20,27 @@ const HEADER: &str =
     "# Written by enginewright: what the last `apply` used and made. Check it in; do not edit it.\n";
 
 /// The content of a lock file.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lock {
-    version: u32,
     /// Sources by their text form.
-    #[serde(default, rename = "source", skip_serializing_if = "Vec::is_empty")]
-    sources: Vec<LockedSource>,
-    /// Toolchains.
-    #[serde(default, rename = "toolchain", skip_serializing_if = "Vec::is_empty")]
-    toolchains: Vec<LockedToolchain>,
-    /// Engines.
-    #[serde(default, rename = "engine", skip_serializing_if = "Vec::is_empty")]
-    engines: Vec<LockedEngine>,
+    sources: BTreeMap<String, LockedSource>,
+    /// Toolchains by kind, version and platform.
+    toolchains: BTreeMap<[String; 3], LockedToolchain>,
+    /// Engines by name.
+    engines: BTreeMap<String, LockedEngine>,
+}
+
+/// The file as TOML has it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    source: Vec<LockedSource>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    toolchain: Vec<LockedToolchain>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    engine: Vec<LockedEngine>,
 }
 
 /// A source as it was found.
@@ -141,7 +149,7 @@ impl Lock {
     /// An empty lock file.
     #[must_use]
     pub fn new() -> Lock {
-        Lock { version: VERSION, ..Lock::default() }
+        Lock::default()
     }
 
     /// Reads a lock file's text.
@@ -149,6 +157,12 @@ impl Lock {
     /// # Errors
     /// It is damaged, holds merge markers, or is of another version.
     pub fn parse(text: &str) -> Result<Lock, LockError> {
+        let error = match toml::from_str::<Written>(text) {
+            Ok(written) if written.version == VERSION => return Ok(Lock::from(written)),
+            Ok(written) => return Err(LockError::Version { found: written.version.into() }),
+            Err(error) => error,
+        };
+        // Why: a merge that went wrong, another version with other fields, or anything else.
         let marker = |line: &str| ["<<<<<<< ", "=======", ">>>>>>> "].iter().any(|m| line.starts_with(m));
         if let Some(line) = text.lines().position(marker) {
             return Err(LockError::Conflict { line: line + 1 });
@@ -156,79 +170,93 @@ impl Lock {
         let damaged = |e: toml::de::Error| LockError::Damaged { what: e.to_string().trim().to_owned() };
         let table: toml::Table = text.parse().map_err(damaged)?;
         match table.get("version").and_then(toml::Value::as_integer) {
-            Some(version) if version == i64::from(VERSION) => {}
-            Some(found) => return Err(LockError::Version { found }),
-            None => return Err(LockError::Damaged { what: "it has no `version`".to_owned() }),
+            Some(version) if version == i64::from(VERSION) => Err(damaged(error)),
+            Some(found) => Err(LockError::Version { found }),
+            None => Err(LockError::Damaged { what: "it has no `version`".to_owned() }),
         }
-        toml::from_str(text).map_err(damaged)
     }
 
     /// The text of the file.
     #[must_use]
     pub fn render(&self) -> String {
-        let body = toml::to_string(self).unwrap_or_else(|e| unreachable!("a lock file is plain data: {e}"));
+        let written = Written {
+            version: VERSION,
+            source: self.sources.values().cloned().collect(),
+            toolchain: self.toolchains.values().cloned().collect(),
+            engine: self.engines.values().cloned().collect(),
+        };
+        let body = toml::to_string(&written);
+        let body = body.unwrap_or_else(|e| unreachable!("a lock file is plain data: {e}"));
         format!("{HEADER}{body}")
     }
 
     /// Puts a source in the place of its last block.
     pub fn set_source(&mut self, block: LockedSource) {
-        put(&mut self.sources, block, |s| s.source.clone());
+        self.sources.insert(block.source.clone(), block);
     }
 
     /// Puts a toolchain in the place of its last block.
     pub fn set_toolchain(&mut self, block: LockedToolchain) {
-        put(&mut self.toolchains, block, |t| (t.kind.clone(), t.version.clone(), t.platform.clone()));
+        self.toolchains.insert(toolchain_key(&block.kind, &block.version, &block.platform), block);
     }
 
     /// Puts an engine in the place of its last block.
     pub fn set_engine(&mut self, block: LockedEngine) {
-        put(&mut self.engines, block, |e| e.name.clone());
+        self.engines.insert(block.name.clone(), block);
     }
 
     /// The block of a source.
     #[must_use]
     pub fn source(&self, id: &str) -> Option<&LockedSource> {
-        self.sources.iter().find(|s| s.source == id)
+        self.sources.get(id)
     }
 
     /// The block of a toolchain.
     #[must_use]
     pub fn toolchain(&self, kind: &str, version: &str, platform: &str) -> Option<&LockedToolchain> {
-        self.toolchains.iter().find(|t| t.kind == kind && t.version == version && t.platform == platform)
+        self.toolchains.get(&toolchain_key(kind, version, platform))
     }
 
     /// The blocks of all toolchains.
     pub fn toolchains(&self) -> impl Iterator<Item = &LockedToolchain> {
-        self.toolchains.iter()
+        self.toolchains.values()
     }
 
     /// The block of an engine.
     #[must_use]
     pub fn engine(&self, name: &str) -> Option<&LockedEngine> {
-        self.engines.iter().find(|e| e.name == name)
+        self.engines.get(name)
     }
 
     /// The blocks of all sources.
     pub fn sources(&self) -> impl Iterator<Item = &LockedSource> {
-        self.sources.iter()
+        self.sources.values()
     }
 
     /// The blocks of all engines.
     pub fn engines(&self) -> impl Iterator<Item = &LockedEngine> {
-        self.engines.iter()
+        self.engines.values()
     }
 
     /// Drops the blocks that no manifest declares any more.
     pub fn keep(&mut self, source: impl Fn(&str) -> bool, engine: impl Fn(&str) -> bool) {
-        self.sources.retain(|s| source(&s.source));
-        self.engines.retain(|e| engine(&e.name));
+        self.sources.retain(|id, _| source(id));
+        self.engines.retain(|name, _| engine(name));
     }
 }
 
-fn put<T, K: Ord>(blocks: &mut Vec<T>, block: T, key: impl Fn(&T) -> K) {
-    blocks.retain(|b| key(b) != key(&block));
-    blocks.push(block);
-    blocks.sort_by_key(key);
+impl From<Written> for Lock {
+    fn from(written: Written) -> Lock {
+        let mut lock = Lock::new();
+        written.source.into_iter().for_each(|block| lock.set_source(block));
+        written.toolchain.into_iter().for_each(|block| lock.set_toolchain(block));
+        written.engine.into_iter().for_each(|block| lock.set_engine(block));
+        lock
+    }
+}
+
+fn toolchain_key(kind: &str, version: &str, platform: &str) -> [String; 3] {
+    [kind, version, platform].map(str::to_owned)
 }
 
 #[cfg(test)]

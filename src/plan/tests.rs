@@ -89,6 +89,7 @@ fn engine() -> Engine {
         operators: BTreeMap::new(),
         build: BuildOptions::default(),
         verify: None,
+        publish: crate::manifest::Publish::Link,
         table: "model.m".into(),
         is_from_glob: false,
         origin: origin(),

@@ -49,6 +49,7 @@ pub(super) fn run(
     limit: Option<Limit<'_>>,
     settings: &Settings,
 ) -> Result<Option<Finished>, Error> {
+    crate::fs::beyond_files("another program");
     let mut command = Command::new(argv[0]);
     command
         .args(&argv[1..])

@@ -39,6 +39,7 @@ impl Process {
         folder: &Path,
         env: &[(String, String)],
     ) -> io::Result<(Process, ChildStdin, ChildStdout)> {
+        crate::fs::beyond_files("a worker");
         let mut child = Command::new(program)
             .arg(ARGUMENT)
             .env_clear()

@@ -78,6 +78,7 @@ pub fn run_program(
 ) -> io::Result<Ran> {
     let started = Instant::now();
     let file = |name: &str| fs::create_new(&folder.join(name)).map_err(|e| e.source);
+    crate::fs::beyond_files("a program");
     let mut command = Command::new(&program.path);
     command
         .args(&program.args)

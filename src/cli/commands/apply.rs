@@ -1,23 +1,35 @@
 //! `enginewright apply`
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 
 use super::super::args::ApplyArgs;
 use super::super::exit::{self, Failed};
+use super::super::memo::{self, Answer};
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::plan::reasons_json;
-use super::{distinct, plan, print_warnings, reason_lines};
+use super::{distinct, plan, reason_lines, warnings};
 use crate::build::{self, ApplyOptions, EngineOutcome, Made, Outcome, RunSummary};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Action, PlanFile};
 use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
+    let started = Instant::now();
+    let has_plan = args.engines.iter().any(|name| is_file(name));
+    let question = match memo::ask(settings, !has_plan) {
+        Ok(answer) => {
+            output::stderr(&answer.stderr);
+            let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            output::stdout(&format!("{} ({})\n", answer.stdout, output::duration(ms)));
+            return Ok(exit::DONE);
+        }
+        Err(question) => question,
+    };
     let project = settings.project()?;
     let plan = plan_of(args)?;
     let engines = match &plan {
@@ -43,8 +55,14 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     match settings.format {
         Format::Json => output::json(&as_json(&summary, &project.warnings, &failures, &cache_warnings)),
         Format::Text => {
-            print_warnings(settings, &project.warnings, &summary.warnings, cache_warnings);
+            let told_once = !cache_warnings.is_empty();
+            let warnings = warnings(settings, &project.warnings, &summary.warnings, cache_warnings);
+            output::stderr(&warnings);
             render::print(settings, &failures);
+            if failures.is_empty() && !told_once && !summary.engines.is_empty() && !summary.wrote {
+                let stdout = up_to_date(summary.engines.len());
+                question.answered(settings, &ctx.cache, &Answer { stdout, stderr: warnings });
+            }
             output::stdout(&text(&summary));
         }
     }
@@ -52,10 +70,14 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
     Ok(if failures.is_empty() && summary.engines.iter().all(done) { exit::DONE } else { exit::FAILED })
 }
 
+/// Does an argument name a plan file, and no engine?
+fn is_file(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e == "json")
+}
+
 /// The plan file among the arguments, if one is.
 fn plan_of(args: &ApplyArgs) -> Result<Option<PlanFile>, Failed> {
-    let is_file = |name: &&String| Path::new(name).extension().is_some_and(|e| e == "json");
-    match (args.engines.iter().find(is_file), args.engines.len()) {
+    match (args.engines.iter().find(|name| is_file(name)), args.engines.len()) {
         (None, _) => Ok(None),
         (Some(file), 1) => plan::read(Path::new(file)).map(Some),
         (Some(file), _) => {
@@ -75,7 +97,7 @@ fn text(summary: &RunSummary) -> String {
     if rows.is_empty() {
         return match total {
             0 => "no engines are declared\n".to_owned(),
-            _ => format!("nothing to do: {} up to date ({time})\n", output::count(total, "engine")),
+            _ => format!("{} ({time})\n", up_to_date(total)),
         };
     }
     let failed = summary.engines.iter().filter(|e| matches!(e.outcome, Outcome::Failed(_))).count();
@@ -104,6 +126,10 @@ fn sources(summary: &RunSummary) -> String {
     .map(|(n, what)| format!("{n} {what}"))
     .collect();
     if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
+}
+
+fn up_to_date(engines: usize) -> String {
+    format!("nothing to do: {} up to date", output::count(engines, "engine"))
 }
 
 fn row(engine: &EngineOutcome) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! `enginewright cache`
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,11 +9,14 @@ use serde_json::json;
 use super::super::args::CacheCommand;
 use super::super::exit::{self, Failed};
 use super::super::output;
+use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::print_warnings;
 use crate::build;
-use crate::cache::{Cache, Collected, Garbage, Policy, Usage, Verified};
+use crate::cache::{Cache, Collected, Garbage, Policy, Transferred, Usage, Verified};
 use crate::diagnostic::Diagnostic;
+use crate::fs;
+use crate::source::Network;
 
 /// What is younger goes only if it is asked for in so many words.
 const SAFE_DAYS: u32 = 14;
@@ -24,10 +28,12 @@ pub(super) fn run(settings: &Settings, command: &CacheCommand) -> Result<u8, Fai
     match command {
         CacheCommand::Stat => stat(settings, &cache),
         CacheCommand::Verify { sample } => verify(settings, &cache, *sample),
+        CacheCommand::Export { engines, output } => export(settings, engines, output),
+        CacheCommand::Import { file } => import(settings, &cache, file),
         CacheCommand::Gc { max_age, max_size, force, dry_run } => {
             if *max_age < SAFE_DAYS && !force {
                 let message =
-                    format!("`--max-age {max_age}` would remove what was made in the last {SAFE_DAYS} days");
+                    format!("`--max-age {max_age}` would remove what was used in the last {SAFE_DAYS} days");
                 let error = Diagnostic::error("usage", message).help("add `--force` if that is meant");
                 return Err(Failed::new(exit::USAGE, error));
             }
@@ -41,6 +47,7 @@ fn stat(settings: &Settings, cache: &Cache) -> Result<u8, Failed> {
     let usage = cache.usage()?;
     let projects = cache.projects()?;
     let total: u64 = usage.values().map(|u| u.bytes).sum();
+    let hits = Hits::of(cache)?;
     match settings.format {
         Format::Json => output::json(&json!({
             "format": output::JSON_FORMAT,
@@ -48,6 +55,7 @@ fn stat(settings: &Settings, cache: &Cache) -> Result<u8, Failed> {
             "bytes": total,
             "kinds": usage.iter().map(|(kind, u)| json!({"kind": kind, "count": u.count, "bytes": u.bytes}))
                 .collect::<Vec<_>>(),
+            "hits": { "runs": hits.runs, "engines": hits.engines, "at_hand": hits.at_hand },
             "projects": projects.iter().map(|p| output::path(p)).collect::<Vec<_>>(),
             "cache_warnings": cache.take_warnings(),
         })),
@@ -56,10 +64,47 @@ fn stat(settings: &Settings, cache: &Cache) -> Result<u8, Failed> {
             let mut text = output::table(&["KIND", "COUNT", "SIZE"], &usage_rows(&usage));
             text += &format!("\n{} in `{}`", output::size(total), cache.root().display());
             text += &format!(", used by {}\n", output::count(projects.len(), "project"));
+            text += &hits.to_string();
             output::stdout(&text);
         }
     }
     Ok(exit::DONE)
+}
+
+/// How many engines of the recorded runs needed no build.
+#[derive(Default)]
+struct Hits {
+    runs: usize,
+    engines: usize,
+    at_hand: usize,
+}
+
+impl Hits {
+    fn of(cache: &Cache) -> Result<Hits, crate::cache::Error> {
+        let mut hits = Hits::default();
+        for run in cache.runs()? {
+            // A record that cannot be read is not worth failing for.
+            let events = run.events().unwrap_or_default();
+            let planned = events.iter().filter(|event| event["event"] == "planned");
+            let engines: Vec<bool> =
+                planned.map(|event| event["action"] != "build" && event["action"] != "rebuild").collect();
+            hits.runs += usize::from(!engines.is_empty());
+            hits.engines += engines.len();
+            hits.at_hand += engines.iter().filter(|at_hand| **at_hand).count();
+        }
+        Ok(hits)
+    }
+}
+
+impl std::fmt::Display for Hits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Hits { runs, engines, at_hand } = self;
+        if *engines == 0 {
+            return Ok(());
+        }
+        let runs = output::count(*runs, "run");
+        writeln!(f, "of {} in the last {runs}, {at_hand} needed no build", output::count(*engines, "engine"))
+    }
 }
 
 fn usage_rows(usage: &BTreeMap<String, Usage>) -> Vec<Vec<String>> {
@@ -92,6 +137,55 @@ fn verify(settings: &Settings, cache: &Cache, sample: u8) -> Result<u8, Failed> 
         }
     }
     Ok(if damaged.is_empty() { exit::DONE } else { exit::FAILED })
+}
+
+fn export(settings: &Settings, engines: &[String], output: &Path) -> Result<u8, Failed> {
+    let project = settings.project()?;
+    let engines = project.select(engines)?;
+    let progress = Progress::new(settings, None);
+    let ctx = settings.context(&project, Network::Deny, None, &progress)?;
+    let gathered = build::gather(&ctx, &engines)?;
+    let results = build::results_of(&ctx, &gathered)
+        .map_err(|diagnostics| Failed { code: exit::FAILED, diagnostics })?;
+    let file = fs::create_new(output).map_err(crate::cache::Error::from)?;
+    let done = ctx.cache.export(&results, &file, output).and_then(|done| {
+        fs::sync_file(output)?;
+        Ok(done)
+    });
+    let done = done.inspect_err(|_| drop(fs::remove_file(output)))?;
+    ctx.cache.flush();
+    transferred(settings, "exported", &done, &ctx.cache);
+    Ok(exit::DONE)
+}
+
+fn import(settings: &Settings, cache: &Cache, file: &Path) -> Result<u8, Failed> {
+    let from = fs::open_regular(file).map_err(crate::cache::Error::from)?;
+    let done = cache.import(std::io::BufReader::new(from), file)?;
+    cache.flush();
+    transferred(settings, "imported", &done, cache);
+    Ok(exit::DONE)
+}
+
+fn transferred(settings: &Settings, verb: &str, done: &Transferred, cache: &Cache) {
+    let Transferred { results, new_results, blobs, bytes, names } = done;
+    match settings.format {
+        Format::Json => output::json(&json!({
+            "format": output::JSON_FORMAT,
+            "engines": names, "results": results, "new_results": new_results, "blobs": blobs, "bytes": bytes,
+            "cache_warnings": cache.take_warnings(),
+        })),
+        Format::Text => {
+            print_warnings(settings, &[], &[], cache.take_warnings());
+            let new = if verb == "imported" { format!(", {new_results} of them new") } else { String::new() };
+            output::stdout(&format!(
+                "{verb} {} ({}{new}, {}, {})\n",
+                output::count(names.len(), "engine"),
+                output::count(*results, "result"),
+                output::count(*blobs, "blob"),
+                output::size(*bytes),
+            ));
+        }
+    }
 }
 
 fn gc(settings: &Settings, cache: &Cache, policy: &Policy) -> Result<u8, Failed> {

@@ -20,8 +20,8 @@ mod why;
 
 use super::args::Command;
 use super::exit::{self, Failed};
-use super::render;
 use super::settings::{Format, Project, Settings};
+use super::{output, render};
 use crate::build::Gathered;
 use crate::diagnostic::Diagnostic;
 use crate::plan::Reason;
@@ -65,10 +65,21 @@ fn distinct<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<Di
 
 /// Prints what is worth knowing of the manifests, the plan and the cache, as text.
 fn print_warnings(settings: &Settings, manifest: &[Diagnostic], gathered: &[Diagnostic], cache: Vec<String>) {
-    if settings.format == Format::Text {
-        let cache: Vec<Diagnostic> = cache.into_iter().map(|w| Diagnostic::warning("cache", w)).collect();
-        render::print(settings, &distinct(manifest.iter().chain(gathered).chain(&cache)));
+    output::stderr(&warnings(settings, manifest, gathered, cache));
+}
+
+/// What [`print_warnings`] prints.
+fn warnings(
+    settings: &Settings,
+    manifest: &[Diagnostic],
+    gathered: &[Diagnostic],
+    cache: Vec<String>,
+) -> String {
+    if settings.format != Format::Text {
+        return String::new();
     }
+    let cache: Vec<Diagnostic> = cache.into_iter().map(|w| Diagnostic::warning("cache", w)).collect();
+    render::texts(settings, &distinct(manifest.iter().chain(gathered).chain(&cache)))
 }
 
 /// Errors of the plan, then what is worth knowing of it and of the manifests.

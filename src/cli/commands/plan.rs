@@ -1,15 +1,17 @@
 //! `enginewright plan`
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
 
 use super::super::args::PlanArgs;
 use super::super::exit::{self, Failed};
+use super::super::memo::{self, Answer};
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
-use super::{diagnostics_json, errors_of, print_warnings, text_lines};
+use super::{diagnostics_json, errors_of, text_lines, warnings};
 use crate::build::{self, Estimate};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::fs;
@@ -20,6 +22,14 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     if let Some(file) = &args.show {
         return show(settings, file);
     }
+    let question = match memo::ask(settings, args.out.is_none()) {
+        Ok(answer) => {
+            output::stderr(&answer.stderr);
+            output::stdout(&answer.stdout);
+            return Ok(exit::DONE);
+        }
+        Err(question) => question,
+    };
     let project = settings.project()?;
     let engines = project.select(&args.engines.engines)?;
     let progress = Progress::new(settings, None);
@@ -35,24 +45,37 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     let estimate = build::estimate(&gathered.planned, ctx.jobs);
     let paths: Vec<String> = orphans.iter().map(|orphan| output::path(orphan)).collect();
     let file = PlanFile::of(&gathered.planned, paths, build::TOOL);
+    // What the cache lost or mended is told once.
+    let is_worth_keeping =
+        !file.changes && errors.is_empty() && differences.is_empty() && cache_warnings.is_empty();
+    let mut said = Answer::default();
     match settings.format {
-        Format::Json => output::json(&json!({
-            "format": output::JSON_FORMAT,
-            "changes": file.changes,
-            "engines": gathered.planned.iter().map(planned_json).collect::<Vec<_>>(),
-            "estimate_ms": estimate.ms,
-            "estimate_lacks": estimate.unknown,
-            "locked": differences.iter().map(render::json).collect::<Vec<_>>(),
-            "orphans": file.orphans,
-            "diagnostics": diagnostics_json(&project, &gathered),
-            "cache_warnings": cache_warnings,
-        })),
-        Format::Text => {
-            print_warnings(settings, &project.warnings, &gathered.warnings, cache_warnings);
-            output::stdout(&text(&file, estimate, &gathered.planned));
-            render::print(settings, &errors);
-            render::print(settings, &differences);
+        Format::Json => {
+            said.stdout = output::json_text(&json!({
+                "format": output::JSON_FORMAT,
+                "changes": file.changes,
+                "engines": gathered.planned.iter().map(planned_json).collect::<Vec<_>>(),
+                "estimate_ms": estimate.ms,
+                "estimate_lacks": estimate.unknown,
+                "locked": differences.iter().map(render::json).collect::<Vec<_>>(),
+                "orphans": file.orphans,
+                "diagnostics": diagnostics_json(&project, &gathered),
+                "cache_warnings": cache_warnings,
+            }));
         }
+        Format::Text => {
+            said.stderr = warnings(settings, &project.warnings, &gathered.warnings, cache_warnings);
+            said.stdout = text(&file, estimate, &gathered.planned);
+        }
+    }
+    output::stderr(&said.stderr);
+    output::stdout(&said.stdout);
+    if settings.format == Format::Text {
+        render::print(settings, &errors);
+        render::print(settings, &differences);
+    }
+    if is_worth_keeping {
+        question.answered(settings, &ctx.cache, &said);
     }
     let is_sound = errors.is_empty() && differences.is_empty();
     if let Some(path) = args.out.as_ref().filter(|_| is_sound) {
@@ -121,8 +144,13 @@ fn show(settings: &Settings, path: &Path) -> Result<u8, Failed> {
 /// A plan as text: a table of what is to be done, and a count. Errors are those of the plan of now.
 fn text(file: &PlanFile, estimate: Estimate, planned: &[Planned]) -> String {
     let is_work = |entry: &&PlanEntry| entry.action != Action::UpToDate;
-    let mut rows: Vec<Vec<String>> =
-        file.engines.iter().filter(is_work).map(|entry| row(entry, planned)).collect();
+    let planned: BTreeMap<String, &Planned> = planned.iter().map(|p| (p.name.to_string(), p)).collect();
+    let mut rows: Vec<Vec<String>> = file
+        .engines
+        .iter()
+        .filter(is_work)
+        .map(|entry| row(entry, planned.get(&entry.engine).copied()))
+        .collect();
     rows.extend(file.orphans.iter().map(|orphan| {
         let why = "no manifest declares it: `apply --prune` removes it".to_owned();
         vec!["orphaned".to_owned(), orphan.clone(), why]
@@ -138,8 +166,7 @@ fn text(file: &PlanFile, estimate: Estimate, planned: &[Planned]) -> String {
     text
 }
 
-fn row(entry: &PlanEntry, planned: &[Planned]) -> Vec<String> {
-    let planned = planned.iter().find(|p| p.name.to_string() == entry.engine);
+fn row(entry: &PlanEntry, planned: Option<&Planned>) -> Vec<String> {
     let errors = planned.map_or(&[][..], |p| &p.errors);
     let lacks = planned.map_or(&[][..], |p| &p.lacks);
     let why = match errors {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::codes;
 use super::super::fields::{Fields, Item, Located, alternatives, shown};
 use super::super::hazards::{HAZARDS, HazardLevel, hazard};
-use super::super::model::{Fuse, IoType, OpsetRequirement, Precision, Profile, Rule, Source};
+use super::super::model::{Fuse, IoType, OpsetRequirement, Precision, Profile, Publish, Rule, Source};
 use super::super::text;
 use super::{
     BuildLayer, Defaults, OnTarget, VerifyLayer, build, check_name, profile, rule, source, unique_names,
@@ -27,6 +27,7 @@ const SETTINGS: &[&str] = &[
     "operators",
     "build",
     "verify",
+    "publish",
 ];
 
 /// One layer of settings: what is not given is left to the layers below.
@@ -45,6 +46,7 @@ pub(in crate::manifest) struct Settings {
     pub(in crate::manifest) operators: BTreeMap<String, Vec<IoType>>,
     pub(in crate::manifest) build: BuildLayer,
     pub(in crate::manifest) verify: Option<VerifyLayer>,
+    pub(in crate::manifest) publish: Option<Publish>,
 }
 
 /// `[model.X]`
@@ -118,6 +120,7 @@ fn decode_on(fields: &Fields<'_>) -> OnTarget {
 
 fn decode_settings(fields: &Fields<'_>, with_targets: bool) -> Settings {
     let precisions = [Precision::AsIs, Precision::Fp32, Precision::Fp16, Precision::Bf16];
+    let publish = [Publish::Link, Publish::Copy];
     Settings {
         targets: with_targets.then(|| fields.get("targets")).flatten().map(|item| targets(&item)),
         opset: fields.get("opset").and_then(|item| opset(&item)),
@@ -135,6 +138,7 @@ fn decode_settings(fields: &Fields<'_>, with_targets: bool) -> Settings {
             .unwrap_or_default(),
         build: fields.get("build").and_then(|item| build::decode(&item)).unwrap_or_default(),
         verify: fields.get("verify").and_then(|item| verify::decode(&item)),
+        publish: fields.get("publish").and_then(|item| item.word(&publish.map(|p| (p.name(), p)))),
     }
 }
 

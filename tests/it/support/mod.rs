@@ -3,6 +3,7 @@
 //! TensorRT-RTX is fetched once, by the program itself, into `target/test-cache`; tests share it
 //! by its folder, and have caches of their own.
 
+pub(crate) mod fake;
 pub(crate) mod models;
 
 use std::path::{Path, PathBuf};

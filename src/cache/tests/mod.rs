@@ -13,6 +13,9 @@ use super::{Cache, Error, FailureFile, Record};
 use crate::digest::{Blob, Digest, Preimage};
 use crate::fs;
 
+mod golden;
+mod transfer;
+
 struct Bed {
     folder: tempfile::TempDir,
     cache: Cache,
