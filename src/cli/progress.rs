@@ -151,6 +151,7 @@ impl Progress {
             (state.ready, "done"),
             (state.failed, "failed"),
             (state.in_flight.len(), "in flight"),
+            (state.engines.saturating_sub(done + state.in_flight.len()), "waiting"),
         ];
         let parts: Vec<String> =
             text.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
