@@ -1,65 +1,12 @@
-//! The documentation is executed: commands in README.md, and every project below `examples/`.
+//! Every project below `examples/` is built, and what the pages of reference say is held against the program.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::{PROGRAM, Project, repository, run, shared_cache};
+use yaml_rust2::{Yaml, YamlLoader};
 
-/// Commands and what they print, from the ```console blocks of a page.
-fn console_blocks(page: &str) -> Vec<(String, String)> {
-    let mut commands: Vec<(String, String)> = Vec::new();
-    for block in page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next()) {
-        for line in block.lines() {
-            match line.strip_prefix("$ ") {
-                Some(command) => commands.push((command.to_owned(), String::new())),
-                None => commands.last_mut().expect("a command comes first").1 += &format!("{line}\n"),
-            }
-        }
-    }
-    commands
-}
-
-/// Times and the widths that follow from them differ from run to run, and the last digits of what is measured from one
-/// processor to another.
-fn without_times(text: &str) -> String {
-    let digits = regex::Regex::new(r"\b(\d+\.\d{2})\d{2,}\b").unwrap();
-    let text = digits.replace_all(text, "$1…");
-    let time = regex::Regex::new(r"\d+(\.\d+)? (ms|s|min)\b").unwrap();
-    let space = regex::Regex::new(" +").unwrap();
-    space.replace_all(&time.replace_all(text.trim(), "TIME"), " ").into_owned()
-}
-
-#[test]
-fn the_readme_says_what_the_program_says() {
-    let page = std::fs::read_to_string(repository().join("README.md")).unwrap();
-    let project = Project::bare();
-    let manifest = std::fs::read(repository().join("manifests/magika.toml")).unwrap();
-    project.write("manifests/magika.toml", manifest);
-    for file in std::fs::read_dir(repository().join("testdata/magika")).unwrap() {
-        let file = file.unwrap();
-        let name = file.file_name().into_string().unwrap();
-        project.write(&format!("testdata/magika/{name}"), std::fs::read(file.path()).unwrap());
-    }
-    // What is fetched is shared; what is built is not.
-    let fetched = project.run(&["--cache-dir", shared_cache().to_str().unwrap(), "plan", "--fetch"]);
-    fetched.expect(0);
-    project.share("packages");
-    project.share("toolchains");
-    let folder = std::path::Path::new(PROGRAM).parent().unwrap();
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
-    let commands = console_blocks(&page);
-    assert!(commands.len() >= 4, "the page has its commands");
-    for (command, expected) in commands {
-        let mut shell = Command::new("bash");
-        shell
-            .args(["-c", &command])
-            .current_dir(project.root())
-            .env("PATH", &path)
-            .env_remove("ENGINEWRIGHT_CACHE");
-        let output = run(&mut shell);
-        output.expect(0);
-        assert_eq!(without_times(&output.stdout), without_times(&expected), "`{command}`");
-    }
-}
+use crate::docs::{console_blocks, follow};
+use crate::support::{PROGRAM, Project, models, repository, run, shared_cache};
 
 #[test]
 fn the_readme_shows_the_manifest_that_the_demo_builds() {
@@ -73,21 +20,156 @@ fn the_readme_shows_the_manifest_that_the_demo_builds() {
     assert_eq!(code(block), code(&manifest));
 }
 
+/// The folders below `examples/` with a manifest.
+fn examples() -> Vec<String> {
+    let folders =
+        std::fs::read_dir(repository().join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let projects = folders.filter(|folder| folder.join("manifests").is_dir());
+    let mut names: Vec<String> =
+        projects.map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Copies an example, and the samples that it may use, to where they lie beside each other in the repository.
+fn copied(name: &str, project: &Project) {
+    let to = project.path("examples");
+    std::fs::create_dir_all(&to).unwrap();
+    let copy = |from: &str, to: &Path| {
+        run(Command::new("cp").arg("-r").arg(repository().join(from)).arg(to)).expect(0).code
+    };
+    copy(&format!("examples/{name}"), &to);
+    copy("testdata", project.root());
+    for left in ["cache", "engines"] {
+        let _ = std::fs::remove_dir_all(to.join(name).join(left));
+    }
+}
+
 #[test]
 fn every_example_builds() {
-    for entry in std::fs::read_dir(repository().join("examples")).unwrap() {
-        let folder = entry.unwrap().path();
-        if !folder.join("manifests").is_dir() {
+    for name in examples() {
+        let page = repository().join("examples").join(&name).join("README.md");
+        if page.exists() && !console_blocks(&std::fs::read_to_string(&page).unwrap()).is_empty() {
             continue;
         }
         // In a copy: an example's folder stays as it is in version control.
         let project = Project::bare();
-        run(Command::new("cp").arg("-r").arg(folder.join("manifests")).arg(project.root())).expect(0);
-        let cache = shared_cache();
-        let apply = project.run(&["--cache-dir", cache.to_str().unwrap(), "apply"]);
+        copied(&name, &project);
+        let (folder, cache) = (format!("examples/{name}"), shared_cache());
+        let apply = project.run(&["-C", &folder, "--cache-dir", cache.to_str().unwrap(), "apply"]);
         apply.expect(0);
         assert!(apply.stdout.contains("ready in") || apply.stdout.contains("nothing to do"), "{apply:?}");
     }
+}
+
+#[test]
+fn the_pages_of_examples_say_what_the_program_says() {
+    let mut followed = 0;
+    for name in examples() {
+        let page = repository().join("examples").join(&name).join("README.md");
+        if !page.exists() || console_blocks(&std::fs::read_to_string(&page).unwrap()).is_empty() {
+            continue;
+        }
+        let project = Project::bare();
+        copied(&name, &project);
+        let folder = project.path(&format!("examples/{name}"));
+        let fetch = project.run(&[
+            "-C",
+            folder.to_str().unwrap(),
+            "--cache-dir",
+            shared_cache().to_str().unwrap(),
+            "plan",
+            "--fetch",
+        ]);
+        fetch.expect(0);
+        for part in ["packages", "toolchains"] {
+            std::fs::create_dir_all(folder.join("cache/v1")).unwrap();
+            std::os::unix::fs::symlink(
+                shared_cache().join("v1").join(part),
+                folder.join("cache/v1").join(part),
+            )
+            .unwrap();
+        }
+        follow(&page, &folder);
+        followed += 1;
+    }
+    assert!(followed > 0, "there are such pages");
+}
+
+fn yaml(path: &str) -> Yaml {
+    let text = std::fs::read_to_string(repository().join(path)).unwrap();
+    let mut documents = YamlLoader::load_from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"));
+    assert_eq!(documents.len(), 1, "{path} is one document");
+    documents.remove(0)
+}
+
+/// All texts of a document, in its order.
+fn texts<'y>(yaml: &'y Yaml, found: &mut Vec<&'y str>) {
+    match yaml {
+        Yaml::String(text) => found.push(text),
+        Yaml::Array(items) => items.iter().for_each(|item| texts(item, found)),
+        Yaml::Hash(map) => map.values().for_each(|value| texts(value, found)),
+        _ => {}
+    }
+}
+
+/// What the jobs run of this program, they run in a project: in the order of the file.
+#[test]
+fn the_files_for_ci_run() {
+    let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
+    project.write("m.onnx", models::mlp(1.0));
+    let files =
+        ["examples/ci/.github/workflows/engines.yml", "examples/ci/.gitlab-ci.yml", ".pre-commit-hooks.yaml"];
+    for file in files {
+        let document = yaml(file);
+        let mut found = Vec::new();
+        texts(&document, &mut found);
+        let lines = found.iter().flat_map(|text| text.lines()).map(str::trim);
+        let commands: Vec<&str> = lines.filter(|line| line.starts_with("enginewright ")).collect();
+        assert!(commands.len() >= 2, "{file}: {commands:?}");
+        for command in commands {
+            let path = format!(
+                "{}:{}",
+                Path::new(PROGRAM).parent().unwrap().display(),
+                std::env::var("PATH").unwrap()
+            );
+            let mut shell = Command::new("bash");
+            shell.args(["-ec", command]).current_dir(project.root()).env("PATH", path).env("CI", "true");
+            run(shell.env_remove("ENGINEWRIGHT_CACHE")).expect(0);
+        }
+    }
+    let comment = String::from_utf8(project.read("plan.md")).unwrap();
+    assert!(
+        comment.starts_with("<!-- enginewright report -->"),
+        "the jobs find their comment by its first line"
+    );
+    let workflow = std::fs::read_to_string(repository().join(files[0])).unwrap();
+    assert!(workflow.contains("startswith(\"<!-- enginewright report -->\")"));
+}
+
+#[test]
+fn the_files_for_ci_are_what_their_readers_expect() {
+    let workflow = yaml("examples/ci/.github/workflows/engines.yml");
+    let jobs = workflow["jobs"].as_hash().unwrap();
+    for (name, job) in jobs {
+        assert!(job["runs-on"].as_str().is_some() && !job["steps"].is_badvalue(), "{name:?}");
+        // No job has more rights than it names, and none may write what is in the repository.
+        assert_eq!(job["permissions"]["contents"].as_str(), Some("read"), "{name:?}");
+        for step in job["steps"].as_vec().unwrap() {
+            assert!(step["uses"].is_badvalue() != step["run"].is_badvalue(), "{name:?}: {step:?}");
+        }
+    }
+    assert!(workflow["on"]["pull_request_target"].is_badvalue(), "strangers' manifests get no rights");
+    let gitlab = yaml("examples/ci/.gitlab-ci.yml");
+    for (job, stage) in [("plan", "plan"), ("build", "build"), ("release", "build")] {
+        assert_eq!(gitlab[job]["stage"].as_str(), Some(stage));
+        assert!(gitlab[job]["script"].as_vec().is_some_and(|lines| !lines.is_empty()));
+    }
+    let hooks = yaml(".pre-commit-hooks.yaml");
+    let ids: Vec<&str> = hooks.as_vec().unwrap().iter().map(|hook| hook["id"].as_str().unwrap()).collect();
+    let used = yaml("examples/ci/.pre-commit-config.yaml");
+    let used = used["repos"][0]["hooks"][0]["id"].as_str().unwrap();
+    assert!(ids.contains(&used), "{used} is one of {ids:?}");
 }
 
 /// docs/hazards.md names every hazard with its level.

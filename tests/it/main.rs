@@ -12,6 +12,7 @@ mod casts;
 mod check;
 #[path = "../../benches/crossing.rs"]
 mod crossing;
+mod docs;
 mod examples;
 mod fuse;
 mod gpu;

@@ -1,0 +1,119 @@
+//! Documentation is executed: every ```console block of README.md, of the pages below `docs/` and of the examples, its output
+//! compared. A line `...` stands for any lines.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{PROGRAM, Project, repository, run, shared_cache};
+
+/// Commands and what they print, from the ```console blocks of a page.
+pub(crate) fn console_blocks(page: &str) -> Vec<(String, String)> {
+    let mut commands: Vec<(String, String)> = Vec::new();
+    for block in page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        for line in block.lines() {
+            match line.strip_prefix("$ ") {
+                Some(command) => commands.push((command.to_owned(), String::new())),
+                None => commands.last_mut().expect("a command comes first").1 += &format!("{line}\n"),
+            }
+        }
+    }
+    commands
+}
+
+/// Times and the widths that follow from them differ from run to run, and the last digits of what is measured from one
+/// processor to another.
+fn without_times(text: &str) -> String {
+    let digits = regex::Regex::new(r"\b(\d+\.\d{2})\d{2,}\b").unwrap();
+    let text = digits.replace_all(text, "$1…");
+    let small = regex::Regex::new(r"\b(\d\.\d)\d+(e-?\d+)\b").unwrap();
+    let text = small.replace_all(&text, "$1…$2");
+    let time = regex::Regex::new(r"(\d+ min )?\d+(\.\d+)? (ms|s|min)\b").unwrap();
+    let space = regex::Regex::new(" +").unwrap();
+    space.replace_all(&time.replace_all(text.trim(), "TIME"), " ").into_owned()
+}
+
+/// Are these the lines expected, where `...` is any lines?
+fn fits(lines: &[&str], expected: &[&str]) -> bool {
+    match expected.split_first() {
+        None => lines.is_empty(),
+        Some((&"...", rest)) => (0..=lines.len()).any(|skipped| fits(&lines[skipped..], rest)),
+        Some((line, rest)) => {
+            lines.split_first().is_some_and(|(first, more)| first.trim() == line.trim() && fits(more, rest))
+        }
+    }
+}
+
+/// Runs all commands of a page in a folder, one after the other, and compares what they print.
+#[track_caller]
+pub(crate) fn follow(page: &Path, folder: &Path) {
+    let text = std::fs::read_to_string(page).unwrap();
+    let programs = Path::new(PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    for (command, expected) in console_blocks(&text) {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &command]).current_dir(folder).env("PATH", &path).env("NO_COLOR", "1");
+        let output = run(shell.env_remove("ENGINEWRIGHT_CACHE"));
+        assert_eq!(output.code, 0, "{}: `{command}`\n{}\n{}", page.display(), output.stdout, output.stderr);
+        let (said, expected) = (without_times(&output.stdout), without_times(&expected));
+        let is_as_told = fits(&said.lines().collect::<Vec<_>>(), &expected.lines().collect::<Vec<_>>());
+        assert!(
+            is_as_told,
+            "{}: `{command}` prints\n{}\n--- stderr\n{}",
+            page.display(),
+            output.stdout,
+            output.stderr
+        );
+    }
+}
+
+/// The demo's project, with what is fetched shared and nothing built.
+fn demo() -> Project {
+    let project = Project::bare();
+    for part in ["manifests", "testdata"] {
+        run(Command::new("cp").arg("-r").arg(repository().join(part)).arg(project.root())).expect(0);
+    }
+    fetched(&project);
+    project
+}
+
+/// Lets a project use what was fetched before, and fetches what was not.
+pub(crate) fn fetched(project: &Project) {
+    project.run(&["--cache-dir", shared_cache().to_str().unwrap(), "plan", "--fetch"]).expect(0);
+    project.share("packages");
+    project.share("toolchains");
+}
+
+#[test]
+fn the_readme_says_what_the_program_says() {
+    let page = repository().join("README.md");
+    assert!(console_blocks(&std::fs::read_to_string(&page).unwrap()).len() >= 4, "the page has its commands");
+    follow(&page, demo().root());
+}
+
+/// Every other page: in the demo's project, which is built before.
+#[test]
+fn the_pages_say_what_the_program_says() {
+    let pages = std::fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut followed = 0;
+    for page in
+        pages.filter(|page| page.extension().is_some_and(|e| e == "md") && !page.ends_with("guide.md"))
+    {
+        if console_blocks(&std::fs::read_to_string(&page).unwrap()).is_empty() {
+            continue;
+        }
+        let project = demo();
+        project.run(&["apply"]).expect(0);
+        follow(&page, project.root());
+        followed += 1;
+    }
+    assert!(followed > 0, "there are such pages");
+}
+
+#[test]
+fn dots_stand_for_lines() {
+    let fits = |lines: &str, expected: &str| {
+        self::fits(&lines.lines().collect::<Vec<_>>(), &expected.lines().collect::<Vec<_>>())
+    };
+    assert!(fits("a\nb\nc", "a\n...\nc") && fits("a\nc", "a\n...\nc") && fits("a\nb", "a\n..."));
+    assert!(!fits("a\nb", "a") && !fits("a", "a\nb") && !fits("a\nb\nc", "a\n...\nb"));
+}
