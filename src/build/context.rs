@@ -88,14 +88,24 @@ impl Context<'_> {
         weights: Option<&Blob>,
         job: &Path,
     ) -> Result<(), Diagnostic> {
-        for (file, blob) in [(MODEL_FILE, Some(graph)), (WEIGHTS_FILE, weights)] {
-            let Some(blob) = blob else { continue };
-            let Some(path) = self.cache.find(blob).map_err(|e| Diagnostic::from(&e))? else {
-                let message = format!("the cache lost a model: blob `{}`", blob.b3);
-                return Err(Diagnostic::error("model-lost", message).help("run again: it is made anew"));
-            };
-            fs::symlink(&path, &job.join(file)).map_err(|e| Diagnostic::error("cache", e.to_string()))?;
-        }
-        Ok(())
+        link_model(&self.cache, graph, weights, job)
     }
+}
+
+/// Puts a model of the store into a worker's folder, under the names that it reads.
+pub(super) fn link_model(
+    cache: &Cache,
+    graph: &Blob,
+    weights: Option<&Blob>,
+    job: &Path,
+) -> Result<(), Diagnostic> {
+    for (file, blob) in [(MODEL_FILE, Some(graph)), (WEIGHTS_FILE, weights)] {
+        let Some(blob) = blob else { continue };
+        let Some(path) = cache.find(blob).map_err(|e| Diagnostic::from(&e))? else {
+            let message = format!("the cache lost a model: blob `{}`", blob.b3);
+            return Err(Diagnostic::error("model-lost", message).help("run again: it is made anew"));
+        };
+        fs::symlink(&path, &job.join(file)).map_err(|e| Diagnostic::error("cache", e.to_string()))?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::events::{Event, Made};
 use super::failure::{Failure, log_text};
-use super::{gather, toolchains, trtexec};
+use super::{action, gather, toolchains, trtexec};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -18,7 +18,7 @@ use crate::plan::{BuiltRef, Keyed, ToolchainRef};
 use crate::worker::protocol::{
     BuildRequest, Built, Hermetic, KERNELS_FILE, Options, ProfileShapes, Request, Response,
 };
-use crate::worker::{Limits, Outcome, WorkerError};
+use crate::worker::{CancelToken, Client, Limits, Outcome, WorkerError};
 
 /// Where a worker puts an engine, in the job folder.
 pub(super) const ENGINE_FILE: &str = "engine.plan";
@@ -128,15 +128,14 @@ pub(super) fn build_in(
     };
     let prepared = &keyed.prepared;
     ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job).map_err(|e| vec![e])?;
+    debug_assert_eq!(
+        action::request(&keyed.build, libraries.clone()),
+        Some(request(engine, keyed, libraries.clone(), Hermetic::Det)),
+        "the key says all that the worker is asked"
+    );
     let request_as = |hermetic| Request::Build(Box::new(request(engine, keyed, libraries.clone(), hermetic)));
-    let mut request = request_as(Hermetic::Det);
     let limits = Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env: Vec::new() };
-    let mut outcome = ctx.worker.run(job, &request, &limits, &ctx.cancel);
-    if matches!(outcome, Err(WorkerError::Stuck { .. })) {
-        // What cannot be built deterministically is built all the same, and said to be so.
-        request = request_as(Hermetic::Plain);
-        outcome = ctx.worker.run(job, &request, &limits, &ctx.cancel);
-    }
+    let (request, outcome) = ask(&ctx.worker, job, &request_as, &limits, &ctx.cancel);
     let failed = |failure: Failure| {
         let failure = failure.keep(ctx, engines, &request, job);
         let mut diagnostic = failure.diagnostic(&format!("building `{}`", engine.name));
@@ -158,6 +157,25 @@ pub(super) fn build_in(
         )]),
         Err(error) => Err(failed(Failure::of_worker(&error))),
     }
+}
+
+/// Asks a worker to build, deterministically if that can be; gives what it was asked, and what came of it.
+pub(super) fn ask(
+    worker: &Client,
+    job: &Path,
+    request_as: &dyn Fn(Hermetic) -> Request,
+    limits: &Limits,
+    cancel: &CancelToken,
+) -> (Request, Result<Outcome, WorkerError>) {
+    let request = request_as(Hermetic::Det);
+    let outcome = worker.run(job, &request, limits, cancel);
+    if !matches!(outcome, Err(WorkerError::Stuck { .. })) {
+        return (request, outcome);
+    }
+    // What cannot be built deterministically is built all the same, and said to be so.
+    let request = request_as(Hermetic::Plain);
+    let outcome = worker.run(job, &request, limits, cancel);
+    (request, outcome)
 }
 
 fn record(

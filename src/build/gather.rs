@@ -14,11 +14,12 @@ use crate::digest::{Blob, Digest, Preimage};
 use crate::engine::Counts;
 use crate::fs;
 use crate::manifest::{Engine, Source, ToolchainKind, hazard};
-use crate::onnx::TensorDigest;
+use crate::onnx::{self, NodeChange, TensorDigest};
 use crate::plan::{
-    self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Now, Planned, PreparedRef,
-    Previous, Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
+    self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Models, NamedRule, Now, Planned,
+    PreparedRef, Previous, Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
+use crate::precision;
 
 /// The plan, with the facts that carrying it out needs.
 pub struct Gathered {
@@ -73,6 +74,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         locked_toolchains,
         warnings: Vec::new(),
     };
+    let mut diffs = Diffs::default();
     for (engine, errors) in engines.iter().zip(checks) {
         let (published, sidecar) = publish::published(&ctx.manifest.root, &engine.name, &ctx.cache);
         let mut planned = if errors.is_empty() {
@@ -91,7 +93,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
             }
             found.extend(prepare::unused_rules_of(engine, &unused));
             if found.is_empty() {
-                plan_engine(ctx, engine, &read, &toolchains, &published, prepared)?
+                plan_engine(ctx, engine, &read, &toolchains, &published, prepared, &mut diffs)?
             } else {
                 Planned::error(&engine.name, found)
             }
@@ -191,6 +193,7 @@ fn plan_engine(
     toolchains: &BTreeMap<String, ToolchainFact>,
     published: &Published,
     prepared: Option<PreparedRef>,
+    diffs: &mut Diffs,
 ) -> Result<Planned, cache::Error> {
     let name = &engine.name;
     let model = match read.get(&engine.source).map(|r| &r.fact) {
@@ -227,13 +230,7 @@ fn plan_engine(
     };
     let causes = |keyed: &Keyed| {
         let previous = previous(ctx, engine, published);
-        let now = Now {
-            build: &keyed.build,
-            prepare: &keyed.prepare,
-            model,
-            toolchain_version: &toolchain.version,
-        };
-        plan::causes(now, &previous, &mut |model| tensors(ctx, model))
+        causes(ctx, engine, keyed, model, toolchain, &previous, diffs)
     };
     Ok(plan::decide(name, keyed, built, published, accuracy, causes))
 }
@@ -277,6 +274,85 @@ pub(super) fn built_ref(record: &Record, engine: Blob) -> BuiltRef {
     }
 }
 
+/// Why an engine would be built otherwise than by the build of this key, as far as the cache holds that.
+pub fn causes_since(
+    ctx: &Context<'_>,
+    gathered: &Gathered,
+    engine: &Engine,
+    planned: &Planned,
+    since: &Digest,
+) -> Vec<Reason> {
+    let model = gathered.models.get(&engine.source);
+    let toolchain = gathered.toolchains.get(&engine.target.toolchain);
+    let (Some(keyed), Some(model), Some(toolchain)) = (&planned.keyed, model, toolchain) else {
+        return planned.reasons.clone(); // Which say what is not known.
+    };
+    if keyed.build_key == *since {
+        return Vec::new();
+    }
+    causes(ctx, engine, keyed, model, toolchain, &previous_of(ctx, *since), &mut Diffs::default())
+}
+
+fn causes(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    keyed: &Keyed,
+    model: &ModelRef,
+    toolchain: &ToolchainRef,
+    previous: &Previous,
+    diffs: &mut Diffs,
+) -> Vec<Reason> {
+    let rules: Vec<NamedRule> = precision::resolve(engine)
+        .into_iter()
+        .map(|rule| NamedRule {
+            name: rule.spec.name,
+            place: rule.origin.map(|origin| {
+                let path = &origin.file.path;
+                let file = path.strip_prefix(&ctx.manifest.root).unwrap_or(path);
+                format!("{}:{}", file.display(), origin.line_column().0)
+            }),
+        })
+        .collect();
+    let now = Now {
+        build: &keyed.build,
+        prepare: &keyed.prepare,
+        model,
+        toolchain_version: &toolchain.version,
+        rules: &rules,
+    };
+    plan::causes(now, previous, &mut KeptModels { ctx, diffs })
+}
+
+/// What differs between models, by their graphs: several engines are made from one.
+type Diffs = BTreeMap<(Digest, Digest), Option<Vec<NodeChange>>>;
+
+/// The models that the cache holds.
+struct KeptModels<'a, 'b> {
+    ctx: &'a Context<'b>,
+    diffs: &'a mut Diffs,
+}
+
+impl Models for KeptModels<'_, '_> {
+    fn tensors(&mut self, model: &ModelRef) -> Option<Vec<TensorDigest>> {
+        let bytes = self.ctx.cache.read(&model.tensors).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn nodes(&mut self, old: &ModelRef, new: &ModelRef) -> Option<Vec<NodeChange>> {
+        let ctx = self.ctx;
+        let read = |model: &ModelRef| {
+            let graph = ctx.cache.read(&model.graph).ok()??;
+            let weights = match &model.weights {
+                Some(weights) => Some(ctx.cache.read(weights).ok()??),
+                None => None,
+            };
+            onnx::read_canonical(graph, weights).ok()
+        };
+        let diff = || Some(onnx::node_changes(&read(old)?, &read(new)?));
+        self.diffs.entry((old.graph.b3, new.graph.b3)).or_insert_with(diff).clone()
+    }
+}
+
 /// The last build known under an engine's name: the one that is published, or that the lock file
 /// names.
 pub(super) fn previous(ctx: &Context<'_>, engine: &Engine, published: &Published) -> Previous {
@@ -287,7 +363,11 @@ pub(super) fn previous(ctx: &Context<'_>, engine: &Engine, published: &Published
         }
         _ => locked.map(|l| l.build),
     };
-    let Some(key) = build_key else { return Previous::default() };
+    build_key.map_or_else(Previous::default, |key| previous_of(ctx, key))
+}
+
+/// What is known of the build of a key.
+fn previous_of(ctx: &Context<'_>, key: Digest) -> Previous {
     let record = ctx.cache.record("build", &key).ok().flatten();
     let info = record.as_ref().map(|r| &r.info);
     let text = |name: &str| info?.get(name)?.as_str().map(str::to_owned);
@@ -301,9 +381,4 @@ pub(super) fn previous(ctx: &Context<'_>, engine: &Engine, published: &Published
         duration_ms: record.as_ref().map(|r| r.duration_ms),
         build: record.map(|r| r.preimage),
     }
-}
-
-fn tensors(ctx: &Context<'_>, model: &ModelRef) -> Option<Vec<TensorDigest>> {
-    let bytes = ctx.cache.read(&model.tensors).ok()??;
-    serde_json::from_slice(&bytes).ok()
 }

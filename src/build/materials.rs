@@ -86,11 +86,16 @@ fn of_source(engine: &Engine, source: &LockedSource, id: &str, below: &Path, blo
 }
 
 fn of_toolchain(engine: &Engine, toolchain: &ToolchainRef) -> Result<Vec<Material>, Diagnostic> {
-    let folder = toolchain.libraries.as_ref().ok_or_else(|| missing(engine))?;
     let about = format!("{} {}", toolchain.kind.name(), toolchain.version);
+    let path = |name: &String| match (&toolchain.installed, &toolchain.libraries) {
+        (Some(installed), _) => installed.files.get(name).cloned(),
+        (None, Some(folder)) => Some(folder.join(name)),
+        (None, None) => None,
+    };
     let material = |(name, digest): (&String, &Digest)| {
+        let path = path(name).ok_or_else(|| missing(engine))?;
         let annotations = BTreeMap::from([("toolchain".to_owned(), about.clone())]);
-        Ok(Material { name: name.clone(), uri: None, blob: hash(&folder.join(name), digest)?, annotations })
+        Ok(Material { name: name.clone(), uri: None, blob: hash(&path, digest)?, annotations })
     };
     toolchain.files.iter().map(material).collect()
 }

@@ -188,7 +188,7 @@ fn again(
 /// Bytes of the plan's header.
 const HEADER: usize = 64;
 
-fn compare(stored: &[u8], rebuilt: &[u8]) -> Option<Difference> {
+pub(super) fn compare(stored: &[u8], rebuilt: &[u8]) -> Option<Difference> {
     if stored == rebuilt {
         return None;
     }

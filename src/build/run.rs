@@ -228,10 +228,10 @@ fn built_otherwise(ctx: &Context<'_>, name: &str, done: &Published) -> Option<Di
 }
 
 /// What became of an engine that there was work for, and that was begun.
-type Results = BTreeMap<String, Result<Published, Vec<Diagnostic>>>;
+pub(super) type Results = BTreeMap<String, Result<Published, Vec<Diagnostic>>>;
 
 /// An engine that was published.
-struct Published {
+pub(super) struct Published {
     sidecar: Sidecar,
     built: BuiltRef,
     made: Made,
@@ -472,7 +472,6 @@ fn finish(
     let file_error = |e: fs::Error| Diagnostic::error("file", e.to_string());
     let root = &ctx.manifest.root;
     let orphans = if prune { publish::orphans(root, &ctx.manifest.engines) } else { Vec::new() };
-    let path = root.join(LOCK_FILE_NAME);
     let mut lock = ctx.lock.clone();
     if !ctx.locked {
         update(ctx, gathered, results, &mut lock);
@@ -485,15 +484,8 @@ fn finish(
     }
     let _held = publish::lock(root).map_err(file_error)?;
     publish::sweep(root);
-    // Another run may have written its blocks meanwhile.
-    let mut lock = match fs::read_to_string(&path).ok().map(|text| Lock::parse(&text)) {
-        Some(Ok(lock)) => lock,
-        _ => ctx.lock.clone(),
-    };
-    update(ctx, gathered, results, &mut lock);
-    let text = lock.render();
-    if !ctx.locked && fs::read_to_string(&path).ok().as_deref() != Some(&text) {
-        fs::write_atomic(&path, text.as_bytes()).map_err(file_error)?;
+    if !ctx.locked {
+        write_lock(ctx, &|lock| update(ctx, gathered, results, lock))?;
     }
     for orphan in orphans {
         let file = root.join(&orphan);
@@ -513,7 +505,24 @@ fn finish(
     Ok(true)
 }
 
-fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
+/// Writes the lock file with an update of what it holds now, and gives that. The caller holds the lock of the project.
+pub(super) fn write_lock(ctx: &Context<'_>, update: &dyn Fn(&mut Lock)) -> Result<Lock, Diagnostic> {
+    let path = ctx.manifest.root.join(LOCK_FILE_NAME);
+    let before = fs::read_to_string(&path).ok();
+    // Another run may have written its blocks meanwhile.
+    let mut lock = match before.as_deref().map(Lock::parse) {
+        Some(Ok(lock)) => lock,
+        _ => ctx.lock.clone(),
+    };
+    update(&mut lock);
+    let text = lock.render();
+    if before.as_deref() != Some(&text) {
+        fs::write_atomic(&path, text.as_bytes()).map_err(|e| Diagnostic::error("file", e.to_string()))?;
+    }
+    Ok(lock)
+}
+
+pub(super) fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
     gathered.locked_sources.iter().cloned().for_each(|block| lock.set_source(block));
     gathered.locked_toolchains.iter().cloned().for_each(|block| lock.set_toolchain(block));
     for planned in &gathered.planned {

@@ -18,7 +18,7 @@ use crate::digest::{Blob, Digest, Preimage};
 use crate::fs;
 use crate::manifest::{Engine, Source, hazard};
 use crate::onnx::{self, MODEL_FILE, Summary, TENSORS_FILE, WEIGHTS_FILE};
-use crate::plan::{LockedSource, ModelRef, SourceFact, keys, source_id};
+use crate::plan::{LOCK_FILE_NAME, LockedSource, ModelRef, SourceFact, keys, source_id};
 use crate::source;
 use crate::worker::Limits;
 use crate::worker::protocol::{Canonicalized, Refusal, Request, Response};
@@ -86,7 +86,14 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
             ctx.events.event(&Event::SourceKnown { source: id });
             return Ok(Read { fact: SourceFact::NotFetched, ..Read::bad(Vec::new()) });
         }
-        Err(e) => return Err(vec![Diagnostic::from(&e)]),
+        Err(e) => {
+            let mut error = Diagnostic::from(&e);
+            // The index may not have it any more.
+            error.notes.extend(pins.iter().map(|(file, sha256)| {
+                format!("`{LOCK_FILE_NAME}` pins `{file}` with SHA-256 {sha256}: a cache that holds it, or an index, can give it")
+            }));
+            return Err(vec![error]);
+        }
     };
     let path = located.path;
     let (file, stat) = ctx.cache.file_digest(&path).map_err(|e| vec![Diagnostic::from(&e)])?;

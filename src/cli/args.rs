@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::digest::Digest;
+
 /// Infrastructure as code for NVIDIA TensorRT engines.
 ///
 /// Manifests in `manifests/` declare models, GPU targets and build options; enginewright builds
@@ -84,10 +86,14 @@ pub(super) enum Command {
     #[command(after_help = "Example: enginewright status --format json")]
     Status(EngineArgs),
     /// Show the inputs of an engine's build, and what differs from its last build
-    #[command(after_help = "Example: enginewright why encoder@rtx-3090")]
+    #[command(after_help = "Example: enginewright why encoder@rtx-3090 --since lock")]
     Why {
         /// The engine: MODEL[.VARIANT]@TARGET
         engine: String,
+        /// Tell what differs from this run (its name or the start of it, as in `runs/` of the cache), or from the
+        /// lock file: `lock`
+        #[arg(long, value_name = "RUN|lock")]
+        since: Option<String>,
     },
     /// Measure the accuracy of engines beside ONNX Runtime, and hold it against their tolerances
     #[command(after_help = "Example: enginewright verify 'magika@*'")]
@@ -122,6 +128,17 @@ pub(super) enum Command {
     /// Show, verify or collect the cache
     #[command(subcommand, after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
     Cache(CacheCommand),
+    /// Write the lock file from what is used and published, without a build
+    #[command(
+        after_help = "`--upgrade` takes the files that the package index has now, of the versions that the manifests name, and \
+                            locks their hashes.\n`--force` writes a lock file that cannot be read (merge markers, damage, another \
+                            format) anew.\n\nExample: enginewright lock --upgrade rtx"
+    )]
+    Lock(LockArgs),
+    /// Repeat a build that the cache holds, from the cache alone, and compare the bytes
+    #[command(after_help = "`why ENGINE` shows the digest. Exits with 1 if the bytes differ.\n\n\
+                            Example: enginewright build-action 0b6c…e1 --out again.engine")]
+    BuildAction(BuildActionArgs),
     /// Tell other programs what is known of an engine
     #[command(subcommand, after_help = "Example: enginewright export provenance encoder@rtx-3090")]
     Export(ExportCommand),
@@ -245,6 +262,35 @@ pub(super) struct ReportArgs {
     /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct LockArgs {
+    /// Fetch packages again, whatever hashes the lock file has of them: of this model, package or toolchain, or of all
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub(super) upgrade: Option<String>,
+    /// Keep nothing of the lock file that is there, and mind no damage in it
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Use no network: fail where something must be fetched
+    #[arg(long, conflicts_with = "upgrade")]
+    pub(super) offline: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct BuildActionArgs {
+    /// The build's key: 64 hex digits
+    #[arg(value_name = "DIGEST")]
+    pub(super) key: Digest,
+    /// Where the toolchain is, if it is not one that the cache holds
+    #[arg(long, value_name = "DIR")]
+    pub(super) toolchain: Option<PathBuf>,
+    /// Write the engine into a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Wall-clock limit in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub(super) timeout: u64,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -128,6 +128,13 @@ impl Settings {
 
     /// Loads the project: manifests, cache and lock file.
     pub(super) fn project(&self) -> Result<Project, Failed> {
+        let mut project = self.project_with(Lock::new())?;
+        project.lock = read_lock(&project.manifest.root)?;
+        Ok(project)
+    }
+
+    /// Loads the project with this in the place of its lock file.
+    pub(super) fn project_with(&self, lock: Lock) -> Result<Project, Failed> {
         let Some(root) = &self.root else {
             return Err(Failed::new(
                 exit::CANNOT_START,
@@ -149,7 +156,7 @@ impl Settings {
         };
         let cache_dir = self.cache_dir.clone().unwrap_or_else(|| root.join("cache"));
         let cache = Cache::open(&cache_dir)?;
-        Ok(Project { manifest, warnings: loaded.diagnostics, cache, lock: read_lock(root)? })
+        Ok(Project { manifest, warnings: loaded.diagnostics, cache, lock })
     }
 
     /// Where the project's cache is; none without a project.
@@ -307,10 +314,9 @@ fn read_lock(root: &Path) -> Result<Lock, Failed> {
             LockError::Conflict { .. } => {
                 "resolve the conflict by taking either side: `apply` mends the blocks it uses"
             }
-            LockError::Damaged { .. } => {
-                "restore it from version control; without it, `apply` writes a new one"
-            }
+            LockError::Damaged { .. } => "restore it from version control",
         };
+        let help = format!("{help}; or `enginewright lock --force` writes it anew, from what is here");
         Failed::new(exit::INVALID, Diagnostic::error("lock-file", e.to_string()).in_file(&path).help(help))
     })
 }

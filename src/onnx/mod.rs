@@ -11,6 +11,7 @@
 
 mod canonical;
 mod canonicalize;
+mod diff;
 mod element;
 mod error;
 mod external;
@@ -44,6 +45,7 @@ mod wire;
 mod write;
 
 pub use canonicalize::{Canonical, Note, canonicalize, write_canonical};
+pub use diff::{NodeChange, NodeEdit, node_changes};
 pub use element::{Type, TypeSet};
 pub use error::Error;
 pub use infer::{Declared, ElementTypes, element_types, element_types_with, type_errors};

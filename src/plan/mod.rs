@@ -1,5 +1,6 @@
 //! Manifest x facts -> plan. Pure: no file, no process, no clock.
 
+mod causes;
 mod decide;
 mod facts;
 mod file;
@@ -8,10 +9,12 @@ mod lock;
 mod locked;
 mod profiles;
 mod reason;
+mod relocked;
 #[cfg(test)]
 mod tests;
 pub mod trtexec;
 
+pub use causes::{Models, NamedRule, Now, causes};
 pub use decide::{Action, Keyed, Planned, check, decide, fits, keyed, spec};
 pub use facts::{
     Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, SourceFact,
@@ -23,5 +26,6 @@ pub use lock::{
 };
 pub use locked::{Present, differences, same_engine, same_verdict};
 pub use profiles::{ResolvedProfile, show_dims};
-pub use reason::{Now, Reason, causes, fields};
+pub use reason::{Reason, fields};
+pub use relocked::lock_changes;
 pub use trtexec::{Builder, Trtexec};

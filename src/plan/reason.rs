@@ -4,9 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::facts::{ModelRef, Previous};
 use crate::digest::{Digest, FieldChange, Preimage, Value};
-use crate::onnx::{Summary, TensorDigest};
+use crate::onnx::NodeChange;
 
 /// A cause, nearest first in the lists that hold them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,8 +51,26 @@ pub enum Reason {
         /// What it is.
         new: String,
     },
-    /// The model differs, in the nodes or attributes of its graph.
+    /// The model differs in nodes.
+    Nodes {
+        /// What differs; the first few.
+        nodes: Vec<NodeChange>,
+        /// How many differences there are.
+        changed: usize,
+    },
+    /// The model differs in its graph, and this cache does not hold the one before.
     Graph,
+    /// A rule differs in what it selects or gives, is new or is gone.
+    Rule {
+        /// Its name, if it is there.
+        name: Option<String>,
+        /// Its place in a manifest: `manifests/m.toml:12`; none for a built-in rule.
+        place: Option<String>,
+        /// What it was; none if it is new.
+        old: Option<String>,
+        /// What it is; none if it is gone.
+        new: Option<String>,
+    },
     /// The tool prepares models in another way than the one of the last build.
     PrepareVersion,
     /// Nothing is published under the name.
@@ -96,7 +113,7 @@ pub enum Reason {
     },
 }
 
-/// How many tensors are named.
+/// How many tensors or nodes are named.
 pub(super) const MAX_NAMED: usize = 5;
 
 impl fmt::Display for Reason {
@@ -115,14 +132,33 @@ impl fmt::Display for Reason {
                 if old == new {
                     write!(f, "toolchain: version {new} with other files: {}", files.join(", "))
                 } else {
-                    write!(f, "toolchain: {old} is now {new}")
+                    write!(f, "toolchain: {old} is now {new}, in {}", files.join(", "))
                 }
             }
             Reason::Tensors { names, changed, of } => {
                 let more = if *changed > names.len() { ", …" } else { "" };
-                write!(f, "model: {changed} of {of} tensors differ: {}{more}", names.join(", "))
+                write!(f, "model: {changed} of {of} initializers differ: {}{more}", names.join(", "))
             }
             Reason::Model { what, old, new } => write!(f, "model: {what}: {old} is now {new}"),
+            Reason::Nodes { nodes, changed } => {
+                let told: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+                write!(f, "model: {}", told.join("; "))?;
+                if *changed > nodes.len() {
+                    write!(f, "; and {} more", changed - nodes.len())
+                } else {
+                    Ok(())
+                }
+            }
+            Reason::Rule { name, place, old, new } => {
+                let name = name.as_ref().map_or_else(|| "a rule".to_owned(), |name| format!("rule `{name}`"));
+                let place = place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+                match (old, new) {
+                    (Some(old), Some(new)) => write!(f, "{name}{place}: {old} is now {new}"),
+                    (None, Some(new)) => write!(f, "{name}{place}: new, {new}"),
+                    (Some(old), None) => write!(f, "{name}{place}: gone, was {old}"),
+                    (None, None) => f.write_str(&name),
+                }
+            }
             Reason::Graph => f.write_str("model: nodes or attributes of the graph differ"),
             Reason::PrepareVersion => {
                 f.write_str("this version of enginewright prepares models in another way")
@@ -167,155 +203,6 @@ fn brief(value: &Value) -> String {
         Value::Map(map) => format!("{} entries", map.len()),
         value => value.to_string(),
     }
-}
-
-/// What this build's inputs are, beside the last one's.
-#[derive(Debug, Clone, Copy)]
-pub struct Now<'a> {
-    /// The build's inputs.
-    pub build: &'a Preimage,
-    /// The prepare action's inputs.
-    pub prepare: &'a Preimage,
-    /// The model.
-    pub model: &'a ModelRef,
-    /// Version of the toolchain.
-    pub toolchain_version: &'a str,
-}
-
-/// Why the build has another key than the last one, nearest cause first.
-///
-/// `tensors` reads the tensor digests of a model; none if the cache does not hold them.
-pub fn causes(
-    now: Now<'_>,
-    previous: &Previous,
-    tensors: &mut dyn FnMut(&ModelRef) -> Option<Vec<TensorDigest>>,
-) -> Vec<Reason> {
-    let new_key = now.build.key();
-    let Some(old_key) = previous.build_key else { return vec![Reason::NeverBuilt] };
-    if old_key == new_key {
-        return vec![Reason::ResultNotInCache];
-    }
-    let Some(old_build) = &previous.build else {
-        return vec![Reason::InputsChanged { old: old_key, new: new_key }];
-    };
-    let mut reasons = Vec::new();
-    let mut toolchain_files = Vec::new();
-    for change in now.build.changes_since(old_build) {
-        if change.field == "prepared" {
-            reasons.extend(
-                prepare_causes(now, previous, tensors).unwrap_or_else(|| vec![Reason::Field(change)]),
-            );
-        } else if let Some(file) = change.field.strip_prefix("toolchain.files.") {
-            toolchain_files.push(file.to_owned());
-        } else {
-            reasons.push(Reason::Field(change));
-        }
-    }
-    if !toolchain_files.is_empty() {
-        reasons.push(Reason::Toolchain {
-            old: previous.toolchain_version.clone(),
-            new: now.toolchain_version.to_owned(),
-            files: toolchain_files,
-        });
-    }
-    reasons
-}
-
-fn prepare_causes(
-    now: Now<'_>,
-    previous: &Previous,
-    tensors: &mut dyn FnMut(&ModelRef) -> Option<Vec<TensorDigest>>,
-) -> Option<Vec<Reason>> {
-    let old = previous.prepare.as_ref()?;
-    let mut reasons = Vec::new();
-    for change in now.prepare.changes_since(old) {
-        match (change.field.as_str(), &previous.model) {
-            ("model", Some(model)) => reasons.extend(model_causes(now.model, model, tensors)),
-            ("version", _) => reasons.push(Reason::PrepareVersion),
-            _ => reasons.push(Reason::Field(change)),
-        }
-    }
-    // The version alone is a cause only if nothing else is.
-    if reasons.len() > 1 {
-        reasons.retain(|r| *r != Reason::PrepareVersion);
-    }
-    (!reasons.is_empty()).then_some(reasons)
-}
-
-fn model_causes(
-    new: &ModelRef,
-    old: &ModelRef,
-    tensors: &mut dyn FnMut(&ModelRef) -> Option<Vec<TensorDigest>>,
-) -> Vec<Reason> {
-    let mut reasons = interface_changes(&new.summary, &old.summary);
-    let mut only_tensors = false;
-    if let (Some(new_tensors), Some(old_tensors)) = (tensors(new), tensors(old)) {
-        let changed = changed_tensors(&new_tensors, &old_tensors);
-        // Names and shapes are equal, so that the graph differs by these tensors' bytes at most.
-        only_tensors = !changed.is_empty() && new.graph.size == old.graph.size;
-        if !changed.is_empty() {
-            reasons.push(Reason::Tensors {
-                changed: changed.len(),
-                of: new_tensors.len(),
-                names: changed.into_iter().take(MAX_NAMED).collect(),
-            });
-        }
-    }
-    if reasons.is_empty() || (!only_tensors && matches!(reasons.as_slice(), [Reason::Tensors { .. }])) {
-        reasons.push(Reason::Graph);
-    }
-    reasons
-}
-
-/// Names that differ, are new or are gone, sorted.
-fn changed_tensors(new: &[TensorDigest], old: &[TensorDigest]) -> Vec<String> {
-    use std::collections::BTreeMap;
-    let by_name = |list: &[TensorDigest]| -> BTreeMap<String, Digest> {
-        list.iter().map(|t| (t.name.clone(), t.digest)).collect()
-    };
-    let (new, old) = (by_name(new), by_name(old));
-    let mut names: Vec<String> =
-        new.iter().filter(|(name, digest)| old.get(*name) != Some(digest)).map(|(n, _)| n.clone()).collect();
-    names.extend(old.keys().filter(|name| !new.contains_key(*name)).cloned());
-    names.sort();
-    names
-}
-
-fn interface_changes(new: &Summary, old: &Summary) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    let mut push = |what: String, old: String, new: String| {
-        if old != new {
-            reasons.push(Reason::Model { what, old, new });
-        }
-    };
-    for (kind, new, old) in [("input", &new.inputs, &old.inputs), ("output", &new.outputs, &old.outputs)] {
-        let list = |tensors: &[crate::onnx::Tensor]| {
-            tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ")
-        };
-        push(format!("{kind}s"), list(old), list(new));
-        for tensor in new {
-            if let Some(before) = old.iter().find(|t| t.name == tensor.name) {
-                push(
-                    format!("{kind} `{}`", tensor.name),
-                    super::profiles::show_dims(before),
-                    super::profiles::show_dims(tensor),
-                );
-            }
-        }
-    }
-    let opsets = |s: &Summary| {
-        let domain = |domain: &str| if domain.is_empty() { "onnx" } else { domain }.to_owned();
-        s.opsets.iter().map(|(d, v)| format!("{} {v}", domain(d))).collect::<Vec<_>>().join(", ")
-    };
-    push("opsets".to_owned(), opsets(old), opsets(new));
-    let operators = |s: &Summary, other: &Summary| {
-        let differing = s.operators.iter().filter(|(op, n)| other.operators.get(*op) != Some(n));
-        differing.map(|(op, n)| format!("{n} {op}")).collect::<Vec<_>>().join(", ")
-    };
-    let (before, after) = (operators(old, new), operators(new, old));
-    let none = |s: String| if s.is_empty() { "none".to_owned() } else { s };
-    push("operators".to_owned(), none(before), none(after));
-    reasons
 }
 
 /// A preimage's fields as lines `name: value`, for `why`.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::facts::{
     Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, ToolchainRef,
 };
-use super::{Action, Keyed, Now, Reason, causes, check, decide, keys};
+use super::{Action, Keyed, Models, Now, Reason, causes, check, decide, keys};
 use crate::diagnostic::{Diagnostic, Origin, SourceFile};
 use crate::digest::{Blob, Digest};
 use crate::gpu::Sm;
@@ -17,7 +17,7 @@ use crate::manifest::{
     BuildOptions, Engine, EngineName, GpuIdentity, Precision, Profile, Profiling, Range, Source, Target,
     Tiling, ToolchainKind,
 };
-use crate::onnx::{Dim, Summary, Tensor, TensorDigest};
+use crate::onnx::{Dim, NodeChange, Summary, Tensor, TensorDigest};
 use crate::verify::{Inputs, Judgement, MeasureSpec, Verdict};
 
 fn origin() -> Origin {
@@ -138,6 +138,7 @@ fn the_key_of_a_fixed_build_never_changes() {
 }
 
 type Edit = (&'static str, fn(&mut Engine));
+type ToolchainEdit = (&'static str, fn(&mut ToolchainRef));
 
 #[test]
 fn every_edit_of_an_engine_changes_its_key_and_is_named() {
@@ -272,8 +273,9 @@ fn decided(built: bool, published: &Published, previous: &Previous) -> (Action, 
             prepare: &keyed.prepare,
             model: &model,
             toolchain_version: "1.7.1.116",
+            rules: &[],
         };
-        causes(now, previous, &mut |_| None)
+        causes(now, previous, &mut Kept(&[]))
     });
     (planned.action, planned.reasons)
 }
@@ -391,6 +393,24 @@ fn an_accuracy_that_is_not_wanted_or_not_known_is_told_apart() {
     assert_eq!(decided(AccuracyFact::NoneDeclared, &whole("none-declared")), Action::UpToDate);
 }
 
+/// Models of which the tensors are kept, and no graph.
+struct Kept<'a>(&'a [(&'a ModelRef, &'a [(&'a str, &'a str)])]);
+
+impl Models for Kept<'_> {
+    fn tensors(&mut self, model: &ModelRef) -> Option<Vec<TensorDigest>> {
+        let list = self.0.iter().find(|(m, _)| *m == model)?.1;
+        let digest = |(name, data): &(&str, &str)| TensorDigest {
+            name: (*name).to_owned(),
+            digest: Digest::of(data.as_bytes()),
+        };
+        Some(list.iter().map(digest).collect())
+    }
+
+    fn nodes(&mut self, _: &ModelRef, _: &ModelRef) -> Option<Vec<NodeChange>> {
+        None
+    }
+}
+
 fn told(new: &ModelRef, old: &ModelRef, tensors: &[(&ModelRef, &[(&str, &str)])]) -> Vec<String> {
     let (before, after) = (keyed(&engine(), old, &toolchain()), keyed(&engine(), new, &toolchain()));
     let (before, after) = (before.unwrap(), after.unwrap());
@@ -402,17 +422,14 @@ fn told(new: &ModelRef, old: &ModelRef, tensors: &[(&ModelRef, &[(&str, &str)])]
         toolchain_version: None,
         duration_ms: None,
     };
-    let now =
-        Now { build: &after.build, prepare: &after.prepare, model: new, toolchain_version: "1.7.1.116" };
-    let mut read = |model: &ModelRef| {
-        let list = tensors.iter().find(|(m, _)| *m == model)?.1;
-        let digest = |(name, data): &(&str, &str)| TensorDigest {
-            name: (*name).to_owned(),
-            digest: Digest::of(data.as_bytes()),
-        };
-        Some(list.iter().map(digest).collect())
+    let now = Now {
+        build: &after.build,
+        prepare: &after.prepare,
+        model: new,
+        toolchain_version: "1.7.1.116",
+        rules: &[],
     };
-    causes(now, &previous, &mut read).iter().map(ToString::to_string).collect()
+    causes(now, &previous, &mut Kept(tensors)).iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -421,15 +438,40 @@ fn changes_of_a_model_are_told_by_what_changed() {
     let new = model("Graph", vec![Dim::Fixed(4)]);
     let weights: [(&ModelRef, &[(&str, &str)]); 2] =
         [(&old, &[("a", "1"), ("b", "2")]), (&new, &[("a", "1"), ("b", "3")])];
-    assert_eq!(told(&new, &old, &weights), ["model: 1 of 2 tensors differ: b"]);
+    assert_eq!(told(&new, &old, &weights), ["model: 1 of 2 initializers differ: b"]);
     // Other nodes as well: the graph has another size.
     let larger = model("a larger graph", vec![Dim::Fixed(4)]);
     let weights: [(&ModelRef, &[(&str, &str)]); 2] = [(&old, &[("a", "1")]), (&larger, &[("a", "2")])];
-    let both = ["model: 1 of 1 tensors differ: a", "model: nodes or attributes of the graph differ"];
+    let both = ["model: 1 of 1 initializers differ: a", "model: nodes or attributes of the graph differ"];
     assert_eq!(told(&larger, &old, &weights), both);
     assert_eq!(told(&new, &old, &[]), ["model: nodes or attributes of the graph differ"]);
     let wider = model("wider", vec![Dim::Fixed(5)]);
     assert_eq!(told(&wider, &old, &[]), ["model: input `x`: float[4] is now float[5]"]);
+}
+
+#[test]
+fn every_edit_of_a_toolchain_changes_the_key_and_names_the_file() {
+    let before = key(&engine());
+    let edits: [ToolchainEdit; 3] = [
+        ("toolchain.files.lib.so", |t| _ = t.files.insert("lib.so".into(), Digest::of(b"another"))),
+        ("toolchain.files.parser.so", |t| _ = t.files.insert("parser.so".into(), Digest::of(b"more"))),
+        ("toolchain.kind", |t| t.kind = ToolchainKind::Trtexec),
+    ];
+    for (field, edit) in edits {
+        let mut edited = toolchain();
+        edit(&mut edited);
+        let after = keys::build(&engine(), &before.prepared, &before.profiles, &edited, None);
+        assert_ne!(after.key(), before.build_key);
+        let changes = after.changes_since(&before.build);
+        assert_eq!(changes.iter().map(|c| c.field.as_str()).collect::<Vec<_>>(), [field]);
+    }
+    // What it is called, and where it lies, decides nothing.
+    let mut moved = toolchain();
+    (moved.version, moved.libraries) = ("1.7".into(), Some(PathBuf::from("/elsewhere")));
+    assert_eq!(
+        keys::build(&engine(), &before.prepared, &before.profiles, &moved, None).key(),
+        before.build_key
+    );
 }
 
 #[test]

@@ -228,7 +228,7 @@ fn what_a_model_reads_through_external_data_is_part_of_it() {
     models::mlp_external(&project.path("m"), 2.0);
     assert_eq!(project.planned(), ["m@a: rebuild"]);
     let why = project.why("m@a").join("\n");
-    assert!(why.contains("1 of 4 tensors differ: w1"), "{why}");
+    assert!(why.contains("1 of 4 initializers differ: w1"), "{why}");
 }
 
 #[test]

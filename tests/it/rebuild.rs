@@ -58,7 +58,7 @@ fn each_edit_rebuilds_the_engines_concerned_and_why_names_the_field() {
 
     project.write("n.onnx", models::mlp(1.5));
     assert_eq!(project.planned(), ["m@a: up-to-date", "m@both: up-to-date", "n@a: rebuild"]);
-    assert_eq!(project.why("n@a"), ["model: 1 of 4 tensors differ: w1"]);
+    assert_eq!(project.why("n@a"), ["model: 1 of 4 initializers differ: w1"]);
 
     project.write("n.onnx", models::mlp(1.0));
     project.write("m.onnx", models::dynamic("n"));

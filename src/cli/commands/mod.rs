@@ -1,11 +1,13 @@
 //! The commands: each from settings and arguments to an exit code.
 
 mod apply;
+mod build_action;
 mod cache;
 mod check;
 mod export;
 mod gpu;
 mod layers;
+mod lock;
 mod log;
 mod plan;
 mod rebuild;
@@ -36,7 +38,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Plan(args) => plan::run(settings, &args),
         Command::Apply(args) => apply::run(settings, &args),
         Command::Status(args) => status::run(settings, &args),
-        Command::Why { engine } => why::run(settings, &engine),
+        Command::Why { engine, since } => why::run(settings, &engine, since.as_deref()),
         Command::Verify(args) if args.layers => layers::run(settings, &args),
         Command::Verify(args) => verify::run(settings, &args),
         Command::Tune(args) => tune::run(settings, &args),
@@ -46,6 +48,8 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Gpu => gpu::run(settings),
         Command::Rebuild(args) => rebuild::run(settings, &args),
         Command::Cache(command) => cache::run(settings, &command),
+        Command::Lock(args) => lock::run(settings, &args),
+        Command::BuildAction(args) => build_action::run(settings, &args),
         Command::Export(command) => export::run(settings, &command),
         Command::Report(args) => report::run(settings, &args),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),

@@ -60,7 +60,8 @@ fn row(name: &str, rebuilt: &Rebuilt) -> Vec<String> {
     ]
 }
 
-fn difference(difference: &Difference) -> String {
+/// Where two engines differ, in one line.
+pub(super) fn difference(difference: &Difference) -> String {
     let Difference { sizes: [stored, rebuilt], first, bytes, part, kept } = difference;
     let sizes =
         if stored == rebuilt { String::new() } else { format!("{rebuilt} bytes instead of {stored}; ") };
