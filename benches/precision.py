@@ -1,7 +1,10 @@
 """What the precision stage costs, beside the usual tools, in one run.
 
-1. A 24-layer transformer of 680 MB, FP32 to FP16: our `prepare`, and onnxconverter-common's
-   `convert_float_to_float16`; medians of 3. And how much memory of its own our worker holds (not the mapped file).
+1. A 24-layer transformer of 680 MB, FP32 to FP16, from file to file; medians of 3. Ours is the action `prepare`: a worker is
+   started, reads the canonical model (which the step before wrote), types it, holds the result against what was promised and
+   writes it; the main process hashes it and flushes it to the disk. Theirs is, in a process that is started already,
+   `onnx.load`, onnxconverter-common's `convert_float_to_float16` and `onnx.save`, of which the second is told alone too. And
+   how much memory of its own our worker holds (not the mapped file).
 2. A model with 3 GB of external data: reading it whole (the digests of its files, and those of its canonical form and
    of every tensor), and `b3sum` over the same files; medians of 3. The page cache is warm on both sides.
 
@@ -156,9 +159,11 @@ def rewrite(python):
         theirs.append(convert)
         theirs_whole.append(total)
     ours, whole, theirs, theirs_whole = map(statistics.median, (ours, whole, theirs, theirs_whole))
-    verdict = "ok" if theirs >= 10 * ours else "MISSED"
-    print(f"{size / 1e6:.0f} MB to FP16: prepare {ours:.2f} s, convert_float_to_float16 {theirs:.2f} s, ratio {theirs / ours:.1f}   limit: 10   {verdict}")
-    print(f"  the whole, from file to file: {whole:.2f} s (with all digests), {theirs_whole:.2f} s, ratio {theirs_whole / whole:.1f}")
+    verdict = "ok" if theirs_whole >= 10 * ours else "MISSED"
+    print(f"{size / 1e6:.0f} MB to FP16, read, typed, written and flushed: {ours:.2f} s")
+    print(f"  onnxconverter-common, loaded, converted and saved: {theirs_whole:.2f} s, ratio {theirs_whole / ours:.1f}   limit: 10   {verdict}")
+    print(f"  its `convert_float_to_float16` alone, in memory: {theirs:.2f} s, ratio {theirs / ours:.1f}")
+    print(f"  a first `plan` as a whole, which reads and hashes the user's file too: {whole:.2f} s, ratio {theirs_whole / whole:.1f}")
     verdict = "ok" if memory <= 0.15 * size else "MISSED"
     print(f"  memory of its own: {memory / 1e6:.0f} MB, {memory / size:.3f} of the model's size   limit: 0.15   {verdict}")
 

@@ -8,6 +8,7 @@ use super::canonical::canonical;
 use super::error::{Error, Problems};
 use super::read::{self, Model, Source};
 use super::summary::{Summary, tensor_digests};
+use super::write::LateData;
 use super::{TENSORS_FILE, infer, write};
 use crate::fs;
 
@@ -59,7 +60,7 @@ pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
     let path = out_dir.join(TENSORS_FILE);
     let json = serde_json::to_vec(&tensors).map_err(|e| fs::error("write", &path, e.into()))?;
     fs::write_atomic(&path, &json)?;
-    let has_weights = write::write(model, out_dir)?;
+    let has_weights = write::write(model, &LateData::new(), out_dir)?;
     read::unchanged(&files)?;
     Ok(Canonical { files, has_weights, summary, notes })
 }
@@ -78,7 +79,12 @@ fn check_types(model: &Model) -> Result<(), Error> {
 ///
 /// # Errors
 /// The model is not valid any more, or files cannot be written.
-pub fn write_canonical(mut model: Model, out_dir: &Path) -> Result<bool, Error> {
+pub fn write_canonical(model: Model, out_dir: &Path) -> Result<bool, Error> {
+    write_canonical_late(model, &LateData::new(), out_dir)
+}
+
+/// The same of a model some of whose data is made as it is written.
+pub(crate) fn write_canonical_late(mut model: Model, late: &LateData, out_dir: &Path) -> Result<bool, Error> {
     canonical(&mut model)?;
-    write::write(model, out_dir)
+    write::write(model, late, out_dir)
 }

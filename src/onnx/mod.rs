@@ -44,6 +44,7 @@ mod types;
 mod wire;
 mod write;
 
+pub(crate) use canonicalize::write_canonical_late;
 pub use canonicalize::{Canonical, Note, canonicalize, write_canonical};
 pub use diff::{NodeChange, NodeEdit, node_changes};
 pub use element::{Type, TypeSet};
@@ -56,7 +57,8 @@ pub use read::{Model, Source, read, read_canonical};
 pub use schema::{Arity, OpSchema, Param, ParamType, allows, schema};
 pub use summary::{Dim, Summary, Tensor, TensorDigest};
 pub use tensor::element_name;
-pub use types::{TypedNode, bf16_nodes, double_values, gemm_nodes};
+pub use types::{TypedNode, bf16_nodes, double_values, gemm_nodes, string_values};
+pub(crate) use write::{Late, LateData, make_late};
 
 /// The canonical model, in the folder given to [`canonicalize`].
 pub const MODEL_FILE: &str = "model.onnx";

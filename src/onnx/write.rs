@@ -1,10 +1,13 @@
 //! The canonical bytes: a small protobuf, and the large initializers in one file beside it.
 
-use std::io::{BufWriter, Write};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
+use rayon::prelude::*;
 
 use super::error::Error;
 use super::proto::tensor_proto::DataLocation;
@@ -21,20 +24,76 @@ const EXTERNAL_FROM: usize = 1024;
 /// Initializers of this size or more begin on a page, so that they can be mapped.
 const PAGE_FROM: usize = 1 << 20;
 
+/// What is made and written at a time: it stays in the processor's cache in between.
+const PIECE: usize = 256 << 10;
+
+/// Data of an initializer that is made while it is written, so that it is never held.
+pub(crate) trait Late: Send + Sync {
+    /// How many bytes there are.
+    fn length(&self) -> usize;
+
+    /// Makes the bytes from this one on.
+    fn make(&self, start: usize, bytes: &mut [u8]);
+}
+
+/// The initializers whose data is made late, by name; they have none of their own.
+pub(crate) type LateData = BTreeMap<String, Box<dyn Late>>;
+
+/// Where the data of an initializer comes from.
+enum Data<'a> {
+    Held(Bytes),
+    Late(&'a dyn Late),
+}
+
+impl Data<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Data::Held(data) => data.len(),
+            Data::Late(late) => late.length(),
+        }
+    }
+
+    /// These bytes of it, made in `room` if need be.
+    fn piece<'r>(&'r self, start: usize, room: &'r mut [u8]) -> &'r [u8] {
+        match self {
+            Data::Held(data) => &data[start..start + room.len()],
+            Data::Late(late) => {
+                late.make(start, room);
+                room
+            }
+        }
+    }
+}
+
+/// Gives initializers the data that was to be made late.
+pub(crate) fn make_late(model: &mut Model, late: &LateData) {
+    for tensor in model.proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
+        if let Some(late) = late.get(tensor.name()) {
+            tensor.raw_data = Some(fs::make_bytes(late.length(), |bytes| {
+                bytes.par_chunks_mut(PIECE).enumerate().for_each(|(i, piece)| late.make(i * PIECE, piece));
+            }));
+        }
+    }
+}
+
 /// Where data of this length begins at the earliest, at or after `end`.
 fn aligned(end: u64, len: usize) -> u64 {
     end.next_multiple_of(if len >= PAGE_FROM { 4096 } else { 64 })
 }
 
 /// Writes a canonical model into a folder that holds none. Was a weights file needed?
-pub(super) fn write(mut model: Model, folder: &Path) -> Result<bool, Error> {
-    let mut weights: Vec<(u64, Bytes)> = Vec::new();
+pub(super) fn write(mut model: Model, late: &LateData, folder: &Path) -> Result<bool, Error> {
+    let mut weights: Vec<(u64, Data<'_>)> = Vec::new();
     let mut end = 0;
     for tensor in model.proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
-        if let Some(data) = tensor.raw_data.take_if(|data| data.len() >= EXTERNAL_FROM) {
-            let offset = aligned(end, data.len());
-            end = offset + data.len() as u64;
-            point_to(tensor, offset, data.len());
+        let data = match late.get(tensor.name()) {
+            Some(late) => Some(Data::Late(late.as_ref())),
+            None => tensor.raw_data.take_if(|data| data.len() >= EXTERNAL_FROM).map(Data::Held),
+        };
+        if let Some(data) = data {
+            let offset = aligned(end, data.length());
+            end = offset + data.length() as u64;
+            point_to(tensor, offset, data.length());
             weights.push((offset, data));
         }
     }
@@ -64,20 +123,19 @@ fn point_to(tensor: &mut TensorProto, offset: u64, length: usize) {
     ];
 }
 
-/// Streams the weights; the gaps are zeros.
-fn write_weights(path: &Path, weights: &[(u64, Bytes)]) -> Result<(), fs::Error> {
-    let mut writer = BufWriter::with_capacity(1 << 20, fs::create_new(path)?);
-    let mut end = 0u64;
-    let mut all = || {
-        for (offset, data) in weights {
-            let gap = usize::try_from(offset - end).unwrap_or(0);
-            writer.write_all(&[0; 4096][..gap])?;
-            writer.write_all(data)?;
-            end = offset + data.len() as u64;
-        }
-        writer.flush()
+/// Writes the weights piece after piece, several at a time: while one is copied, the next is made. Gaps are zeros.
+fn write_weights(path: &Path, weights: &[(u64, Data<'_>)]) -> Result<(), fs::Error> {
+    let file = fs::create_new(path)?;
+    let pieces = weights.iter().flat_map(|(offset, data)| {
+        let starts = (0..data.length()).step_by(PIECE);
+        starts.map(move |start| (*offset, data, start, PIECE.min(data.length() - start)))
+    });
+    // In their order, so that the file grows as one that is written by one.
+    let write = |room: &mut Vec<u8>, (offset, data, start, length): (u64, &Data<'_>, usize, usize)| {
+        file.write_all_at(data.piece(start, &mut room[..length]), offset + start as u64)
     };
-    all().map_err(|e| fs::error("write", path, e))
+    let written = pieces.par_bridge().try_for_each_init(|| vec![0; PIECE], write);
+    written.map_err(|e| fs::error("write", path, e))
 }
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ use super::plan::has_addend;
 use super::problem::Problem;
 use super::signature::{Role, Slot};
 use super::view::View;
-use crate::diagnostic::Place;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::onnx::{self, Declared, ElementTypes, Model};
 
-/// Everything that is not as promised: a bug of ours, which refuses the model. `around` are values between which
-/// two Casts may stand back to back.
+/// Everything that is not as promised, which refuses the model: a bug of ours, or the fault of a file whose types
+/// contradict each other already. `around` are values between which two Casts may stand back to back.
 pub(super) fn check(
     view: &View<'_>,
     nodes: &[NodeAssignment],
@@ -27,10 +27,8 @@ pub(super) fn check(
         Some(Place::Node { node, .. }) => Some(node.clone()),
         _ => None,
     };
-    let before: BTreeSet<_> = onnx::type_errors(view.model, view.types)
-        .into_iter()
-        .map(|d| (d.code.to_string(), node_of(&d.place)))
-        .collect();
+    let odd: Vec<Diagnostic> = onnx::type_errors(view.model, view.types);
+    let before: BTreeSet<_> = odd.iter().map(|d| (d.code.to_string(), node_of(&d.place))).collect();
     let mut wrong = Vec::new();
     for problem in onnx::type_errors(typed, &types) {
         if problem.code == "double-narrowed"
@@ -42,6 +40,10 @@ pub(super) fn check(
     }
     let mut check = Check { view, nodes, types: &types, around, wrong };
     check.graph(view.types.graph(), types.graph(), typed.graph(), &BTreeSet::new());
+    let faults: Vec<Problem> = odd.iter().filter_map(fault).collect();
+    if !check.wrong.is_empty() && !faults.is_empty() {
+        return faults;
+    }
     check
         .wrong
         .into_iter()
@@ -50,6 +52,24 @@ pub(super) fn check(
                 .note("this is a bug of enginewright; nothing was built from it")
         })
         .collect()
+}
+
+/// What is wrong in the file itself, if the diagnostic says that.
+fn fault(odd: &Diagnostic) -> Option<Problem> {
+    if !odd.code.starts_with("type-") {
+        return None;
+    }
+    let problem =
+        Problem::error(&odd.code, format!("types in the model contradict each other: {}", odd.message));
+    let problem = match &odd.place {
+        Some(Place::Node { node, op, .. }) => problem.at_node(node, op),
+        _ => problem,
+    };
+    Some(
+        problem
+            .note("it could not be typed around that")
+            .help("export the model again, or use `precision = \"as-is\"`"),
+    )
 }
 
 struct Check<'c> {

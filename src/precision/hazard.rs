@@ -55,18 +55,16 @@ impl<'v> Constants<'v> {
         if of == FloatType::Fp16 && loss.largest > 0.0 && loss.largest < SUBNORMAL {
             self.subnormal(name, loss.largest, readings);
         }
-        if let Some(value) = loss.first_vanished {
-            if loss.vanish == loss.of {
-                self.epsilon(name, of, value, readings);
-            } else {
-                match self.vanished.iter_mut().find(|(t, ..)| *t == of) {
-                    Some((_, values, tensors, _)) => {
-                        *values += loss.vanish;
-                        *tensors += 1;
-                    }
-                    None => self.vanished.push((of, loss.vanish, 1, name.to_owned())),
+        match (loss.vanish, loss.first_vanished) {
+            (0, _) => {}
+            (n, Some(value)) if n == loss.of => self.epsilon(name, of, value, readings),
+            (n, _) => match self.vanished.iter_mut().find(|(t, ..)| *t == of) {
+                Some((_, values, tensors, _)) => {
+                    *values += n;
+                    *tensors += 1;
                 }
-            }
+                None => self.vanished.push((of, n, 1, name.to_owned())),
+            },
         }
         is_mask
     }

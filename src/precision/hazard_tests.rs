@@ -1,10 +1,12 @@
 //! Each hazard is told with its node and a rule; with the rule it is gone, and what is harmless is not told.
 
+use std::collections::BTreeSet;
+
 use super::std_fp16;
 use super::*;
 use crate::manifest::Selector;
 use crate::onnx::proto::tensor_proto::DataType;
-use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::testing::{WithAttribute, floats, ints, model, node, save, value, weight};
 use crate::onnx::{self, Model};
 
@@ -246,4 +248,96 @@ fn what_carries_a_mask_to_a_softmax_is_fp32() {
     let typed = prepare(&canonical(&model), &spec(vec![rule(all, FloatType::Fp16)])).unwrap().model.unwrap();
     let low = typed.graph().initializer.iter().find(|t| t.name() == "low").unwrap();
     assert_eq!(low.raw_data.as_ref().unwrap().as_ref(), 0xfbffu16.to_le_bytes(), "-65504");
+}
+
+/// The names of the nodes that are FP32.
+fn wide_nodes(model: &ModelProto, rules: Vec<RuleSpec>) -> (BTreeSet<String>, Prepared) {
+    let prepared = prepare(&canonical(model), &spec(rules)).unwrap();
+    let wide = prepared.assignment.nodes.iter().filter(|node| node.of == Some(FloatType::Fp32));
+    (wide.map(|node| node.name.clone()).collect(), prepared)
+}
+
+fn rows(name: &str) -> ValueInfoProto {
+    value(name, DataType::Float, &["n".into(), "m".into()])
+}
+
+#[test]
+fn masks_are_followed_into_subgraphs_and_out_of_them() {
+    let branch = |nodes: Vec<NodeProto>, out: &str, initializer: Vec<TensorProto>| GraphProto {
+        name: Some("branch".into()),
+        output: vec![rows(out)],
+        node: nodes,
+        initializer,
+        ..GraphProto::default()
+    };
+    // The mask comes out of one branch, and a Softmax is in another node's.
+    let hide = vec![node("hide", "Mul", &["x", "low"], &["hidden"])];
+    let show = vec![node("show", "Mul", &["x", "one"], &["shown"])];
+    let soft = vec![node("add", "Add", &["x", "m"], &["a"]), node("soft", "Softmax", &["a"], &["p"])];
+    let relu = vec![node("relu", "Relu", &["x"], &["r"])];
+    let nodes = vec![
+        node("mask", "If", &["flag"], &["m"])
+            .graph("then_branch", branch(hide, "hidden", vec![floats("low", &[], &[-1e9])]))
+            .graph("else_branch", branch(show, "shown", vec![])),
+        node("which", "If", &["flag"], &["y"])
+            .graph("then_branch", branch(soft, "p", vec![]))
+            .graph("else_branch", branch(relu, "r", vec![])),
+    ];
+    let mut model = graph(nodes, vec![floats("one", &[], &[1.0])]);
+    model.graph.as_mut().unwrap().input.push(value("flag", DataType::Bool, &[]));
+    let (wide, prepared) = wide_nodes(&model, vec![]);
+    assert_eq!(wide, ["mask", "hide", "add", "soft"].map(str::to_owned).into());
+    assert_eq!(prepared.problems, []);
+}
+
+#[test]
+fn masks_go_round_in_a_loop() {
+    let body = GraphProto {
+        name: Some("body".into()),
+        input: vec![value("i", DataType::Int64, &[]), value("c", DataType::Bool, &[]), rows("state")],
+        output: vec![value("c_out", DataType::Bool, &[]), rows("next"), rows("seen")],
+        node: vec![
+            node("keep", "Identity", &["c"], &["c_out"]),
+            node("soft", "Softmax", &["state"], &["seen"]),
+            node("again", "Mul", &["x", "low"], &["next"]),
+        ],
+        initializer: vec![floats("low", &[], &[f32::MIN])],
+        ..GraphProto::default()
+    };
+    let nodes = vec![
+        node("start", "Relu", &["x"], &["s"]),
+        node("loop", "Loop", &["n", "", "s"], &["last", "all"]).graph("body", body),
+        node("end", "Sigmoid", &["all"], &["y"]),
+    ];
+    let (wide, prepared) = wide_nodes(&graph(nodes, vec![ints("n", &[], &[3])]), vec![]);
+    assert_eq!(wide, ["loop", "soft", "again"].map(str::to_owned).into());
+    assert_eq!(prepared.problems, []);
+}
+
+#[test]
+fn a_mask_that_leaves_in_fp16_is_raised_before() {
+    // The rules keep what makes it FP32; nothing on the way is a Softmax.
+    let nodes = vec![
+        node("mask", "Mul", &["x", "low"], &["m"]),
+        node("top", "ReduceMax", &["m"], &["t"]).int("keepdims", 0),
+        node("out", "Neg", &["m"], &["y"]),
+    ];
+    let mut model = graph(nodes, vec![floats("low", &[], &[-1e9])]);
+    model.graph.as_mut().unwrap().output.push(value("t", DataType::Float, &[]));
+    let rules = || vec![rule(Selector { node: vec!["mask".into()], ..Selector::default() }, FloatType::Fp32)];
+    for (opset, inputs) in [(17, 2), (10, 1)] {
+        model.opset_import[0].version = Some(opset);
+        let (_, prepared) = wide_nodes(&model, rules());
+        let codes: Vec<&str> = prepared.problems.iter().map(|p| p.code.as_str()).collect();
+        assert_eq!(codes, ["mask-saturated-fp16"]);
+        let typed = prepared.model.unwrap();
+        let clips: Vec<&NodeProto> = typed.graph().node.iter().filter(|n| n.op_type() == "Clip").collect();
+        // One Cast for both readers, and one Clip before it.
+        assert_eq!((clips.len(), clips[0].input.len()), (1, inputs));
+    }
+    // Weakly typed there is no Cast, and nothing that could be put before it.
+    let weak = Weak { one: vec![], automatic: vec![] };
+    let weakly = prepare(&canonical(&model), &Spec { weak: Some(weak), ..spec(rules()) }).unwrap();
+    let codes: Vec<&str> = weakly.problems.iter().map(|p| p.code.as_str()).collect();
+    assert_eq!(codes, ["mask-overflow-fp16"]);
 }

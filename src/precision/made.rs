@@ -1,6 +1,7 @@
 //! Nodes and attributes that the rewrite makes.
 
 use super::float::FloatType;
+use super::weights::largest;
 use crate::onnx::make;
 use crate::onnx::proto::type_proto::Value;
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
@@ -33,6 +34,15 @@ pub(super) fn zero_of_shape() -> TensorProto {
         data_type: Some(FloatType::Fp32.element() as i32),
         dims: vec![1],
         raw_data: Some(vec![0; 4].into()),
+        ..TensorProto::default()
+    }
+}
+
+/// The lowest number of a type, in FP32.
+pub(super) fn lowest_of(of: FloatType) -> TensorProto {
+    TensorProto {
+        data_type: Some(FloatType::Fp32.element() as i32),
+        raw_data: Some((-largest(of)).to_le_bytes().to_vec().into()),
         ..TensorProto::default()
     }
 }

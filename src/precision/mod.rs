@@ -4,7 +4,7 @@
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
 //! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then every value
 //! is given its form (`plan`, `io`) and the graph is rewritten (`rewrite`, `made`, `names`, `weights`), what does
-//! not fit into 16 bits is told (`hazard`, `mask`, `range`, `attention`), and the result is inferred anew and held
+//! not fit into 16 bits is told (`hazard`, `mask`, `saturation`, `range`, `attention`), and the result is inferred anew and held
 //! against the assignment (`check`). What the typed model computes, rounding by rounding, is computed anywhere by its
 //! [`oracle`].
 //!
@@ -33,6 +33,7 @@ mod prepare;
 mod problem;
 mod range;
 mod rewrite;
+mod saturation;
 mod select;
 mod shape_math;
 mod signature;

@@ -14,9 +14,9 @@ use super::select::{Finder, Selected};
 use super::signature::computes_quantized;
 use super::spec::Spec;
 use super::view::View;
-use super::{attention, check, hazard, io, mask, range, rewrite, weak};
+use super::{attention, check, hazard, io, range, rewrite, weak};
 use crate::manifest::IoType;
-use crate::onnx::{self, Declared, Model, Type};
+use crate::onnx::{self, Declared, LateData, Model, Type};
 
 /// What came of a model.
 #[derive(Debug)]
@@ -37,6 +37,13 @@ const MIN_OPSET: i64 = 6;
 /// # Errors
 /// The model is of a kind that cannot be typed, or `fuse` asks for what cannot be done.
 pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
+    let (mut prepared, late) = prepare_late(model, spec)?;
+    prepared.model.iter_mut().for_each(|model| onnx::make_late(model, &late));
+    Ok(prepared)
+}
+
+/// The same, with the data of large initializers left to be made as it is written.
+fn prepare_late(model: &Model, spec: &Spec) -> Result<(Prepared, LateData), Vec<Problem>> {
     if !spec.as_is {
         refuse(model)?;
     }
@@ -46,27 +53,27 @@ pub fn prepare(model: &Model, spec: &Spec) -> Result<Prepared, Vec<Problem>> {
     let view = View::new(model, &types, &spec.capabilities);
     let fusion = fusion::fuse(&view, spec)?;
     if spec.as_is {
-        return Ok(as_is(&view, fusion, spec));
+        return Ok((as_is(&view, fusion, spec), LateData::new()));
     }
     let selected = choose(&view, &Finder::new(&view), spec);
     let Some(Fusion { model, opset, problems }) = fusion else { return Ok(typed(&view, selected, spec)) };
     let types = onnx::element_types_with(&model, &declared(spec));
     let fused = View::new(&model, &types, &spec.capabilities);
-    let mut prepared = typed(&fused, fusion::inherit(&view, &fused, spec, selected), spec);
+    let (mut prepared, late) = typed(&fused, fusion::inherit(&view, &fused, spec, selected), spec);
     prepared.problems.splice(0..0, problems);
     prepared.assignment.opset = opset;
-    Ok(prepared)
+    Ok((prepared, late))
 }
 
 /// Types a model whose nodes have their rules, in the model or, weakly, beside it.
-fn typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
+fn typed(view: &View<'_>, selected: Selected, spec: &Spec) -> (Prepared, LateData) {
     match &spec.weak {
-        Some(known) => weak::prepare(view, selected, spec, known),
+        Some(known) => (weak::prepare(view, selected, spec, known), LateData::new()),
         None => strongly_typed(view, selected, spec),
     }
 }
 
-fn strongly_typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared {
+fn strongly_typed(view: &View<'_>, selected: Selected, spec: &Spec) -> (Prepared, LateData) {
     let (io, wrong_io) = io::resolve(view.model, view.types, spec);
     let patterns = Patterns::new(view);
     let decided = assign(view, &patterns, selected, spec);
@@ -77,7 +84,6 @@ fn strongly_typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared 
     problems.extend(hazard::norms(view, &patterns, &assignment.nodes));
     problems.extend(range::hazards(view, &patterns, &assignment.nodes));
     problems.extend(attention::hazards(view, &patterns, spec.base, &assignment.nodes));
-    problems.extend(mask::crossing(view, &assignment.nodes));
     let mut rewritten = rewrite::rewrite(view, &assignment.nodes, &io.floats);
     problems.extend(rewritten.problems);
     io.apply(&mut rewritten.graph);
@@ -86,7 +92,7 @@ fn strongly_typed(view: &View<'_>, selected: Selected, spec: &Spec) -> Prepared 
     let told = (&typed, &declared(spec));
     problems.extend(check::check(view, &assignment.nodes, told, &rewritten.around_products));
     let model = (!problems.iter().any(|p| p.is_error)).then_some(typed);
-    Prepared { model, assignment, problems }
+    (Prepared { model, assignment, problems }, rewritten.late)
 }
 
 /// A model that keeps its types.
@@ -172,12 +178,12 @@ pub fn prepare_files(
     folder: &Path,
 ) -> Result<Result<(Prepared, bool), Vec<Problem>>, onnx::Error> {
     let model = onnx::read_canonical(graph, weights)?;
-    let mut prepared = match prepare(&model, spec) {
+    let (mut prepared, late) = match prepare_late(&model, spec) {
         Ok(prepared) => prepared,
         Err(problems) => return Ok(Err(problems)),
     };
     let has_weights = match prepared.model.take() {
-        Some(typed) => onnx::write_canonical(typed, folder)?,
+        Some(typed) => onnx::write_canonical_late(typed, &late, folder)?,
         None => false,
     };
     Ok(Ok((prepared, has_weights)))

@@ -15,17 +15,20 @@ use super::made::{cast_node, constant_tensor, declare, set_type, zero_of_shape};
 use super::names::Names;
 use super::plan::{Form, Plan, has_addend};
 use super::problem::Problem;
+use super::saturation::Saturation;
 use super::signature::Role;
 use super::view::{Key, View};
-use super::weights;
+use super::weights::{self, Conversion, Span};
 use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
-use crate::onnx::{self, make};
+use crate::onnx::{self, LateData, make};
 
 /// The typed graph, and what its constants lost.
 pub(super) struct Rewritten {
     pub(super) graph: GraphProto,
     pub(super) problems: Vec<Problem>,
+    /// The data of initializers that is made as it is written.
+    pub(super) late: LateData,
     /// Values on both sides of products with FP32 accumulators, where Casts stand back to back.
     pub(super) around_products: BTreeSet<String>,
 }
@@ -39,7 +42,10 @@ pub(super) fn rewrite(
     let plan = Plan::new(view, nodes, io);
     let mut writer = Writer::new(&plan);
     let graph = writer.graph(view.types.graph(), view.model.graph());
-    Rewritten { graph, problems: writer.constants.finish(), around_products: writer.around_products }
+    let Writer { constants, late, around_products, saturation, .. } = writer;
+    let mut problems = constants.finish();
+    problems.extend(saturation.finish());
+    Rewritten { graph, problems, late, around_products }
 }
 
 /// The graph as it grows.
@@ -53,6 +59,8 @@ struct Writer<'p> {
     /// The graphs that are being written, outermost first.
     open: Vec<(ScopeId, GraphProto)>,
     constants: Constants<'p>,
+    late: LateData,
+    saturation: Saturation<'p>,
     around_products: BTreeSet<String>,
 }
 
@@ -81,6 +89,8 @@ impl<'p> Writer<'p> {
             made: BTreeMap::new(),
             open: Vec::new(),
             constants: Constants::new(plan.view),
+            late: LateData::new(),
+            saturation: Saturation::new(plan),
             around_products: BTreeSet::new(),
         }
     }
@@ -98,7 +108,9 @@ impl<'p> Writer<'p> {
             }
         }
         for tensor in &old.initializer {
-            let typed = self.forms((scope, tensor.name()), tensor);
+            // Those of a subgraph are written with it.
+            let may_be_late = scope == plan.view.types.graph();
+            let typed = self.forms((scope, tensor.name()), tensor, may_be_late);
             self.top().initializer.extend(typed);
         }
         for id in plan.view.graphs.get(&scope).map_or(&[][..], |(_, nodes)| nodes) {
@@ -142,7 +154,7 @@ impl<'p> Writer<'p> {
     }
 
     /// A constant in all its forms; the first has its own name.
-    fn forms(&mut self, key: Key<'p>, tensor: &TensorProto) -> Vec<TensorProto> {
+    fn forms(&mut self, key: Key<'p>, tensor: &TensorProto, may_be_late: bool) -> Vec<TensorProto> {
         if !self.plan.values.get(&key).is_some_and(|value| value.is_constant) {
             return vec![tensor.clone()];
         }
@@ -150,24 +162,27 @@ impl<'p> Writer<'p> {
         let mut all = Vec::new();
         for form in std::iter::once(own).chain(needed.into_iter().filter(|form| *form != own)) {
             let (Form::Plain(of) | Form::Rounded(of)) = form;
-            let (mut typed, loss) = weights::convert(tensor, of);
+            let loss = weights::loss(tensor, of, &self.plan.view.span(key.0, key.1, tensor));
             let readings =
                 self.plan.needs.get(&key).and_then(|n| n.get(&form)).map_or(&[][..], Vec::as_slice);
-            if self.constants.lost(key.1, of, &loss, readings) {
-                typed = weights::convert_mask(tensor, of);
-            }
-            if form.stored() != of {
-                typed = weights::convert(&typed, form.stored()).0;
-            }
+            let is_mask = self.constants.lost(key.1, of, &loss, readings);
             let suffix = match form {
                 Form::Plain(of) => of.name().to_owned(),
                 Form::Rounded(of) => format!("{}_in_fp32", of.name()),
             };
             let called =
                 if form == own { key.1.to_owned() } else { self.names.fresh(&format!("{}/{suffix}", key.1)) };
-            typed.name = Some(called.clone());
+            let is_late = may_be_late && !is_mask && form.stored() == of;
+            let typed = match Conversion::late(tensor, of).filter(|_| is_late) {
+                Some((typed, late)) => {
+                    self.late.insert(called.clone(), Box::new(late));
+                    typed
+                }
+                None if is_mask => weights::convert(&weights::convert_mask(tensor, of), form.stored()),
+                None => weights::convert(&weights::convert(tensor, of), form.stored()),
+            };
+            all.push(TensorProto { name: Some(called.clone()), ..typed });
             self.made.insert((key, form), called);
-            all.push(typed);
         }
         all
     }
@@ -197,12 +212,13 @@ impl<'p> Writer<'p> {
     /// Makes the Cast that gives a value in a form.
     fn cast(&mut self, source: Key<'p>, from: &str, form: Form) -> String {
         let of = form.stored();
+        let from = &self.saturated(source, from, of);
         let kept = if form == Form::Plain(of) { self.kept.remove(&(source, of)) } else { None };
         let node = match kept {
             // The Cast that an output is called by serves all.
             Some(kept) => {
                 let mut kept = kept.clone();
-                kept.input = vec![from.to_owned()];
+                kept.input = vec![from.clone()];
                 set_type(&mut kept, of);
                 kept
             }
@@ -215,6 +231,19 @@ impl<'p> Writer<'p> {
         self.push(source.0, node);
         self.made.insert((source, form), called.clone());
         called
+    }
+
+    /// A value that is to be cast to this type: raised to its lowest number before, if it carries a mask.
+    fn saturated(&mut self, source: Key<'p>, from: &str, of: FloatType) -> String {
+        let Some(clip) = self.saturation.clip(source, from, of, &mut self.names) else {
+            return from.to_owned();
+        };
+        let name = clip.node.output[0].clone();
+        if let Some((_, graph)) = self.open.iter_mut().find(|(open, _)| *open == source.0) {
+            graph.initializer.extend(clip.lowest);
+        }
+        self.push(source.0, clip.node);
+        name
     }
 
     fn node(&mut self, id: usize) {
@@ -244,7 +273,20 @@ impl<'p> Writer<'p> {
         }
         let casts = self.outputs(id, &mut typed);
         self.push(node.scope, typed);
-        casts.into_iter().for_each(|cast| self.push(node.scope, cast));
+        self.push_casts(id, casts);
+    }
+
+    /// Casts of what a node gives.
+    fn push_casts(&mut self, id: usize, casts: Vec<NodeProto>) {
+        let node = &self.plan.view.nodes[id];
+        for mut cast in casts {
+            if let Some(old) = node.proto.output.iter().find(|old| **old == cast.output[0]) {
+                let of = self.plan.outputs.get(&(node.scope, old.as_str())).copied();
+                cast.input[0] =
+                    self.saturated((node.scope, old), &cast.input[0], of.unwrap_or(FloatType::Fp32));
+            }
+            self.push(node.scope, cast);
+        }
     }
 
     /// Names the outputs of a node, and gives the Casts of those that the graph declares in another type.
@@ -297,7 +339,7 @@ impl<'p> Writer<'p> {
             self.push(scope, typed);
             self.push(scope, cast_node(&rounded, &product, &rounded, of));
             self.push(scope, sum);
-            casts.into_iter().for_each(|cast| self.push(scope, cast));
+            self.push_casts(id, casts);
             return;
         }
         let declared = plan.outputs.get(&key).copied();
@@ -334,8 +376,9 @@ impl<'p> Writer<'p> {
         if self.made.get(&(source, Form::Plain(*declared))) == Some(output) {
             return; // It was made before, for an earlier reader.
         }
+        let from = self.value(scope, input, Form::Plain(value.made));
         let mut cast = proto.clone();
-        cast.input[0] = self.value(scope, input, Form::Plain(value.made));
+        cast.input[0] = self.saturated(source, &from, *declared);
         set_type(&mut cast, *declared);
         self.push(scope, cast);
     }
@@ -352,7 +395,7 @@ impl<'p> Writer<'p> {
             self.made.insert((key, own), output.clone());
             return self.push(scope, proto.clone()); // As it is, in whatever attribute it has its value.
         }
-        for typed in self.forms(key, &tensor) {
+        for typed in self.forms(key, &tensor, false) {
             let called = typed.name.clone().unwrap_or_default();
             let mut node = proto.clone();
             if called != *output {
@@ -378,11 +421,11 @@ impl<'p> Writer<'p> {
             "ConstantOfShape" => {
                 let given = node.attribute.iter().find_map(|a| a.t.as_ref()).cloned();
                 let given = given.unwrap_or_else(zero_of_shape);
-                let (mut typed, loss) = weights::convert(&given, of);
+                let loss = weights::loss(&given, of, &Span::of(&given));
                 let name = node.output.first().cloned().unwrap_or_default();
-                if self.constants.lost(&name, of, &loss, &[Reading::Node { id, input: 0 }]) {
-                    typed = weights::convert_mask(&given, of);
-                }
+                let is_mask = self.constants.lost(&name, of, &loss, &[Reading::Node { id, input: 0 }]);
+                let typed =
+                    if is_mask { weights::convert_mask(&given, of) } else { weights::convert(&given, of) };
                 node.attribute.retain(|a| a.name() != "value");
                 node.attribute.push(make::tensor("value", typed));
             }

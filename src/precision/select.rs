@@ -214,7 +214,8 @@ impl<'v, 'm> Finder<'v, 'm> {
             initializer(name).or_else(|| constant_tensor(self.view.nodes[*made?].proto))
         };
         let is_large = |name: &String| {
-            constant(name).is_some_and(|tensor| weights::convert(&tensor, FloatType::Fp16).1.overflows > 0)
+            constant(name)
+                .is_some_and(|tensor| weights::Span::of(&tensor).largest > weights::largest(FloatType::Fp16))
         };
         let norms = self.view.nodes.iter().enumerate().filter(|(_, node)| {
             node.proto.domain().is_empty() && node.proto.op_type() == "BatchNormalization"

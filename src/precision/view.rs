@@ -1,12 +1,16 @@
 //! A model as rules see it: all its nodes, those of subgraphs too, with the types of their values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
 
 use super::float::FloatType;
 use super::signature::{Role, Signature};
 use super::spec::Capabilities;
+use super::weights::Span;
 use crate::onnx::infer::{ElementTypes, ScopeId};
-use crate::onnx::proto::{GraphProto, NodeProto};
+use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
 use crate::onnx::{self, Model};
 
 /// A node of the graph or of a subgraph.
@@ -40,6 +44,8 @@ pub(super) struct View<'m> {
     pub(super) top: Vec<usize>,
     /// The main graph and all subgraphs, with their nodes as indices of `nodes`.
     pub(super) graphs: BTreeMap<ScopeId, (&'m GraphProto, Vec<usize>)>,
+    /// Within what the initializers of the main graph lie, by name: all weights are read, once.
+    spans: OnceLock<BTreeMap<String, Span>>,
 }
 
 /// A value, by the scope that defines it and its name.
@@ -47,7 +53,14 @@ pub(super) type Key<'a> = (ScopeId, &'a str);
 
 impl<'m> View<'m> {
     pub(super) fn new(model: &'m Model, types: &'m ElementTypes, capabilities: &Capabilities) -> View<'m> {
-        let mut view = View { model, types, nodes: Vec::new(), top: Vec::new(), graphs: BTreeMap::new() };
+        let mut view = View {
+            model,
+            types,
+            nodes: Vec::new(),
+            top: Vec::new(),
+            graphs: BTreeMap::new(),
+            spans: OnceLock::new(),
+        };
         let functions = model.proto().functions.iter().map(|f| (f.domain(), f.name())).collect();
         let opsets = model.proto().opset_import.iter().map(|o| (o.domain(), o.version())).collect();
         let facts = Facts { functions, opsets, capabilities };
@@ -97,6 +110,16 @@ impl<'m> View<'m> {
         let (scope, index) = (node.scope, node.index);
         let inner = onnx::subgraphs(node.proto).enumerate();
         inner.filter_map(move |(i, graph)| Some((self.types.subgraph(scope, index, i)?, graph)))
+    }
+
+    /// Within what a constant lies that is called so in this scope.
+    pub(super) fn span(&self, scope: ScopeId, name: &str, tensor: &TensorProto) -> Span {
+        let spans = || {
+            let all = self.model.graph().initializer.par_iter();
+            all.map(|tensor| (tensor.name().to_owned(), Span::of(tensor))).collect()
+        };
+        let known = (scope == self.types.graph()).then(|| self.spans.get_or_init(spans).get(name).copied());
+        known.flatten().unwrap_or_else(|| Span::of(tensor))
     }
 
     /// The type of a value, if it is one of the three.

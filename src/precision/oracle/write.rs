@@ -239,7 +239,7 @@ fn has_half(of: &Type) -> bool {
 }
 
 fn widen_tensor(tensor: &TensorProto) -> TensorProto {
-    if is_half(tensor.data_type()) { weights::convert(tensor, FloatType::Fp32).0 } else { tensor.clone() }
+    if is_half(tensor.data_type()) { weights::convert(tensor, FloatType::Fp32) } else { tensor.clone() }
 }
 
 fn widen_element(element: &mut Option<i32>) {

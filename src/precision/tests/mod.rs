@@ -360,10 +360,36 @@ fn masks_and_epsilons_are_told_and_bounds_are_not() {
     // Where the masks are made is not enough: what reads them must be FP32 too.
     let made = asked(Fp16, &[(named(&["mask", "guard", "fill"]), Fp32)]);
     let problems = typed(&model, &made).problems;
-    assert_eq!(codes(&problems), ["mask-overflow-fp16"]);
-    assert_eq!(problems[0].message, "the mask `f` of -1000000000 reaches `sum` in fp16");
+    assert_eq!(codes(&problems), ["mask-saturated-fp16"]);
+    assert_eq!(
+        problems[0].message,
+        "the mask `f` of -1000000000 is raised to -65504 before it is cast to fp16"
+    );
+    assert_eq!(problems[0].node, Some(("sum".to_owned(), "Add".to_owned())));
+    let lines = lines(&typed(&model, &made));
+    let clip = lines.iter().position(|l| l.starts_with("Clip(f:float, ")).unwrap();
+    assert_eq!(lines[clip], "Clip(f:float, f/saturated/lowest:float) -> f/saturated:float");
+    assert_eq!(lines[clip + 1], "Cast(f/saturated:float) -> f/saturated/cast_fp16:float16");
     let wide = asked(Fp16, &[(named(&["mask", "guard", "fill", "sum"]), Fp32)]);
     assert_eq!(typed(&model, &wide).problems, []);
+}
+
+#[test]
+fn a_file_whose_types_contradict_each_other_is_told_as_such() {
+    for other in [DataType::Double, DataType::Int64, DataType::Float16] {
+        let nodes = vec![
+            node("to", "Cast", &["x"], &["w"]).int("to", other as i64),
+            node("deform", "DeformConv", &["x", "w", "x"], &["y"]),
+        ];
+        let mut model = graph(nodes, vec![]);
+        model.opset_import[0].version = Some(19);
+        let prepared = typed(&model, &asked(Fp16, &[]));
+        assert!(
+            !codes(&prepared.problems).contains(&"precision-internal"),
+            "{other:?}: {:#?}",
+            prepared.problems
+        );
+    }
 }
 
 #[test]
