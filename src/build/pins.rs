@@ -94,8 +94,11 @@ fn said(engine: &Engine, built: &BuiltRef, file: &Path) -> Vec<Diagnostic> {
 
 fn of_pin(engine: &Engine, assignment: Option<&Assignment>, pin: &Pin, file: &Path) -> Diagnostic {
     let Pin { index, node, op, kernel, why, .. } = pin;
-    let message =
-        format!("`{node}` ({op}) is declared fp32, and `{}` does not compute it in FP32", engine.name);
+    let message = if pin.accumulates {
+        format!("`{node}` ({op}) is to accumulate in fp32, and does not in `{}`", engine.name)
+    } else {
+        format!("`{node}` ({op}) is declared fp32, and `{}` does not compute it in FP32", engine.name)
+    };
     let kernel = kernel.as_ref().map_or_else(String::new, |kernel| format!("kernel `{kernel}`: "));
     let found = Diagnostic::error("pin-demoted", message).note(format!("{kernel}{why}"));
     let rules = precision::resolve(engine);
@@ -132,5 +135,6 @@ fn of_pin(engine: &Engine, assignment: Option<&Assignment>, pin: &Pin, file: &Pa
     let rules = Some(fix.toml(&engine.table, engine.is_from_glob));
     let wider =
         "or keep what follows it FP32 too: an activation in the same region makes TensorRT keep FP32 weights";
-    Diagnostic { rules, ..found }.help(wider)
+    let found = Diagnostic { rules, ..found };
+    if pin.accumulates { found } else { found.help(wider) }
 }

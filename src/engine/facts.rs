@@ -38,7 +38,7 @@ pub struct Kernel {
     /// Types of the tensors that it writes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,
-    /// The type that a product accumulates in: 0 is the library's choice, 2 is FP32.
+    /// The type that a product accumulates in: [`ANY_SUMS`], [`FP32_SUMS`] or another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accumulation: Option<u32>,
     /// What its source says; none if there is no source.
@@ -76,6 +76,10 @@ const GRAPH: &[u8] = b"NLYM";
 
 /// Matrix products and convolutions: their inputs are two operands, two scalars (alpha and beta), and a bias.
 pub(super) const PRODUCTS: [&str; 3] = ["fully_connected", "corrltn", "deconvolution"];
+
+/// What products accumulate in: what the library chooses, or FP32.
+pub(super) const ANY_SUMS: u32 = 0;
+pub(super) const FP32_SUMS: u32 = 2;
 
 /// What stands before the name of a node.
 const LAYER: &str = "[ONNX Layer: ";

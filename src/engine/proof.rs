@@ -1,4 +1,5 @@
-//! Facts x assignment -> proof: does each node that was declared FP32 compute in FP32?
+//! Facts x assignment -> proof: does each node that was declared FP32 compute in FP32, and does each product that was asked to
+//! add up in FP32 do that?
 //!
 //! Each kernel that names a node shows it wide, or narrow, or nothing at all; or it is not clear. One that shows it
 //! narrow demotes it; one that is not clear makes it unknown; nothing but wide ones honour it.
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Facts, Kernel, PRODUCTS};
+use super::facts::{ANY_SUMS, FP32_SUMS, Facts, Kernel, PRODUCTS};
 use super::operators::{Class, FEW, MANY, class};
 use super::source::Arithmetic;
 use crate::precision::{Assignment, FloatType, NodeAssignment};
@@ -33,6 +34,8 @@ pub struct Pin {
     pub node: String,
     /// Its operator.
     pub op: String,
+    /// Is it a 16-bit product that was asked to add up in FP32?
+    pub accumulates: bool,
     /// Does it compute in FP32?
     pub verdict: Verdict,
     /// The kernel that shows it, if one does.
@@ -134,7 +137,9 @@ pub fn prove(facts: &Facts, assignment: &Assignment) -> Proof {
     let pins = assignment.nodes.iter().enumerate();
     Proof {
         pins: pins
-            .filter(|(_, node)| node.of == Some(FloatType::Fp32) && !judge.is_gone(node))
+            .filter(|(_, node)| {
+                accumulates(node) || (node.of == Some(FloatType::Fp32) && !judge.is_gone(node))
+            })
             .map(|(index, node)| judge.pin(index, node))
             .collect(),
         narrow: narrow.len(),
@@ -163,7 +168,8 @@ impl Judge<'_> {
     fn pin(&self, index: usize, node: &NodeAssignment) -> Pin {
         let (verdict, kernel, why) = self.verdict(node);
         let kernel = kernel.map(|kernel| short(&kernel.name).to_owned());
-        Pin { index, node: node.name.clone(), op: node.op.clone(), verdict, kernel, why }
+        let accumulates = accumulates(node);
+        Pin { index, node: node.name.clone(), op: node.op.clone(), accumulates, verdict, kernel, why }
     }
 
     fn verdict(&self, node: &NodeAssignment) -> (Verdict, Option<&Kernel>, String) {
@@ -182,6 +188,9 @@ impl Judge<'_> {
             let rest = if self.facts.is_whole { "" } else { ", as far as the engine was read" };
             return unknown(&format!("no kernel names it: it was folded away, or computes shapes{rest}"));
         };
+        if accumulates(node) {
+            return accumulators(named);
+        }
         let class = class(&node.op);
         let (mut wide, mut narrow, mut unclear) = (None, None, None);
         for kernel in named {
@@ -250,7 +259,7 @@ impl Judge<'_> {
             let tf32 = if self.facts.tf32 == Some(true) { " (tf32)" } else { "" };
             return Shown::Wide(format!("its operands are float{tf32}"));
         }
-        let accumulates = if kernel.accumulation == Some(2) { ", accumulated in FP32" } else { "" };
+        let accumulates = if kernel.accumulation == Some(FP32_SUMS) { ", accumulated in FP32" } else { "" };
         let why = format!("its operands are {}{accumulates}", operands.join(" and "));
         match class {
             Class::Product => Shown::Narrow(why),
@@ -310,6 +319,50 @@ impl Judge<'_> {
             _ => Shown::Unclear(format!("its steps are {list}")),
         }
     }
+}
+
+/// Was a 16-bit product asked to add up in FP32?
+fn accumulates(node: &NodeAssignment) -> bool {
+    node.accumulate == Some(FloatType::Fp32)
+}
+
+/// What a product adds up in that all of these kernels name.
+fn accumulators<'k>(named: &[&'k Kernel]) -> (Verdict, Option<&'k Kernel>, String) {
+    let told = named.iter().filter_map(|kernel| {
+        let (verdict, why) = sums(kernel)?;
+        Some((verdict, Some(*kernel), why))
+    });
+    // One that is demoted is enough, and so is one that does not say.
+    let worst = told.max_by_key(|(verdict, ..)| match verdict {
+        Verdict::Honoured => 0,
+        Verdict::Unknown => 1,
+        Verdict::Demoted => 2,
+    });
+    worst.unwrap_or((Verdict::Unknown, None, "no kernel that names it tells what it adds up in".to_owned()))
+}
+
+/// What the products of one kernel add up in, if it is one that tells.
+fn sums(kernel: &Kernel) -> Option<(Verdict, String)> {
+    if let Some(arithmetic) = kernel.arithmetic.as_ref().filter(|a| !a.traits.is_empty()) {
+        let traits = arithmetic.traits.join("`, `");
+        let all = |part: &str| arithmetic.traits.iter().all(|of| of.contains(part));
+        return Some(match (all("_fp32_"), all("_fp16_")) {
+            (true, _) => (Verdict::Honoured, format!("its fused attention adds up in FP32 (`{traits}`)")),
+            (_, true) => (Verdict::Demoted, format!("its fused attention adds up in FP16 (`{traits}`)")),
+            _ => (Verdict::Unknown, format!("its fused attention adds up in both (`{traits}`)")),
+        });
+    }
+    if !PRODUCTS.contains(&kernel.kind.as_str()) {
+        return None;
+    }
+    let mut operands = kernel.inputs.iter().take(2).map(|operand| operand.of.as_str()).peekable();
+    let is_wide = operands.peek().is_some() && operands.all(is_wide);
+    Some(match kernel.accumulation {
+        Some(FP32_SUMS) => (Verdict::Honoured, "it adds up in FP32".to_owned()),
+        _ if is_wide => (Verdict::Honoured, "its operands are float, and so are its sums".to_owned()),
+        Some(ANY_SUMS) | None => (Verdict::Unknown, "the library chooses what it adds up in".to_owned()),
+        Some(_) => (Verdict::Demoted, "it adds up in 16 bits".to_owned()),
+    })
 }
 
 /// Steps with how many of them are in which type: `add float 2, mul float 1, mul half 3`.

@@ -130,6 +130,27 @@ fn a_product_with_half_weights_is_demoted_and_one_with_float_weights_honoured() 
 }
 
 #[test]
+fn accumulators_that_were_asked_for_are_pins() {
+    let asked = NodeAssignment { accumulate: Some(FloatType::Fp32), ..node("mm", "MatMul", FloatType::Fp16) };
+    let told = |engine: &[u8]| {
+        let assignment =
+            Assignment { base: FloatType::Fp16, nodes: vec![asked.clone()], rules: Vec::new(), opset: None };
+        let proof = prove(&Facts::read(engine), &assignment);
+        let [pin] = proof.pins.as_slice() else { panic!("{proof:?}") };
+        assert!(pin.accumulates);
+        (pin.verdict, pin.why.clone())
+    };
+    let of = |of: &str, accumulation| told(&plan(&[&product(of, accumulation, &["mm"])], ""));
+    assert_eq!(of("half", 2), (Verdict::Honoured, "it adds up in FP32".to_owned()));
+    assert_eq!(of("half", 0), (Verdict::Unknown, "the library chooses what it adds up in".to_owned()));
+    assert_eq!(of("half", 1).0, Verdict::Demoted);
+    assert_eq!(of("float", 0).0, Verdict::Honoured);
+    // One profile is enough not to know.
+    let two = [product("half", 2, &["mm"]), product("half", 0, &["mm"])];
+    assert_eq!(told(&plan(&[&two[0], &two[1]], "")).0, Verdict::Unknown);
+}
+
+#[test]
 fn generated_kernels_are_judged_by_their_source() {
     let judge = |steps: &[&str], pin: (&str, &str), others: &[(&str, &str, FloatType)]| {
         let (graph, source) = generated(&["a", "b"], steps);
