@@ -47,6 +47,22 @@ pub fn double_values(model: &Model) -> Vec<String> {
     names.filter(|name| seen.insert(*name)).map(str::to_owned).collect()
 }
 
+/// Values of type string, each with a node that reads or makes it: name, node and operator.
+#[must_use]
+pub fn string_values(model: &Model) -> Vec<(String, String, String)> {
+    let types = element_types(model);
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    types.visit(model.proto(), &mut |at| {
+        for value in at.node.input.iter().chain(&at.node.output) {
+            let is_string = types.element(at.scope, value) == Some(DataType::String);
+            if is_string && seen.insert(value.clone()) {
+                found.push((value.clone(), node_name(at.node), at.node.op_type().to_owned()));
+            }
+        }
+    });
+    found
+}
+
 /// In order; a node of a function counts once, however often it is called.
 fn find(model: &Model, element: DataType, wanted: impl Fn(&NodeProto) -> bool) -> Vec<TypedNode> {
     let types = element_types(model);

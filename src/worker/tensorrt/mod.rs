@@ -25,7 +25,7 @@ use self::log::Log;
 use super::det;
 use super::protocol::{Binding, BuildRequest, Built, Hermetic, KERNELS_FILE, Refusal};
 use crate::engine::Facts;
-use crate::onnx::MODEL_FILE;
+use crate::onnx::{self, MODEL_FILE, WEIGHTS_FILE};
 
 /// Compute capabilities that the library builds for: 86 is sm_86.
 pub const SUPPORTED_SMS: [u32; 6] = [75, 80, 86, 89, 120, 121];
@@ -76,6 +76,26 @@ pub(super) fn build(request: &BuildRequest) -> Result<Built> {
     }
 }
 
+/// Why the parser refuses a model with text in it: it says something else of that, or names no tensor.
+fn strings(model: &bytes::Bytes) -> Option<Refusal> {
+    let weights = crate::fs::map(Path::new(WEIGHTS_FILE)).ok();
+    let model = onnx::read_canonical(model.clone(), weights).ok()?;
+    let values = onnx::string_values(&model);
+    let (value, node, op) = values.first()?;
+    let more = match values.len() - 1 {
+        0 => String::new(),
+        n => format!(", and so are {n} more values"),
+    };
+    let message = format!(
+        "`{value}`, at the node `{node}` ({op}), is of type string, which TensorRT does not have{more}"
+    );
+    let mut refusal = Refusal::new("parse", "string-tensor", message);
+    refusal
+        .help
+        .push("take what handles text out of the model, and do it before or after the engine".to_owned());
+    Some(refusal)
+}
+
 /// An engine that was built and written.
 type Attempt = (Vec<Binding>, LibraryVersion, &'static [u8]);
 
@@ -96,7 +116,8 @@ fn attempt(request: &BuildRequest, log: &'static Log) -> Result<Attempt> {
         refusal
     })?;
     let mut builder = Builder::new(&libraries, log)?;
-    parse::parse(&mut builder, &libraries, log, &model)?;
+    parse::parse(&mut builder, &libraries, log, &model)
+        .map_err(|refusal| strings(&model).map_or(refusal, Box::new))?;
     let network = network::ports(&mut builder)?;
     config::apply(&mut builder, &sms, &settings)?;
     profile::apply(&mut builder, &network.inputs, &request.profiles)?;
