@@ -89,10 +89,10 @@ fn strings(model: &bytes::Bytes) -> Option<Refusal> {
     let message = format!(
         "`{value}`, at the node `{node}` ({op}), is of type string, which TensorRT does not have{more}"
     );
-    let mut refusal = Refusal::new("parse", "string-tensor", message);
-    refusal
-        .help
-        .push("take what handles text out of the model, and do it before or after the engine".to_owned());
+    let mut refusal = Refusal::new("parse", "type-not-in-tensorrt", message);
+    refusal.help.push(
+        "export the model without what handles it: strings are for the program around the engine".to_owned(),
+    );
     Some(refusal)
 }
 
