@@ -52,6 +52,7 @@ bench: build
 	python3 benches/overhead.py
 	python3 benches/precision.py
 	python3 benches/casts.py
+	python3 benches/verify.py
 	cargo build --release --locked --example bench-fake --example bench-hash
 	python3 benches/cache.py
 
