@@ -397,7 +397,8 @@ fn plainly_built(results: &Results) -> Option<Diagnostic> {
         level: crate::diagnostic::Level::Warning,
         notes: vec!["it works as any other, and another build may give other bytes".to_owned()],
         ..Diagnostic::error("worker-plain", message).help(
-            "the cache must lie where programs may be executed (not mounted `noexec`); else it is a matter of the model",
+            "the cache must lie where programs may be executed (not mounted `noexec`), and a container must allow memory at \
+             fixed addresses (its seccomp profile); else it is a matter of the model",
         )
     })
 }

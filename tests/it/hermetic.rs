@@ -102,3 +102,27 @@ fn threads_that_cannot_take_turns_end_the_process_with_a_status_of_their_own() {
     act(&program, "deadlock").expect(86).says(&["all of them wait", "thread 1 waits for: join"]);
     act(&program, "many").expect(87).says(&["too many of them"]);
 }
+
+#[test]
+fn where_a_container_forbids_fixed_addresses_engines_are_built_plainly_and_that_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let forbid = folder.path().join("forbid");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/forbid.c");
+    run(Command::new("cc").args(["-D_GNU_SOURCE", "-O1", "-o"]).arg(&forbid).arg(&source)).expect(0);
+    let project = Project::new(
+        "[target.b]\nsm = \"sm_89\"\n[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\", \"b\"]\n",
+    );
+    project.write("m.onnx", models::mlp(1.0));
+    let apply = project.command(&["apply"]);
+    let mut command = Command::new(&forbid);
+    command.arg(apply.get_program()).args(apply.get_args()).current_dir(project.root()).env("NO_COLOR", "1");
+    let apply = run(command.env_remove("ENGINEWRIGHT_CACHE"));
+    apply.expect(0).says(&[
+        "2 of 2 engines ready",
+        "`m@a` and 1 more were built by a plain worker",
+        "seccomp",
+    ]);
+    assert_eq!(apply.stderr.matches("plain worker").count(), 1, "{apply:?}");
+    let sidecar: serde_json::Value = serde_json::from_slice(&project.read("engines/m/a.json")).unwrap();
+    assert_eq!(sidecar["hermetic"], "plain");
+}

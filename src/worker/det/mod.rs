@@ -11,8 +11,8 @@
 //!
 //! Our own code allocates beside all that (`allocator.rs`), so that no change of it changes an engine.
 //!
-//! Where the library cannot be loaded (no execution from the file system of the cache), the worker is a plain one,
-//! and says so. Where threads wait for each other for ever, the worker ends with [`EXIT_DEADLOCK`], and the build
+//! Where the library cannot be loaded (no execution from the file system of the cache), or memory cannot be had at
+//! fixed addresses (a container may forbid it), the worker is a plain one, and says so. Where threads wait for each other for ever, the worker ends with [`EXIT_DEADLOCK`], and the build
 //! is done again by a plain one.
 //!
 //! Knows nothing of TensorRT.
@@ -40,16 +40,38 @@ pub(super) const EXIT_DEADLOCK: i32 = 86;
 /// How a worker ends that has more threads than can be managed. The same number is in `det.h`.
 pub(super) const EXIT_THREADS: i32 = 87;
 
+/// Where the arenas begin. The same number is in `alloc.c`.
+const BASE: usize = 0x1000_0000_0000;
+
 /// Puts the library into a job folder.
 pub(super) fn install(job: &Path) -> fs::Result<()> {
     fs::write_atomic(&job.join(FILE), LIBRARY)
 }
 
 /// From here on the calling thread, and those that it starts, are deterministic. False if the library is not
-/// loaded, and the process a plain one.
+/// loaded or cannot have its memory, and the process is a plain one.
 #[must_use]
 pub(super) fn begin() -> bool {
-    call(c"enginewright_det_begin") == Some(1)
+    is_allowed() && call(c"enginewright_det_begin") == Some(1)
+}
+
+/// May we have memory at the addresses of the arenas? Asked before TensorRT is: to a library, memory that cannot be had
+/// is a crash. Nothing stays mapped.
+#[expect(unsafe_code, reason = "mapping a page at an address")]
+fn is_allowed() -> bool {
+    const PAGE: usize = 4096;
+    let (read_write, nobody) = (libc::PROT_READ | libc::PROT_WRITE, -1);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let wanted = BASE as *mut libc::c_void;
+    // SAFETY: the flags replace no mapping that is there, and what was mapped is ours alone.
+    unsafe {
+        let page = libc::mmap(wanted, PAGE, read_write, flags, nobody, 0);
+        if page == libc::MAP_FAILED {
+            return false;
+        }
+        libc::munmap(page, PAGE);
+        page == wanted
+    }
 }
 
 /// The end of it, for the same thread.
