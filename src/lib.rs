@@ -17,6 +17,7 @@
 //! | [`build`] | a plan | engines, published |
 //! | [`export`] | what is known of an engine | the words of other programs |
 //! | [`report`] | what is recorded | a page |
+//! | [`import`] | a command line of `trtexec` | a manifest that does the same |
 //! | [`cli`] | arguments | text, JSON and exit codes |
 //!
 //! On the ground floor, for all: [`digest`], [`diagnostic`], [`fs`], [`gpu`].
@@ -30,6 +31,7 @@ pub mod engine;
 pub mod export;
 pub mod fs;
 pub mod gpu;
+pub mod import;
 pub mod manifest;
 pub mod onnx;
 pub mod plan;

@@ -42,6 +42,7 @@ pub use publish::{Sidecar, engine_path, orphans, read_sidecar, sidecar_path};
 pub use rebuild::{Class, Difference, Evidence, Rebuilt, rebuild};
 pub use relock::{Relocked, Upgrade, git_attributes, relock};
 pub use run::{ApplyOptions, EngineOutcome, Outcome, RunSummary, apply, locked_differences};
+pub use sources::read_model;
 pub use toolchains::find as find_toolchain;
 pub use trtexec::{Asking, asking, write_model};
 pub use tune::{TuneStep, Tuned, tune};

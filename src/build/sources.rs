@@ -47,6 +47,27 @@ impl Read {
     }
 }
 
+/// The canonical form of a model, and the model in short.
+///
+/// # Errors
+/// It is not at hand, or is no model that can be used.
+pub fn read_model(ctx: &Context<'_>, source: &Source) -> Result<(onnx::Model, Summary), Vec<Diagnostic>> {
+    let model = match read(ctx, source)?.fact {
+        SourceFact::AtHand { model, .. } => model,
+        SourceFact::Bad(errors) => return Err(errors),
+        SourceFact::NotFetched => {
+            let message = format!("`{}` is not fetched yet", source_id(source, &ctx.manifest.root));
+            return Err(vec![Diagnostic::error("not-fetched", message)]);
+        }
+    };
+    let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let graph = ctx.cache.read(&model.graph).map_err(cache)?;
+    let weights = model.weights.as_ref().map(|blob| ctx.cache.read(blob)).transpose().map_err(cache)?;
+    let lost = || vec![Diagnostic::error("cache", "the cache lost the model that was just read")];
+    let read = onnx::read_canonical(graph.ok_or_else(lost)?, weights.flatten());
+    Ok((read.map_err(|e| vec![Diagnostic::error("onnx", e.to_string())])?, model.summary))
+}
+
 /// What the record of an `externals` action tells.
 #[derive(Serialize, Deserialize)]
 struct Externals {

@@ -139,6 +139,12 @@ pub(super) enum Command {
     #[command(after_help = "`why ENGINE` shows the digest. Exits with 1 if the bytes differ.\n\n\
                             Example: enginewright build-action 0b6c…e1 --out again.engine")]
     BuildAction(BuildActionArgs),
+    /// Make a manifest of what another program was told
+    #[command(
+        subcommand,
+        after_help = "Example: enginewright import trtexec 'trtexec --onnx=bert.onnx --fp16'"
+    )]
+    Import(ImportCommand),
     /// Tell other programs what is known of an engine
     #[command(subcommand, after_help = "Example: enginewright export provenance encoder@rtx-3090")]
     Export(ExportCommand),
@@ -155,6 +161,43 @@ pub(super) enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
         timeout: u64,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// From a command line of `trtexec`, a script or a log of it
+    #[command(
+        after_help = "Several words are taken as they are after `--`:\n  enginewright import trtexec -- trtexec --onnx=bert.onnx --fp16"
+    )]
+    Trtexec(ImportTrtexecArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ImportTrtexecArgs {
+    /// The command line in quotes, or a file that holds it, or a log of `trtexec`, or `-` for the standard input
+    #[arg(required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+    /// Write the manifest to FILE [default: print it]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Overwrite FILE
+    #[arg(long, requires = "out")]
+    pub(super) force: bool,
+    /// The version of TensorRT that the command is for, such as 10.3 [default: what log, image or path tell]
+    #[arg(long = "version", value_name = "VERSION")]
+    pub(super) tensorrt: Option<String>,
+    /// The GPU that it is for, such as 'RTX 3090' or sm_86 [default: what the log tells]
+    #[arg(long, value_name = "GPU")]
+    pub(super) gpu: Option<String>,
+    /// Name of the model [default: that of its file]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Take `$VARIABLES` that the command line does not set from the environment
+    #[arg(long)]
+    pub(super) env: bool,
+    /// Leave out what a manifest cannot say, and tell it
+    #[arg(long)]
+    pub(super) lossy: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -14,7 +14,7 @@ use super::exit::{self, Failed};
 use super::output;
 use crate::build::{Context, Sink};
 use crate::cache::Cache;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::gpu::LocalGpu;
@@ -145,7 +145,7 @@ impl Settings {
                 .help("make a folder `manifests` with a TOML file in it, or name the project with -C DIR"),
             ));
         };
-        let options = manifest::Options { env_roots: self.env_roots() };
+        let options = manifest::Options { env_roots: self.env_roots(), instead: None };
         let loaded = manifest::load(root, &options).map_err(|e| {
             let mut diagnostic = Diagnostic::error("manifests", e.to_string());
             diagnostic.help.push("manifests are the `*.toml` files below `manifests/`".to_owned());
@@ -163,6 +163,36 @@ impl Settings {
     pub(super) fn cache_of_project(&self) -> Option<(PathBuf, &Path)> {
         let root = self.root.as_deref()?;
         Some((self.cache_dir.clone().unwrap_or_else(|| root.join("cache")), root))
+    }
+
+    /// The folder that the program was started in, or was told to be in.
+    pub(super) fn folder(&self) -> &Path {
+        &self.started_in
+    }
+
+    /// An environment variable.
+    pub(super) fn variables(&self) -> &[(String, String)] {
+        &self.env
+    }
+
+    /// The manifests of the project, with one file read as if it had this text; none without a project.
+    pub(super) fn manifests_with(&self, file: Arc<SourceFile>) -> Option<manifest::Loaded> {
+        let options = manifest::Options { env_roots: self.env_roots(), instead: Some(file) };
+        manifest::load(self.root.as_deref()?, &options).ok()
+    }
+
+    /// A project of nothing, to read models without a manifest. Its cache is the project's if there is one, else `cache`.
+    pub(super) fn project_of_nothing(&self, cache: &Path) -> Result<Project, Failed> {
+        let manifest = Manifest {
+            root: self.root.clone().unwrap_or_else(|| self.started_in.clone()),
+            files: Vec::new(),
+            toolchains: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            engines: Vec::new(),
+        };
+        let folder = self.cache_dir.clone().or_else(|| self.root.as_ref().map(|r| r.join("cache")));
+        let cache = Cache::open(folder.as_deref().unwrap_or(cache))?;
+        Ok(Project { manifest, warnings: Vec::new(), cache, lock: Lock::new() })
     }
 
     /// The cache alone.

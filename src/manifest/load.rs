@@ -27,6 +27,8 @@ pub struct Options {
     /// Roots of toolchains from the environment variables `ENGINEWRIGHT_ROOT_<NAME>`, by `<NAME>`: the
     /// toolchain's name in upper case, with `-` and `.` as `_`. Relative ones start at the project root.
     pub env_roots: BTreeMap<String, PathBuf>,
+    /// A manifest to be read as if it were written already, in the place of the file at its path if there is one.
+    pub instead: Option<Arc<SourceFile>>,
 }
 
 /// The manifests of a project, read.
@@ -88,7 +90,11 @@ pub fn load(root: &Path, options: &Options) -> Result<Loaded, Error> {
     let sink = Sink::default();
     let mut incomplete = false;
     let mut manifests = Vec::new();
-    for path in manifest_paths(&folder)? {
+    let instead = options.instead.as_ref();
+    manifests.extend(instead.cloned());
+    let others =
+        manifest_paths(&folder)?.into_iter().filter(|path| instead.is_none_or(|file| file.path != *path));
+    for path in others {
         match read(&path, &sink)? {
             Some(file) => manifests.push(file),
             None => incomplete = true,
@@ -98,9 +104,16 @@ pub fn load(root: &Path, options: &Options) -> Result<Loaded, Error> {
         let warning = Diagnostic::warning(codes::NO_MANIFESTS, "the folder holds no `*.toml` file");
         sink.push(warning.in_file(&folder));
     }
+    manifests.sort();
     let local = root.join(LOCAL_FILE);
     let local = if fs::exists(&local) { read(&local, &sink)? } else { None };
     Ok(assemble(root, manifests, local, incomplete, options, sink))
+}
+
+/// Checks one manifest that is no part of a project yet. `root` is absolute.
+#[must_use]
+pub fn read_alone(root: &Path, file: &Arc<SourceFile>) -> Loaded {
+    assemble(root.to_owned(), vec![Arc::clone(file)], None, false, &Options::default(), Sink::default())
 }
 
 /// All that is not reading files (but the globs of `[models.X]`).

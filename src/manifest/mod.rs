@@ -47,11 +47,11 @@ mod written;
 pub use codes::CODES;
 pub use edit::{EditError, NewRule, TUNED, write_rules};
 pub use hazards::{HAZARDS, Hazard, HazardLevel, hazard};
-pub use load::{Error, Loaded, Options, find_root, load};
+pub use load::{Error, Loaded, Options, find_root, load, read_alone};
 pub use model::{
     BuildOptions, Condition, Engine, EngineName, Fill, Fuse, IoType, Manifest, OpsetRequirement, Precision,
     Profile, Profiling, Publish, Range, RawTensor, Require, Rule, Selector, Source, Target, Tiling,
-    Toolchain, ToolchainKind, Verify, VerifyInputs,
+    Toolchain, ToolchainKind, Verify, VerifyInputs, WORKSPACE_MAX,
 };
 pub use text::{parse_size, toml_key};
 pub use trtexec::{GpuIdentity, HardwareCompatibility, TrtexecOptions, Typing};

@@ -370,10 +370,13 @@ pub struct Profile {
     pub key_origins: BTreeMap<String, Origin>,
 }
 
+/// No limit of the workspace but the memory of the GPU.
+pub const WORKSPACE_MAX: u64 = u64::MAX;
+
 /// Builder options, every default explicit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// Workspace limit in bytes. Default 4 GiB.
+    /// Workspace limit in bytes; [`WORKSPACE_MAX`] for all that the GPU has. Default 4 GiB.
     pub workspace: u64,
     /// 0 to 5. Default 3.
     pub optimization_level: u32,

@@ -10,7 +10,7 @@ use super::trtexec::{self, Builder, Trtexec};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::gpu::Sm;
-use crate::manifest::{Engine, EngineName, Precision, ToolchainKind};
+use crate::manifest::{Engine, EngineName, Precision, ToolchainKind, WORKSPACE_MAX};
 use crate::onnx::Tensor;
 use crate::onnx::fuse::LAYER_NORMALIZATION;
 use crate::precision::{self, Capabilities, FloatType, Spec};
@@ -170,7 +170,11 @@ pub fn check(engine: &Engine, toolchain: Option<ToolchainKind>) -> Vec<Diagnosti
 /// Options that the toolchain does not have.
 fn option_errors(engine: &Engine, kind: ToolchainKind) -> Vec<Diagnostic> {
     let options = match kind {
-        ToolchainKind::TensorrtRtx => engine.build.trtexec.given(),
+        ToolchainKind::TensorrtRtx => {
+            // How much a GPU has is not known where none is.
+            let max = (engine.build.workspace == WORKSPACE_MAX).then_some("workspace = \"max\"");
+            engine.build.trtexec.given().into_iter().chain(max).collect()
+        }
         ToolchainKind::Trtexec if engine.build.strict_nans => vec!["strict-nans"],
         _ => Vec::new(),
     };

@@ -8,6 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Value};
 use crate::manifest::{
     Engine, GpuIdentity, HardwareCompatibility, IoType, Profiling, Tiling, Toolchain, ToolchainKind, Typing,
+    WORKSPACE_MAX,
 };
 use crate::onnx::{Dim, Summary, Tensor};
 use crate::precision::{Assignment, Decider, FloatType, Weak};
@@ -232,7 +233,7 @@ pub fn asked(
     let asked = Asked {
         version,
         types,
-        workspace: build.workspace,
+        workspace: (build.workspace != WORKSPACE_MAX).then_some(build.workspace),
         optimization_level: build.optimization_level,
         tells_layers: build.profiling != Profiling::None,
         tf32: engine.tf32,

@@ -12,6 +12,7 @@ use super::pattern::Patterns;
 use super::prepare::Prepared;
 use super::problem::Problem;
 use super::select::Selected;
+use super::signature::Role;
 use super::spec::{Spec, Weak};
 use super::view::View;
 use super::{attention, fusion, hazard, io, mask, range};
@@ -39,7 +40,9 @@ pub(super) fn prepare(view: &View<'_>, selected: Selected, spec: &Spec, known: &
     rename(&mut graph, &mut next);
     for (id, node) in assignment.nodes.iter_mut().enumerate() {
         let of = &view.nodes[id];
-        if node.of.is_none() || known.automatic.iter().any(|op| op == of.proto.op_type()) {
+        // What keeps its types in every model, such as a custom operator or DequantizeLinear, is TensorRT's to choose.
+        let is_opaque = matches!(of.signature.role, Role::Opaque(_)) || view.opaque_owner(id).is_some();
+        if node.of.is_none() || is_opaque || known.automatic.iter().any(|op| op == of.proto.op_type()) {
             continue;
         }
         let outputs = of.proto.output.iter().filter(|output| !output.is_empty());

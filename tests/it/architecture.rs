@@ -10,7 +10,7 @@ const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
 /// Each stage, and the stages that it may use beside the ground floor. The same table is in
 /// ARCHITECTURE.md.
-const EDGES: [(&str, &[&str]); 18] = [
+const EDGES: [(&str, &[&str]); 19] = [
     ("digest", &[]),
     ("diagnostic", &[]),
     ("fs", &[]),
@@ -40,6 +40,7 @@ const EDGES: [(&str, &[&str]); 18] = [
             "verify",
         ],
     ),
+    ("import", &["manifest", "onnx", "toolchain"]),
     ("export", &["manifest", "onnx", "engine", "toolchain", "plan", "build"]),
     ("report", &[]),
     (
@@ -58,6 +59,7 @@ const EDGES: [(&str, &[&str]); 18] = [
             "build",
             "export",
             "report",
+            "import",
         ],
     ),
 ];

@@ -17,6 +17,7 @@ mod examples;
 mod fuse;
 mod gpu;
 mod hermetic;
+mod import;
 mod keys;
 mod kill;
 mod layers;

@@ -6,6 +6,7 @@ mod cache;
 mod check;
 mod export;
 mod gpu;
+mod import;
 mod layers;
 mod lock;
 mod log;
@@ -20,7 +21,7 @@ mod tune;
 mod verify;
 mod why;
 
-use super::args::Command;
+use super::args::{Command, ImportCommand};
 use super::exit::{self, Failed};
 use super::settings::{Format, Project, Settings};
 use super::{output, render};
@@ -50,6 +51,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Cache(command) => cache::run(settings, &command),
         Command::Lock(args) => lock::run(settings, &args),
         Command::BuildAction(args) => build_action::run(settings, &args),
+        Command::Import(ImportCommand::Trtexec(args)) => import::run(settings, &args),
         Command::Export(command) => export::run(settings, &command),
         Command::Report(args) => report::run(settings, &args),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),

@@ -114,7 +114,7 @@ fn roots_come_from_the_manifest_then_the_local_file_then_the_environment() {
     let manifest = format!("{BASE}{trt}");
     let root = |local: &str, env: Option<&str>| {
         let env_roots = env.map(|path| ("TRT_10_3".to_owned(), PathBuf::from(path))).into_iter().collect();
-        let loaded = read_with_local(&manifest, local, &Options { env_roots });
+        let loaded = read_with_local(&manifest, local, &Options { env_roots, ..Options::default() });
         let manifest = loaded.manifest.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
         let toolchain = &manifest.toolchains["trt-10.3"];
         (toolchain.root.clone().unwrap(), toolchain.runner.clone())

@@ -400,6 +400,6 @@ fn a_variable_for_two_toolchains_is_an_error() {
     let text = format!(
         "{BASE}[toolchain.'a.b']\nkind = 'trtexec'\nversion = '8.6'\n[toolchain.a-b]\nkind = 'trtexec'\nversion = '8.6'"
     );
-    let loaded = read_with_local(&text, "", &Options { env_roots });
+    let loaded = read_with_local(&text, "", &Options { env_roots, ..Options::default() });
     assert_eq!(loaded.diagnostics[0].code, "ambiguous-variable");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::fields::Item;
-use super::super::model::{BuildOptions, IoType, Profiling, Tiling};
+use super::super::model::{BuildOptions, IoType, Profiling, Tiling, WORKSPACE_MAX};
 use super::super::text;
 use super::super::trtexec::{HardwareCompatibility, Typing};
 
@@ -108,7 +108,7 @@ pub(super) fn decode(item: &Item<'_>) -> Option<BuildLayer> {
 
 fn option(key: &str, item: &Item<'_>) -> Option<BuildOption> {
     Some(match key {
-        "workspace" => BuildOption::Workspace(bytes(item)?),
+        "workspace" => BuildOption::Workspace(workspace(item)?),
         "optimization-level" => BuildOption::OptimizationLevel(item.integer(0..=5)?),
         "profiling" => {
             let all = [Profiling::None, Profiling::LayerNames, Profiling::Detailed];
@@ -148,6 +148,13 @@ fn option(key: &str, item: &Item<'_>) -> Option<BuildOption> {
 
 fn texts(item: &Item<'_>) -> Option<Vec<String>> {
     item.list()?.iter().map(Item::text).collect()
+}
+
+fn workspace(item: &Item<'_>) -> Option<u64> {
+    if item.is_integer() {
+        return item.integer(1..=i64::MAX);
+    }
+    item.parsed(|text| if text == "max" { Ok(WORKSPACE_MAX) } else { text::size(text) })
 }
 
 fn bytes(item: &Item<'_>) -> Option<u64> {

@@ -36,8 +36,8 @@ pub struct Asked {
     pub version: Version,
     /// How the types of nodes reach it.
     pub types: Types,
-    /// Bytes.
-    pub workspace: u64,
+    /// Bytes; none for all that the GPU has.
+    pub workspace: Option<u64>,
     /// 0 to 5.
     pub optimization_level: u32,
     /// Is the engine to tell all about its layers? None: nothing.
@@ -115,7 +115,9 @@ pub fn arguments(asked: &Asked, paths: &Paths) -> Result<Vec<String>, Vec<Unavai
     if !asked.tf32 {
         line.flag("--noTF32");
     }
-    line.value("--memPoolSize", &format!("workspace:{}", mebibytes(asked.workspace)));
+    if let Some(workspace) = asked.workspace {
+        line.value("--memPoolSize", &format!("workspace:{}", mebibytes(workspace)));
+    }
     line.value("--builderOptimizationLevel", &asked.optimization_level.to_string());
     profiles(asked, &mut line);
     formats("--inputIOFormats", &asked.inputs, &mut line);
