@@ -22,6 +22,10 @@ pub(super) fn check(model: &mut ModelProto, problems: &mut Problems, notes: &mut
                 format!("function `{}` of domain `{}` is defined twice", function.name(), function.domain());
             check.problems.push(Diagnostic::error("duplicate-function", message));
         }
+        if function.output.iter().any(String::is_empty) {
+            let message = format!("an output of function `{}` has no name", function.name());
+            check.problems.push(Diagnostic::error("unnamed-value", message));
+        }
         let mut names = Names::default();
         for input in &function.input {
             names.define(input, Definer::Input, &[], check.problems);
@@ -107,6 +111,10 @@ impl Check<'_> {
             names.define(initializer, Definer::Initializer, &[], self.problems);
         }
         let outputs: Vec<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
+        // Of the main graph, the interface tells.
+        if outer.is_some() && outputs.iter().any(String::is_empty) {
+            self.problems.push(Diagnostic::error("unnamed-value", "an output of a subgraph has no name"));
+        }
         self.body(names, &mut graph.node, &outputs, outer);
     }
 

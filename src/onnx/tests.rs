@@ -253,6 +253,16 @@ fn chains_of_ten_thousand_nodes_are_read() {
 }
 
 #[test]
+fn an_output_of_a_subgraph_without_a_name_is_refused() {
+    let unnamed = changed(&branches(), |m| {
+        let node = m.graph.as_mut().unwrap().node.iter_mut().find(|n| n.op_type() == "If").unwrap();
+        node.attribute[0].g.as_mut().unwrap().output[0].name = None;
+    });
+    let Err(Error::Invalid(problems)) = canonical_of(&unnamed) else { panic!("it was read") };
+    assert_eq!(problems[0].code, "unnamed-value");
+}
+
+#[test]
 fn broken_graphs_are_told_by_name() {
     let edit = |edit: &dyn Fn(&mut ModelProto)| canonical_of(&changed(&mlp(), edit));
     type Edit = dyn Fn(&mut ModelProto);
