@@ -107,7 +107,7 @@ fn threads_that_cannot_take_turns_end_the_process_with_a_status_of_their_own() {
 fn where_a_container_forbids_fixed_addresses_engines_are_built_plainly_and_that_is_said_once() {
     let folder = tempfile::tempdir().unwrap();
     let forbid = folder.path().join("forbid");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/forbid.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/forbid.c");
     run(Command::new("cc").args(["-D_GNU_SOURCE", "-O1", "-o"]).arg(&forbid).arg(&source)).expect(0);
     let project = Project::new(
         "[target.b]\nsm = \"sm_89\"\n[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\", \"b\"]\n",
