@@ -24,6 +24,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "target/release/enginewright"
 FAKE = ROOT / "target/release/examples/bench-fake"
+HASH = ROOT / "target/release/examples/bench-hash"
 WORK = pathlib.Path(os.environ.get("BENCH_FOLDER", ROOT / "target/bench/cache"))
 RUNS = 15
 TARGETS = {"ada": "sm_89", "ampere": "sm_86", "turing": "sm_75"}
@@ -170,7 +171,77 @@ def dvc():
     print(f"dvc status, 200 files  {ours*1e3:7.1f} ms {theirs*1e3:7.0f} ms: {theirs/ours:.0f} times as long   limit: 100   {verdict(theirs >= 100 * ours)}")
 
 
-SECTIONS = {"no-op": no_op}
+def hashing():
+    if not (b3sum := shutil.which("b3sum") or os.environ.get("B3SUM")):
+        return print("\nb3sum is not installed: hashing is left out")
+    size = int(os.environ.get("BENCH_HASH_BYTES", 4 << 30))
+    print(f"\nhashing {size / 2**30:.0f} GiB        ours     b3sum   ours/b3sum (throughput)   limit: 0.90")
+    for count in (1, 40, 4_000):
+        folder = WORK / "hash"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        block = os.urandom(1 << 20)
+        for number in range(count):
+            with open(folder / f"{number:04}", "wb") as file:
+                left = size // count
+                while left > 0:
+                    left -= file.write(block[: min(left, len(block))])
+        os.sync()
+        # Read once, so that the page cache is warm for both.
+        files = sorted(folder.iterdir())
+        commands = [([HASH, folder], None), ([b3sum, "--no-names", *files], None)]
+        for command, _ in commands:
+            run(command)
+        ours, theirs = medians(commands, 5)
+        rate = lambda seconds: size / seconds / 1e9
+        print(f"{count:5} files       {rate(ours):5.2f} GB/s {rate(theirs):5.2f} GB/s {theirs/ours:7.2f}   {verdict(theirs / ours >= 0.9)}")
+        shutil.rmtree(folder)
+
+
+def restore():
+    path = project("600-engines", 200, "4GiB")
+    print("\n600 engines published again after `rm -r engines`   limit: 1 ms each, by links")
+    manifest = path / "manifests/m.toml"
+    text = manifest.read_text()
+    for how in ("link", "copy"):
+        manifest.write_text(text.replace("[defaults]\n", f'[defaults]\npublish = "{how}"\n'))
+        times = []
+        for _ in range(5):
+            shutil.rmtree(path / "engines")
+            times.append(timed([FAKE, "--quiet", "apply"], path))
+        by = (path / "engines/m00000/ada.json").read_text().split('"published_by": "')[1].split('"')[0]
+        each = statistics.median(times) / 600 * 1e3
+        print(f"by {by:8} {each:6.2f} ms each   {verdict(each < 1) if how == 'link' else ''}")
+    manifest.write_text(text)
+    run([FAKE, "--quiet", "apply"], path)
+
+
+def large():
+    """One engine of 10 GB: built, hashed, stored, published by copy, with the memory looked at 50 times a second."""
+    gigabytes = int(os.environ.get("BENCH_LARGE_GB", 10))
+    path = WORK / "large"
+    shutil.rmtree(path, ignore_errors=True)
+    path = project("large-template", 0, "4GiB") and path
+    shutil.copytree(WORK / "large-template", path, ignore=shutil.ignore_patterns("cache", "engines", "done"))
+    (path / "models/m.onnx").write_bytes(onnx("m"))
+    text = (path / "manifests/m.toml").read_text().replace(str(WORK / "large-template"), str(path))
+    text = re.sub(r'workspace = "[^"]*"', f'workspace = "{gigabytes * 4000}GiB"', text)
+    (path / "manifests/m.toml").write_text(text + '[model.m]\nsource = { path = "../models/m.onnx" }\ntargets = ["ada"]\npublish = "copy"\n')
+    child = subprocess.Popen([FAKE, "--quiet", "apply"], cwd=path)
+    most = 0
+    while child.poll() is None:
+        try:
+            status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
+            most = max(most, int(re.search(r"RssAnon:\s+(\d+)", status)[1]))
+        except (OSError, TypeError):
+            pass
+        time.sleep(0.02)
+    size = (path / "engines/m/ada.engine").stat().st_size
+    print(f"\nan engine of {size/1e9:.1f} GB hashed, stored and copied: {most/1e3:.0f} MB of anonymous memory at most   limit: 100   {verdict(child.returncode == 0 and most < 100_000)}")
+    shutil.rmtree(path)
+
+
+SECTIONS = {"no-op": no_op, "hash": hashing, "restore": restore, "large": large}
 
 
 def main():

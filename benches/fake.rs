@@ -74,10 +74,17 @@ fn build(request: &BuildRequest) -> std::io::Result<Response> {
     let request = BuildRequest { libraries: "".into(), ..request.clone() };
     hasher.update(&serde_json::to_vec(&request)?);
     hasher.update(&std::fs::read(onnx::MODEL_FILE)?);
-    let mut engine = vec![0; usize::try_from(request.options.workspace / 4096).expect("a small engine")];
-    hasher.finalize_xof().fill(&mut engine);
-    std::fs::write("engine.plan", &engine)?;
-    std::fs::write(KERNELS_FILE, serde_json::to_vec(&Facts::read(&engine))?)?;
+    let mut file = std::fs::File::create_new("engine.plan")?;
+    let mut bytes = hasher.finalize_xof();
+    let mut chunk = vec![0; 1 << 20];
+    let mut left = request.options.workspace / 4096;
+    while left > 0 {
+        let n = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+        bytes.fill(&mut chunk[..n]);
+        file.write_all(&chunk[..n])?;
+        left -= n as u64;
+    }
+    std::fs::write(KERNELS_FILE, serde_json::to_vec(&Facts::read(b""))?)?;
     Ok(Response::Built(Box::new(Built {
         bindings: Vec::new(),
         log: Vec::new(),

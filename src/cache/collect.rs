@@ -196,17 +196,16 @@ impl Cache {
             }
         }
         for s in &stored {
-            for (name, blob) in &s.record.outputs {
-                let is_there = blobs.get(&blob.b3).is_some_and(|(_, size)| *size == blob.size);
-                if bad.contains(&blob.b3) || !is_there {
-                    let of = s.record.info.get("engine").and_then(|e| e.as_str()).unwrap_or("a model");
-                    verified.damaged.push(format!(
-                        "the result of {} `{}`, of {of}: its `{name}` is missing or damaged",
-                        s.action,
-                        s.record.key.short()
-                    ));
-                }
-            }
+            let is_bad = |blob: &Blob| {
+                bad.contains(&blob.b3) || blobs.get(&blob.b3).is_none_or(|(_, size)| *size != blob.size)
+            };
+            let Some((name, _)) = s.record.outputs.iter().find(|(_, blob)| is_bad(blob)) else { continue };
+            let of = s.record.info.get("engine").and_then(|e| e.as_str()).unwrap_or("a model");
+            let why = format!("its `{name}` is missing or damaged");
+            let key = s.record.key.short();
+            verified.damaged.push(format!("the result of {} `{key}`, of {of}: {why}", s.action));
+            // Nobody can use it any more: it is told once.
+            self.quarantine(&s.path, &why);
         }
         if self.is_writable() {
             self.rebuild_index(|path| {

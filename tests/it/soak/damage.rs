@@ -47,7 +47,9 @@ fn damage(bed: &mut Bed, place: &Path, kind: &str) -> bool {
         // What a process left that was killed.
         std::fs::write(place.join(format!("build-{}.lock", "0".repeat(64))), "4711 build\n").unwrap();
     }
-    let candidates: Vec<PathBuf> = if place.is_file() { vec![place.to_owned()] } else { files(place) };
+    let mut candidates: Vec<PathBuf> = if place.is_file() { vec![place.to_owned()] } else { files(place) };
+    // Of an empty log there is nothing to damage.
+    candidates.retain(|file| file.metadata().is_ok_and(|m| m.len() > 0));
     if candidates.is_empty() {
         return false;
     }

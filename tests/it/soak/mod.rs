@@ -1,6 +1,7 @@
 //! Faults: kills at any moment, damage, full and failing disks, many processes at once, a clock that is set back.
 //!
-//! `SOAK_SECONDS` says for how long (4 unless told; `make soak` takes an hour). What is right is known from engines
+//! `SOAK_SECONDS` says for how long (4 unless told; `make soak` takes an hour), `SOAK_ONLY` names a stage alone,
+//! `SOAK_SEED` repeats one. What is right is known from engines
 //! that were built in peace: whatever happens, nothing else is ever published, nothing that was built is lost, nothing
 //! hangs, and every damaged bit is found. Where speed matters, TensorRT is left out (see `support/fake.rs`); a tenth
 //! of the kills hits the real one.
@@ -27,8 +28,11 @@ const STAGES: [Stage; 4] = [
 #[test]
 fn nothing_wrong_nothing_lost_nothing_hangs() {
     let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let only = std::env::var("SOAK_ONLY").ok();
     let mut bed = Bed::new();
-    for (name, share, stage) in STAGES {
+    for (name, share, stage) in STAGES.into_iter().filter(|s| only.as_deref().is_none_or(|only| only == s.0))
+    {
+        let share = if only.is_some() { 100 } else { share };
         let until = Instant::now() + Duration::from_secs(seconds) * share / 100;
         stage(&mut bed, until);
         eprintln!("after {name}: {:?}", bed.counts);
