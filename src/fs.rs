@@ -334,12 +334,29 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 
 /// Writes a file whole or not at all: a temporary file beside it, flushed, then renamed into place.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, bytes, true)
+}
+
+/// As [`write_atomic`], and not flushed: after a loss of power the file may be empty.
+pub fn write_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, bytes, false)
+}
+
+/// Flushes all that was written to the file system of a folder.
+pub fn sync_file_system(folder: &Path) -> Result<()> {
+    let open = open(folder)?;
+    at("sync", folder, rustix::fs::syncfs(&open).map_err(Into::into))
+}
+
+fn write_whole(path: &Path, bytes: &[u8], flush: bool) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = (|| {
         let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
+        if flush {
+            file.as_file().sync_all()?;
+        }
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
     })();

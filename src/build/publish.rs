@@ -213,8 +213,9 @@ pub(super) fn publish(
     // Renaming one hard link over another of the same file does nothing, the temporary name
     // included.
     fs::remove_file(&temporary).map_err(failed)?;
-    write_sidecar(&target_sidecar, &sidecar).map_err(failed)?;
-    fs::sync_dir(folder).map_err(failed)?;
+    // Flushed at the end of the run, with all the others: until then, a loss of power can cost a sidecar, which makes
+    // its engine unpublished, and no engine its bytes, which are on the disk.
+    fs::write_unflushed(&target_sidecar, &sidecar_text(&sidecar)).map_err(failed)?;
     Ok(sidecar)
 }
 
@@ -235,9 +236,29 @@ fn place(blob: &Path, to: &Path, publish: Publish) -> fs::Result<How> {
 
 /// Writes a sidecar, whole or not at all. The caller holds the [`lock`].
 pub(super) fn write_sidecar(path: &Path, sidecar: &Sidecar) -> fs::Result<()> {
+    fs::write_atomic(path, &sidecar_text(sidecar))
+}
+
+/// More engines than this are flushed at once, with all else that waits to be written on their file system.
+const FLUSHED_ONE_BY_ONE: usize = 32;
+
+/// Flushes what was published to the disk: before the lock file names it.
+pub(super) fn flush(root: &Path, names: &[&EngineName]) -> fs::Result<()> {
+    if names.len() > FLUSHED_ONE_BY_ONE {
+        return fs::sync_file_system(&root.join("engines"));
+    }
+    for name in names {
+        let sidecar = sidecar_path(root, name);
+        fs::sync_file(&sidecar)?;
+        fs::sync_dir(sidecar.parent().unwrap_or(root))?;
+    }
+    Ok(())
+}
+
+fn sidecar_text(sidecar: &Sidecar) -> Vec<u8> {
     let mut text = serde_json::to_vec_pretty(sidecar).unwrap_or_default();
     text.push(b'\n');
-    fs::write_atomic(path, &text)
+    text
 }
 
 /// Held while engines are published or the lock file is written: one process at a time. It is the

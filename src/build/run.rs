@@ -17,7 +17,7 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::engine::Counts;
 use crate::fs;
-use crate::manifest::Engine;
+use crate::manifest::{Engine, EngineName};
 use crate::onnx::MODEL_FILE;
 use crate::plan::{
     AccuracyFact, Action, BuiltRef, Keyed, LOCK_FILE_NAME, Lock, LockedEngine, PlanFile, Planned, Present,
@@ -485,6 +485,9 @@ fn finish(
     }
     let _held = publish::lock(root).map_err(file_error)?;
     publish::sweep(root);
+    let is_published = |name: &EngineName| matches!(results.get(&name.to_string()), Some(Ok(_)));
+    let published = gathered.planned.iter().map(|planned| &planned.name).filter(|name| is_published(name));
+    publish::flush(root, &published.collect::<Vec<_>>()).map_err(file_error)?;
     if !ctx.locked {
         write_lock(ctx, &|lock| update(ctx, gathered, results, lock))?;
     }
