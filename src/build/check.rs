@@ -1,7 +1,7 @@
 //! What is wrong with engines, found without building any: everything of the manifest, the model and its numbers
 //! that a build would be refused for, and what is worth knowing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::context::Context;
 use super::prepare::{self, Typed};
@@ -9,7 +9,7 @@ use super::sources::{self, Read};
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::gpu::Sm;
-use crate::manifest::{Engine, ToolchainKind};
+use crate::manifest::{Engine, Source, ToolchainKind};
 use crate::onnx;
 use crate::plan::{self, ModelRef, PreparedRef, SourceFact};
 
@@ -59,6 +59,12 @@ pub fn check(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<Checked>, cac
         all.push(Checked { engine, table, diagnostics: found });
     }
     Ok(all)
+}
+
+/// The models of these engines, read.
+pub fn models(ctx: &Context<'_>, engines: &[&Engine]) -> BTreeMap<Source, SourceFact> {
+    let wanted = engines.iter().map(|e| e.source.clone()).collect();
+    sources::read_all(ctx, wanted).into_iter().map(|(source, read)| (source, read.fact)).collect()
 }
 
 /// What the model as it is does not fit.

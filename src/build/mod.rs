@@ -27,7 +27,7 @@ mod tune;
 mod verify;
 
 pub use action::{Place, Repeated, build_action};
-pub use check::{Checked, check};
+pub use check::{Checked, check, models};
 pub use context::{Context, TOOL};
 pub use drift::{Drifted, layers, recorded as recorded_layers};
 pub use estimate::{Estimate, estimate};

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::schema::Document;
 use crate::digest::Digest;
+use crate::manifest::Precision;
 
-/// Infrastructure as code for NVIDIA TensorRT engines.
-///
-/// Manifests in `manifests/` declare models, GPU targets and build options; enginewright builds
-/// what changed, and says why.
+/// Infrastructure as code for NVIDIA TensorRT engines: manifests in, engines out, rebuilt when something changed
 #[derive(Debug, Parser)]
 #[command(name = "enginewright", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
@@ -68,7 +67,10 @@ pub(super) enum ColorArg {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Look for everything that is wrong with manifests, models and their numbers, and build nothing
+    /// Describe models: write manifests that pass `check`, with targets, profiles and rules
+    #[command(after_help = "Example: enginewright init models/encoder.onnx --target 'RTX 3090'")]
+    Init(InitArgs),
+    /// Find everything that is wrong with manifests, models and their numbers; build nothing
     #[command(after_help = "Exits with 1 if there is an error. Levels of hazards are set in manifests: \
                             `[model.encoder.hazards]`.\n\nExample: enginewright check --fix-hints")]
     Check(CheckArgs),
@@ -95,7 +97,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "RUN|lock")]
         since: Option<String>,
     },
-    /// Measure the accuracy of engines beside ONNX Runtime, and hold it against their tolerances
+    /// Measure accuracy beside ONNX Runtime, and hold it against the tolerances
     #[command(after_help = "Example: enginewright verify 'magika@*'")]
     Verify(VerifyArgs),
     /// Find a smallest set of nodes that must stay FP32 for a model to pass its tolerances
@@ -152,6 +154,36 @@ pub(super) enum Command {
     #[command(after_help = "Reads what is recorded, builds nothing and needs no network.\n\n\
                             Example: enginewright report --out report.html")]
     Report(ReportArgs),
+    /// Look into a file, a model or an engine, without TensorRT
+    #[command(after_help = "Exits with 1 if the engine does not load on a GPU named by --on.\n\n\
+                            Example: enginewright inspect engines/encoder/desktop.engine --on 'RTX 4090'")]
+    Inspect(InspectArgs),
+    /// Explain a message by its code; without one, list all codes
+    #[command(after_help = "Example: enginewright explain mask-overflow-fp16")]
+    Explain {
+        /// What stands in brackets after `error` or `warning`
+        code: Option<String>,
+    },
+    /// Print the JSON Schema of a document
+    #[command(after_help = "Example: enginewright schema manifest > enginewright.schema.json\n\n\
+                            Editors find it by the first line of a manifest: #:schema ../enginewright.schema.json")]
+    Schema {
+        /// What it is of
+        #[arg(value_name = "DOCUMENT", default_value = "manifest")]
+        document: Document,
+    },
+    /// Print completions for a shell
+    #[command(after_help = "Example: enginewright completions bash > /etc/bash_completion.d/enginewright")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a folder, for packages
+    #[command(hide = true, after_help = "Example: enginewright man target/man")]
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Run the request of a failed build again
     #[command(after_help = "Example: enginewright replay cache/v1/failures/ID")]
     Replay {
@@ -167,7 +199,7 @@ pub(super) enum Command {
 pub(super) enum ImportCommand {
     /// From a command line of `trtexec`, a script or a log of it
     #[command(
-        after_help = "Several words are taken as they are after `--`:\n  enginewright import trtexec -- trtexec --onnx=bert.onnx --fp16"
+        after_help = "Several words are taken as they are after `--`.\n\nExample: enginewright import trtexec -- trtexec --onnx=bert.onnx --fp16"
     )]
     Trtexec(ImportTrtexecArgs),
 }
@@ -205,6 +237,58 @@ pub(super) struct EngineArgs {
     /// MODEL, MODEL@TARGET or globs of them [default: all]
     #[arg(value_name = "ENGINE")]
     pub(super) engines: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct InitArgs {
+    /// ONNX files; without any, a project is begun
+    #[arg(value_name = "MODEL.onnx")]
+    pub(super) models: Vec<PathBuf>,
+    /// What to build for: a GPU, a compute capability, or a target of the project [default: what is found]
+    #[arg(long = "target", value_name = "GPU")]
+    pub(super) targets: Vec<String>,
+    /// The types to compute in [default: fp16 where that is possible, else as-is]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) precision: Option<PrecisionArg>,
+    /// Name of the model, and of its manifest [default: the name of the file]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub(super) name: Option<String>,
+    /// Overwrite manifests that are there already
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+impl InitArgs {
+    pub(super) fn precision(&self) -> Option<Precision> {
+        Some(match self.precision? {
+            PrecisionArg::Fp16 => Precision::Fp16,
+            PrecisionArg::Bf16 => Precision::Bf16,
+            PrecisionArg::Fp32 => Precision::Fp32,
+            PrecisionArg::AsIs => Precision::AsIs,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PrecisionArg {
+    Fp16,
+    Bf16,
+    Fp32,
+    AsIs,
+}
+
+/// A name as manifests take it.
+fn name(text: &str) -> Result<String, String> {
+    crate::manifest::check_name(text).map(|()| text.to_owned())
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct InspectArgs {
+    /// An ONNX model, or an engine of any TensorRT
+    pub(super) file: PathBuf,
+    /// Will the engine load on this GPU? A name, or a compute capability
+    #[arg(long, value_name = "GPU")]
+    pub(super) on: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -351,6 +435,7 @@ pub(super) struct RebuildArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
     /// Show what the cache holds
+    #[command(after_help = "Example: enginewright cache stat --format json")]
     Stat,
     /// Hash what the cache holds, and move what is damaged to `quarantine/`
     #[command(after_help = "Example: enginewright cache verify --sample 5")]
@@ -422,10 +507,15 @@ pub(super) enum ExportCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum ToolchainCommand {
     /// List the toolchains that the manifests declare
+    #[command(after_help = "Example: enginewright toolchain list")]
     List,
     /// Fetch toolchains into the cache
+    #[command(after_help = "Example: enginewright toolchain fetch rtx")]
     Fetch {
         /// Names of toolchains [default: all that engines use]
         names: Vec<String>,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,12 @@
 mod args;
 mod commands;
 pub mod exit;
+mod explain;
 mod memo;
 mod output;
 mod progress;
 mod render;
+mod schema;
 mod settings;
 
 use std::ffi::OsString;

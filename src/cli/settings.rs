@@ -142,10 +142,24 @@ impl Settings {
                     "no-project",
                     format!("there is no `manifests/` in `{}` or above it", self.started_in.display()),
                 )
-                .help("make a folder `manifests` with a TOML file in it, or name the project with -C DIR"),
+                .help("begin one with `enginewright init MODEL.onnx`, or name the project with -C DIR"),
             ));
         };
-        let options = manifest::Options { env_roots: self.env_roots(), instead: None };
+        self.load(root, lock, Vec::new())
+    }
+
+    /// The folder that the program works in: that of `-C`, or the current one.
+    pub(super) fn started_in(&self) -> &Path {
+        &self.started_in
+    }
+
+    /// The project as it would be with these manifests.
+    pub(super) fn drafted(&self, root: &Path, drafts: Vec<SourceFile>) -> Result<Project, Failed> {
+        self.load(root, Lock::new(), drafts.into_iter().map(Arc::new).collect())
+    }
+
+    fn load(&self, root: &Path, lock: Lock, drafts: Vec<Arc<SourceFile>>) -> Result<Project, Failed> {
+        let options = manifest::Options { env_roots: self.env_roots(), drafts };
         let loaded = manifest::load(root, &options).map_err(|e| {
             let mut diagnostic = Diagnostic::error("manifests", e.to_string());
             diagnostic.help.push("manifests are the `*.toml` files below `manifests/`".to_owned());
@@ -177,7 +191,7 @@ impl Settings {
 
     /// The manifests of the project, with one file read as if it had this text; none without a project.
     pub(super) fn manifests_with(&self, file: Arc<SourceFile>) -> Option<manifest::Loaded> {
-        let options = manifest::Options { env_roots: self.env_roots(), instead: Some(file) };
+        let options = manifest::Options { env_roots: self.env_roots(), drafts: vec![file] };
         manifest::load(self.root.as_deref()?, &options).ok()
     }
 

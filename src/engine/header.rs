@@ -61,6 +61,41 @@ impl Header {
     }
 }
 
+/// The most bytes that may stand before a plan.
+const MAX_PREFIX: usize = 16 << 20;
+
+/// A plan inside a file, and the JSON that some tools put before it, with or without its length in 4 bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Where the plan begins.
+    pub start: usize,
+    /// What stands before it.
+    pub metadata: Option<serde_json::Value>,
+}
+
+/// Finds the plan in a file; none if it is no engine.
+#[must_use]
+pub fn find(bytes: &[u8]) -> Option<Found> {
+    let is_plan = |at: usize| {
+        bytes.get(at..at.checked_add(4)?).is_some_and(|m| m == b"vtrt" || m == b"ftrt").then_some(at)
+    };
+    if let Some(start) = is_plan(0) {
+        return Some(Found { start, metadata: None });
+    }
+    let json = |from: usize, to: usize| serde_json::from_slice(bytes.get(from..to)?).ok();
+    if bytes.first() == Some(&b'{') {
+        let prefix = &bytes[..bytes.len().min(MAX_PREFIX)];
+        let mut values = serde_json::Deserializer::from_slice(prefix).into_iter::<serde_json::Value>();
+        let metadata = values.next()?.ok();
+        let end = values.byte_offset();
+        let gap = prefix[end..].iter().take_while(|b| b.is_ascii_whitespace() || **b == 0).count();
+        return is_plan(end + gap).map(|start| Found { start, metadata });
+    }
+    let length = usize::try_from(u32_at(bytes, 0)?).ok().filter(|n| *n <= MAX_PREFIX)?;
+    let start = is_plan(4 + length)?;
+    Some(Found { start, metadata: Some(json(4, start)?) })
+}
+
 /// The part of a TensorRT-RTX plan that holds no weights; the whole of it, if it does not say.
 pub(super) fn code(bytes: &[u8]) -> &[u8] {
     let section = || {
@@ -80,4 +115,36 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_found_behind_json() {
+        let json = br#"{"names": {"0": "cat"}, "imgsz": [640, 640]}"#;
+        let length = u32::try_from(json.len()).unwrap().to_le_bytes();
+        for (gap, file) in [
+            (0, [&b""[..], b"vtrt"].concat()),
+            (4 + json.len(), [&length[..], json, b"ftrt"].concat()),
+            (json.len(), [&json[..], b"vtrt"].concat()),
+            (json.len() + 2, [&json[..], b"\n\0", b"vtrt"].concat()),
+        ] {
+            let found = find(&file).expect("a plan");
+            assert_eq!(found.start, gap);
+            assert_eq!(found.metadata.is_some(), gap > 0);
+        }
+        for file in [
+            &b""[..],
+            b"vtr",
+            b"\x04\0\0\0xxxxvtrt",
+            b"{}",
+            b"{vtrt",
+            b"\xff\xff\xff\xffvtrt",
+            b"\x08\x07\x12",
+        ] {
+            assert_eq!(find(file), None, "{file:?}");
+        }
+    }
 }

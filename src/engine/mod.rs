@@ -36,6 +36,6 @@ mod tests;
 mod text;
 
 pub use facts::{Facts, Kernel, Operand};
-pub use header::{Header, PlanKind};
+pub use header::{Found, Header, PlanKind, find};
 pub use proof::{Counts, Pin, Proof, Verdict, prove};
 pub use source::Arithmetic;

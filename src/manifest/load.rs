@@ -27,8 +27,8 @@ pub struct Options {
     /// Roots of toolchains from the environment variables `ENGINEWRIGHT_ROOT_<NAME>`, by `<NAME>`: the
     /// toolchain's name in upper case, with `-` and `.` as `_`. Relative ones start at the project root.
     pub env_roots: BTreeMap<String, PathBuf>,
-    /// A manifest to be read as if it were written already, in the place of the file at its path if there is one.
-    pub instead: Option<Arc<SourceFile>>,
+    /// Manifests as they would be: read from here instead of from their files, which need not be there.
+    pub drafts: Vec<Arc<SourceFile>>,
 }
 
 /// The manifests of a project, read.
@@ -84,17 +84,17 @@ pub fn load(root: &Path, options: &Options) -> Result<Loaded, Error> {
     let has_parent = root.components().any(|part| part == Component::ParentDir);
     let root = if has_parent { fs::canonicalize(&root)? } else { normalize_lexically(&root) };
     let folder = root.join(FOLDER);
-    if !fs::is_dir(&folder) {
+    let has_folder = fs::is_dir(&folder);
+    if !has_folder && options.drafts.is_empty() {
         return Err(Error::NoFolder(root));
     }
     let sink = Sink::default();
     let mut incomplete = false;
-    let mut manifests = Vec::new();
-    let instead = options.instead.as_ref();
-    manifests.extend(instead.cloned());
-    let others =
-        manifest_paths(&folder)?.into_iter().filter(|path| instead.is_none_or(|file| file.path != *path));
-    for path in others {
+    let mut manifests = options.drafts.clone();
+    for path in if has_folder { manifest_paths(&folder)? } else { Vec::new() } {
+        if options.drafts.iter().any(|draft| draft.path == path) {
+            continue;
+        }
         match read(&path, &sink)? {
             Some(file) => manifests.push(file),
             None => incomplete = true,

@@ -41,6 +41,14 @@ pub(super) fn name(text: &str) -> Result<(), Bad> {
     Err(Bad { code: codes::BAD_NAME, ..Bad::new(message, help) })
 }
 
+/// Is this a name of a model, a target and the like?
+///
+/// # Errors
+/// It is not; says why.
+pub fn check_name(text: &str) -> Result<(), String> {
+    name(text).map_err(|bad| bad.message)
+}
+
 /// A number and the text after it.
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -49,13 +49,7 @@ impl Note {
 /// # Errors
 /// The model is not valid, changed while it was read, or files cannot be read or written.
 pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
-    let Source { mut model, files, notes } = read::read(source)?;
-    let ir_version = model.proto.ir_version();
-    canonical(&mut model)?;
-    check_types(&model)?;
-    let mut notes: Vec<Note> = notes.into_iter().map(|text| Note::new("model-note", text)).collect();
-    notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
-    let summary = Summary::of(&model, ir_version);
+    let Opened { model, files, summary, notes, .. } = open(source)?;
     let tensors = tensor_digests(model.graph());
     let path = out_dir.join(TENSORS_FILE);
     let json = serde_json::to_vec(&tensors).map_err(|e| fs::error("write", &path, e.into()))?;
@@ -63,6 +57,37 @@ pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
     let has_weights = write::write(model, &LateData::new(), out_dir)?;
     read::unchanged(&files)?;
     Ok(Canonical { files, has_weights, summary, notes })
+}
+
+/// A model in its canonical form, in memory, and what its file says beside.
+#[derive(Debug)]
+pub struct Opened {
+    /// The canonical form.
+    pub model: Model,
+    /// Every file that was read, with facts taken before reading.
+    pub files: Vec<(PathBuf, fs::Stat)>,
+    /// Who wrote the file: name and version, as far as it says.
+    pub producer: String,
+    /// The model in short.
+    pub summary: Summary,
+    /// What is worth knowing.
+    pub notes: Vec<Note>,
+}
+
+/// Reads and checks the model at `source`, and writes nothing. As [`canonicalize`], for a worker alone.
+///
+/// # Errors
+/// The model is not valid, or files cannot be read.
+pub fn open(source: &Path) -> Result<Opened, Error> {
+    let Source { mut model, files, notes } = read::read(source)?;
+    let ir_version = model.proto.ir_version();
+    let producer = format!("{} {}", model.proto.producer_name(), model.proto.producer_version());
+    canonical(&mut model)?;
+    check_types(&model)?;
+    let mut notes: Vec<Note> = notes.into_iter().map(|text| Note::new("model-note", text)).collect();
+    notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
+    let summary = Summary::of(&model, ir_version);
+    Ok(Opened { model, files, producer: producer.trim().to_owned(), summary, notes })
 }
 
 /// Refuses outputs that are declared with a wrong type. Other contradictions are left to TensorRT, which

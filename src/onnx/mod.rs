@@ -45,7 +45,7 @@ mod wire;
 mod write;
 
 pub(crate) use canonicalize::write_canonical_late;
-pub use canonicalize::{Canonical, Note, canonicalize, write_canonical};
+pub use canonicalize::{Canonical, Note, Opened, canonicalize, open, write_canonical};
 pub use diff::{NodeChange, NodeEdit, node_changes};
 pub use element::{Type, TypeSet};
 pub use error::Error;
@@ -55,7 +55,7 @@ pub use names::node_name;
 pub(crate) use names::{reads, shell, subgraphs, subgraphs_mut, without_subgraphs};
 pub use read::{Model, Source, read, read_canonical};
 pub use schema::{Arity, OpSchema, Param, ParamType, allows, schema};
-pub use summary::{Dim, Summary, Tensor, TensorDigest};
+pub use summary::{Dim, Summary, Tensor, TensorDigest, Weight, weights};
 pub use tensor::element_name;
 pub use types::{TypedNode, bf16_nodes, double_values, gemm_nodes, string_values};
 pub(crate) use write::{Late, LateData, make_late};

@@ -126,20 +126,53 @@ fn tensor_of(value: &ValueInfoProto) -> Tensor {
     }
 }
 
+/// A tensor of constants, and what it takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weight {
+    /// Name of the initializer, or of the value that a Constant node makes.
+    pub name: String,
+    /// Element type in ONNX's words, lower case.
+    pub element: String,
+    /// Dimensions.
+    pub dims: Vec<i64>,
+    /// Bytes of its elements.
+    pub bytes: u64,
+}
+
+/// All initializers and what Constant nodes make, the largest first; subgraphs included.
+#[must_use]
+pub fn weights(model: &Model) -> Vec<Weight> {
+    let mut found = Vec::new();
+    constants(model.graph(), &mut found);
+    let mut weights: Vec<Weight> = found
+        .into_iter()
+        .map(|(name, t)| Weight {
+            name,
+            element: tensor::element_name(t.data_type()).unwrap_or("undefined").to_owned(),
+            dims: t.dims.clone(),
+            bytes: tensor::data_len(t),
+        })
+        .collect();
+    weights.sort_by(|a, b| (b.bytes, &a.name).cmp(&(a.bytes, &b.name)));
+    weights
+}
+
+/// Initializers and what Constant nodes make, by name; subgraphs included.
+fn constants<'a>(graph: &'a GraphProto, found: &mut Vec<(String, &'a TensorProto)>) {
+    found.extend(graph.initializer.iter().map(|t| (t.name().to_owned(), t)));
+    for node in &graph.node {
+        if node.op_type() == "Constant" && node.domain().is_empty() {
+            let value = node.attribute.iter().find_map(|a| a.t.as_ref());
+            found.extend(value.zip(node.output.first()).map(|(t, name)| (name.clone(), t)));
+        }
+        subgraphs(node).for_each(|graph| constants(graph, found));
+    }
+}
+
 /// Digests of all initializers and of what Constant nodes make, sorted by name; subgraphs included.
 pub(super) fn tensor_digests(graph: &GraphProto) -> Vec<TensorDigest> {
-    fn collect<'a>(graph: &'a GraphProto, found: &mut Vec<(String, &'a TensorProto)>) {
-        found.extend(graph.initializer.iter().map(|t| (t.name().to_owned(), t)));
-        for node in &graph.node {
-            if node.op_type() == "Constant" && node.domain().is_empty() {
-                let value = node.attribute.iter().find_map(|a| a.t.as_ref());
-                found.extend(value.zip(node.output.first()).map(|(t, name)| (name.clone(), t)));
-            }
-            subgraphs(node).for_each(|graph| collect(graph, found));
-        }
-    }
     let mut found = Vec::new();
-    collect(graph, &mut found);
+    constants(graph, &mut found);
     let mut digests: Vec<TensorDigest> =
         found.into_iter().map(|(name, t)| TensorDigest { name, digest: tensor::digest(t) }).collect();
     digests.sort_by(|a, b| (&a.name, a.digest).cmp(&(&b.name, b.digest)));

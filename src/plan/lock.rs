@@ -134,8 +134,9 @@ pub fn source_id(source: &Source, root: &std::path::Path) -> String {
     }
 }
 
-/// `path` seen from `root`, with `..` where need be.
-fn relative(path: &std::path::Path, root: &std::path::Path) -> std::path::PathBuf {
+/// `path` seen from the folder `root`, with `..` where need be; both absolute.
+#[must_use]
+pub fn relative(path: &std::path::Path, root: &std::path::Path) -> std::path::PathBuf {
     let (mut a, mut b) = (path.components().peekable(), root.components().peekable());
     while a.peek().is_some() && a.peek() == b.peek() {
         a.next();

@@ -22,7 +22,8 @@ pub use facts::{
 };
 pub use file::{PlanEntry, PlanFile, PlanFileError, PlanInputs, Told};
 pub use lock::{
-    FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, source_id,
+    FILE_NAME as LOCK_FILE_NAME, Lock, LockError, LockedEngine, LockedSource, LockedToolchain, relative,
+    source_id,
 };
 pub use locked::{Present, differences, same_engine, same_verdict};
 pub use profiles::{ResolvedProfile, show_dims};

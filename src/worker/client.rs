@@ -212,7 +212,7 @@ fn environment(request: &Request, limits: &Limits) -> Vec<(String, String)> {
         | Request::Layers(_) => {
             env.push(("CUDA_VISIBLE_DEVICES".to_owned(), String::new()));
         }
-        Request::Canonicalize { .. } | Request::Prepare(_) | Request::Gpus => {}
+        Request::Canonicalize { .. } | Request::Prepare(_) | Request::Inspect { .. } | Request::Gpus => {}
     }
     env.extend(limits.env.iter().cloned());
     env

@@ -13,6 +13,7 @@ mod codec;
 mod det;
 mod error;
 mod gpus;
+mod inspect;
 mod prepare;
 mod process;
 pub mod program;

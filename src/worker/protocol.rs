@@ -6,13 +6,15 @@
 //! current folder; nothing else is named by path, except sources and toolchain libraries, which
 //! lie where they lie.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Level, Place};
+use crate::engine::Header;
 use crate::gpu::LocalGpu;
-use crate::onnx::{Note, Summary};
+use crate::onnx::{Note, Summary, Weight};
 use crate::precision::{Problem, Spec};
 use crate::verify::MeasureSpec;
 
@@ -69,6 +71,11 @@ pub enum Request {
     Build(Box<BuildRequest>),
     /// Ask the NVIDIA driver which GPUs are here.
     Gpus,
+    /// Look into a file: a model or an engine.
+    Inspect {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// Where a worker puts what it measured, in the job folder: a [`crate::verify::Measured`] as JSON.
@@ -179,6 +186,8 @@ pub enum Response {
     Measured,
     /// The GPUs that are here, in the driver's order; at least one.
     Gpus(Vec<LocalGpu>),
+    /// What the file is.
+    Inspected(Box<Inspected>),
     /// It ran and the answer is no: an error of the model, the toolchain or the options.
     Refused(Box<Refusal>),
 }
@@ -195,6 +204,63 @@ pub struct Canonicalized {
     pub summary: Summary,
     /// What is worth knowing about the model.
     pub notes: Vec<Note>,
+}
+
+/// What a file is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inspected {
+    /// A model.
+    Onnx(OnnxFacts),
+    /// An engine.
+    Engine(EngineFacts),
+}
+
+/// What there is to see in a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OnnxFacts {
+    /// Every file of it, with its size.
+    pub files: Vec<(PathBuf, u64)>,
+    /// Who wrote it.
+    pub producer: String,
+    /// The model in short.
+    pub summary: Summary,
+    /// What is worth knowing.
+    pub notes: Vec<Note>,
+    /// How many tensors of constants there are.
+    pub tensors: u64,
+    /// The largest of them, at most [`MAX_TENSORS`].
+    pub largest: Vec<Weight>,
+    /// Patterns: in how many places, and how many of these are one operator.
+    pub patterns: BTreeMap<String, (u64, u64)>,
+    /// What would go wrong in FP16 without any rule.
+    pub hazards: Vec<Problem>,
+}
+
+/// How many tensors are passed on.
+pub const MAX_TENSORS: usize = 10;
+
+/// What there is to see in an engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineFacts {
+    /// What it says of itself.
+    pub header: Header,
+    /// Where it begins in its file.
+    pub start: u64,
+    /// The JSON before it.
+    pub metadata: Option<serde_json::Value>,
+    /// Size of the file in bytes.
+    pub size: u64,
+    /// May FP32 products be computed in TF32?
+    pub tf32: Option<bool>,
+    /// Kernels by kind.
+    pub kernels: BTreeMap<String, u64>,
+    /// Tensors that kernels write, by type.
+    pub types: BTreeMap<String, u64>,
+    /// Names of ONNX nodes that kernels carry out.
+    pub nodes: u64,
+    /// Was all of its text read?
+    pub is_whole: bool,
 }
 
 /// Where a worker puts a typed model, in the job folder.

@@ -105,7 +105,7 @@ fn print(gpus: &[LocalGpu], served: &[Served], in_project: bool) {
 }
 
 /// A target for this GPU: by its name if the table knows it, else by its capability.
-fn target_toml(local: &LocalGpu) -> String {
+pub(super) fn target_toml(local: &LocalGpu) -> String {
     match gpu::find(&local.name).filter(|known| known.sm == local.sm) {
         Some(known) => format!("[target.{}]\ngpu = \"{}\"\n", target_name(known.name), known.name),
         None => format!("[target.{}]\nsm = \"{}\"\n", target_name(&local.name), local.sm),

@@ -4,9 +4,13 @@ mod apply;
 mod build_action;
 mod cache;
 mod check;
+mod completions;
+mod explain;
 mod export;
 mod gpu;
 mod import;
+mod init;
+mod inspect;
 mod layers;
 mod lock;
 mod log;
@@ -15,6 +19,7 @@ mod rebuild;
 mod replay;
 mod report;
 mod rules;
+mod schema;
 mod status;
 mod toolchain;
 mod tune;
@@ -35,6 +40,7 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         return Err(Failed::new(exit::USAGE, error.help("use `--format text` or `--format json`")));
     }
     match command {
+        Command::Init(args) => init::run(settings, &args),
         Command::Check(args) => check::run(settings, &args),
         Command::Plan(args) => plan::run(settings, &args),
         Command::Apply(args) => apply::run(settings, &args),
@@ -54,6 +60,11 @@ pub(super) fn run(settings: &Settings, command: Command) -> Result<u8, Failed> {
         Command::Import(ImportCommand::Trtexec(args)) => import::run(settings, &args),
         Command::Export(command) => export::run(settings, &command),
         Command::Report(args) => report::run(settings, &args),
+        Command::Inspect(args) => inspect::run(settings, &args),
+        Command::Explain { code } => explain::run(settings, code.as_deref()),
+        Command::Completions { shell } => Ok(completions::completions(shell)),
+        Command::Man { folder } => completions::man(&folder),
+        Command::Schema { document } => Ok(schema::run(document)),
         Command::Replay { bundle, timeout } => replay::run(settings, &bundle, timeout),
     }
 }

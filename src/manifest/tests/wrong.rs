@@ -147,7 +147,7 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     (
         "[model.m]\ntargets = ['t']\nsource = { url = 'https://u:p@x/y', sha256 = '0000000000000000000000000000000000000000000000000000000000000000' }",
-        &["url-credentials: `model.m.source.url` holds credentials @ url"],
+        &["url-credentials: `model.m.source.url` holds credentials, in line 6 @ /p/manifests/a.toml"],
     ),
     // References.
     ("[model.m]\nsource = { path = 'm' }", &["missing-key: `model.m` has no `targets` @ m"]),

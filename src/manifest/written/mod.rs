@@ -131,7 +131,8 @@ fn insert<T>(into: &mut Declared<Located<T>>, name: &str, item: &Item<'_>, value
     if let Some(first) = into.get(name) {
         let message = format!("`{}` is defined twice", shown(&item.path));
         let error = Diagnostic::error(codes::DUPLICATE_NAME, message).at(item.key, "defined again");
-        item.report(error.see(&first.origin, "first defined here"));
+        let error = error.see(&first.origin, "first defined here");
+        item.report(error.help("rename one of the two, or remove it: all manifests are read as one"));
         return;
     }
     into.insert(name.to_owned(), Located { value, origin: item.key.clone() });

@@ -154,5 +154,6 @@ fn unordered(item: &Item<'_>, place: &str, min: i64, opt: i64, max: i64) {
         "`{}`{place}: min <= opt <= max does not hold: min {min}, opt {opt}, max {max}",
         shown(&item.path)
     );
-    item.fail(codes::UNORDERED_RANGE, message);
+    let error = Diagnostic::error(codes::UNORDERED_RANGE, message).at(item.origin(), "");
+    item.report(error.help("write min, opt and max from the smallest to the largest"));
 }

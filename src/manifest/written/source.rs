@@ -44,9 +44,10 @@ pub(super) fn decode(item: &Item<'_>) -> Option<Located<Source>> {
             let sha256 = fields.required("sha256", "sha256 = \"…\"").and_then(|sha| sha.parsed(text::sha256));
             refuse(item, &["file"], "url");
             if url.text().is_some_and(|text| text::has_credentials(&text)) {
-                let message = format!("`{}` holds credentials", shown(&url.path));
-                // Only the key is underlined: the value must not be shown.
-                let error = Diagnostic::error(codes::URL_CREDENTIALS, message).at(url.key, "");
+                // The line is named and not shown: it holds what nobody should read in a log.
+                let message =
+                    format!("`{}` holds credentials, in line {}", shown(&url.path), url.key.line_column().0);
+                let error = Diagnostic::error(codes::URL_CREDENTIALS, message).in_file(&url.key.file.path);
                 url.report(error.help("put them where the download tool reads them, such as `~/.netrc`"));
                 return None;
             }
