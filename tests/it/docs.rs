@@ -1,7 +1,7 @@
 //! Documentation is executed: every ```console block of README.md, of the pages below `docs/` and of the examples, its output
 //! compared. A line `...` stands for any lines.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{PROGRAM, Project, repository, run, shared_cache};
@@ -88,6 +88,40 @@ fn the_readme_says_what_the_program_says() {
     let page = repository().join("README.md");
     assert!(console_blocks(&std::fs::read_to_string(&page).unwrap()).len() >= 4, "the page has its commands");
     follow(&page, demo().root());
+}
+
+/// A folder with two models of which nobody knows anything.
+#[test]
+fn the_guide_says_what_the_program_says() {
+    let project = Project::bare();
+    project.write(
+        "manifests/m.toml",
+        "schema = 1\n[target.a]\nsm = \"sm_86\"\n[defaults]\ntargets = [\"a\"]\n\
+         [model.nmp]\nsource = { package = \"basic-pitch==0.4.0\", file = \"basic_pitch/saved_models/icassp_2022/nmp.onnx\" }\n\
+         verify = { inputs = { seed = 1 } }\nprofile = [{ name = \"p\", dims = { unk__749 = 1 } }]\n\
+         [model.det]\nsource = { package = \"rapidocr-onnxruntime==1.4.4\", file = \"rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx\" }\n\
+         profile = [{ name = \"p\", shapes = { x = { min = [1, 3, 320, 320], opt = [1, 3, 320, 320], max = [1, 3, 320, 320] } } }]\n",
+    );
+    fetched(&project);
+    std::fs::remove_dir_all(project.path("manifests")).unwrap();
+    for (file, name) in [("nmp.onnx", "nmp.onnx"), ("ch_PP-OCRv4_det_infer.onnx", "det.onnx")] {
+        let found = find(&shared_cache().join("v1/packages"), file).expect("it was fetched");
+        std::fs::copy(found, project.path(name)).unwrap();
+    }
+    follow(&repository().join("docs/guide.md"), project.root());
+}
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path())).collect();
+    entries.sort();
+    entries.iter().find_map(|path| {
+        if path.is_dir() {
+            find(path, name)
+        } else {
+            Some(path.clone()).filter(|p| p.file_name().is_some_and(|n| n == name))
+        }
+    })
 }
 
 /// Every other page: in the demo's project, which is built before.

@@ -147,7 +147,10 @@ fn of_engine(
         state,
         status: status::state(planned, gathered.published.get(&name)).to_owned(),
         action: planned.action.name().to_owned(),
-        why: planned.reasons.iter().map(ToString::to_string).collect(),
+        why: {
+            let lacks = planned.lacks.iter().map(|lack| lack.message.clone());
+            planned.reasons.iter().map(ToString::to_string).chain(lacks).collect()
+        },
         errors,
         verdict: match judgement {
             Some(judgement) => Some(judgement.verdict.name().to_owned()),
