@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::context::Context;
 use super::prepare::{self, Typed};
 use super::sources::{self, Read};
+use super::trtexec;
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::gpu::Sm;
@@ -97,6 +98,11 @@ fn of_model(
         None if plan::spec(engine, ctx.builder(engine)).is_none() => Some(PreparedRef::as_is(model)),
         None => None,
     };
+    if let Some(prepared) = prepared.as_ref().filter(|_| kind == Some(ToolchainKind::Trtexec)) {
+        let told = trtexec::inputs(ctx, engine, model, prepared)?.err().into_iter().flatten();
+        let new: Vec<Diagnostic> = told.filter(|error| !found.contains(error)).collect();
+        found.extend(new);
+    }
     if let Some(prepared) = prepared.filter(|_| kind == Some(ToolchainKind::TensorrtRtx)) {
         found.extend(beyond_sm_75(ctx, engine, model, &prepared)?);
     }

@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest, Preimage};
 use crate::engine::Counts;
 use crate::fs;
-use crate::manifest::{Engine, Source, ToolchainKind, hazard};
+use crate::manifest::{Engine, Precision, Source, ToolchainKind, Typing, hazard};
 use crate::onnx::{self, NodeChange, TensorDigest};
 use crate::plan::{
     self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Models, NamedRule, Now, Planned,
@@ -175,6 +175,7 @@ fn check(
             errors.push((**error).clone());
         }
     }
+    errors.extend(not_emulated(ctx, engine));
     if let Some(verify) = &engine.verify
         && let Some(declared) = ctx.manifest.toolchains.get(&verify.reference)
         && declared.kind != ToolchainKind::Onnxruntime
@@ -184,6 +185,23 @@ fn check(
         errors.push(error.help("give it another name, or `kind = \"onnxruntime\"`"));
     }
     errors
+}
+
+/// Which types a weakly typed TensorRT chooses is not known, and so nothing that computes the same elsewhere.
+fn not_emulated(ctx: &Context<'_>, engine: &Engine) -> Option<Diagnostic> {
+    let verify = engine.verify.as_ref().filter(|_| ctx.verify)?;
+    let version = ctx.builder(engine)?.version?;
+    let is_narrow = matches!(engine.precision, Precision::Fp16 | Precision::Bf16) || !engine.rules.is_empty();
+    if !is_narrow || plan::trtexec::typing(engine, version) != Typing::Weak {
+        return None;
+    }
+    let message = format!("the accuracy of a weakly typed engine cannot be measured yet: `{}`", engine.name);
+    let error = Diagnostic::error("not-yet", message).at(&verify.origin, "asked here");
+    Some(
+        error
+            .note("it chooses types by itself where none is asked for, which is not emulated")
+            .help("build it with `typing = \"strong\"` (TensorRT 9 and later), or with `--no-verify`"),
+    )
 }
 
 fn plan_engine(
@@ -204,8 +222,11 @@ fn plan_engine(
             return Ok(Planned::unknown(name, vec![Reason::SourceNotFetched]));
         }
     };
-    let Some(ToolchainFact::Found(toolchain)) = toolchains.get(&engine.target.toolchain) else {
-        return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched]));
+    let toolchain = match toolchains.get(&engine.target.toolchain) {
+        Some(ToolchainFact::Found(toolchain)) => toolchain,
+        // It is told with what this machine lacks.
+        Some(ToolchainFact::Absent(_)) => return Ok(Planned::unknown(name, Vec::new())),
+        _ => return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched])),
     };
     let prepared = match prepared {
         Some(prepared) => prepared,

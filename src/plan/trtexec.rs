@@ -264,7 +264,9 @@ pub fn asked(
     };
     errors.extend(extra_errors(engine, version));
     let paths = names_in_job(&[]);
-    errors.extend(trtexec::arguments(&asked, &paths).err().into_iter().flatten().map(|missing| {
+    let arguments = trtexec::arguments(&asked, &paths);
+    errors.extend(arguments.iter().flat_map(|words| twice(engine, words)));
+    errors.extend(arguments.err().into_iter().flatten().map(|missing| {
         let trtexec::Unavailable { what, why } = missing;
         let message =
             format!("TensorRT {}.{} does not take {what}, in `{}`", version.0, version.1, engine.name);
@@ -328,6 +330,27 @@ fn integers<'a>(engine: &Engine, tensors: impl Iterator<Item = &'a Tensor>) -> V
             );
             let error = Diagnostic::error("not-yet", message).at(&engine.origin, "in this model");
             error.help("leave it out of `io`, or build with `typing = \"strong\"`")
+        })
+        .collect()
+}
+
+/// Options that are given twice, by the manifest and by its extra arguments: trtexec takes most only once.
+fn twice(engine: &Engine, words: &[String]) -> Vec<Diagnostic> {
+    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    let ours = words.len() - engine.build.trtexec.extra_args.len();
+    let given: Vec<String> = words[..ours].iter().map(|word| name(word)).collect();
+    let extra = engine.build.trtexec.extra_args.iter().enumerate().map(|(i, word)| (i, name(word)));
+    let again = extra.filter(|(i, word)| {
+        let before = engine.build.trtexec.extra_args[..*i].iter().any(|other| name(other) == *word);
+        let once = flags::find(word).is_some_and(|flag| flag.times != flags::Times::Many);
+        once && (before || given.contains(word))
+    });
+    again
+        .map(|(_, word)| {
+            let message = format!("`{word}` is given twice to trtexec, in `{}`", engine.name);
+            Diagnostic::error("extra-args", message)
+                .at(&engine.origin, "in this model")
+                .help("leave it out of `extra-args`: what the manifest says gives it already")
         })
         .collect()
 }

@@ -64,8 +64,6 @@ pub struct Layer {
     pub name: String,
     /// Are all its outputs floats, so that they can have the type too?
     pub floats: bool,
-    /// Does the name name all that computes the node?
-    pub is_whole: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]

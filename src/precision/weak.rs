@@ -49,7 +49,6 @@ pub(super) fn prepare(view: &View<'_>, selected: Selected, spec: &Spec, known: &
         node.layer = Some(Layer {
             name: named[id].clone(),
             floats: outputs.into_iter().all(|output| view.float(of.scope, output).is_some()),
-            is_whole: !several(id),
         });
     }
     problems.extend(unnamed(view, known, &assignment.nodes));

@@ -80,3 +80,88 @@ fn command_lines_are_those_that_the_parsers_were_shown() {
         assert_eq!(found, golden, "{}", path.display());
     }
 }
+
+/// The command of one engine for a version.
+fn line(project: &Project, engine: &str, version: &str) -> String {
+    let output = project.run(&["export", "trtexec", engine, "--for", version]);
+    output.expect(0);
+    output.stdout
+}
+
+fn one(model: &[u8], keys: &str) -> Project {
+    let project =
+        Project::new(&format!("[model.m]\nsource = {{ path = \"../m.onnx\" }}\ntargets = [\"a\"]\n{keys}\n"));
+    project.write("m.onnx", model);
+    project
+}
+
+#[test]
+fn names_that_cannot_be_written_are_changed_in_the_onnx_that_is_passed() {
+    let project = one(&models::odd_names(), "precision = \"fp16\"");
+    let line = line(&project, "m", "8.6");
+    let list = line.split("--layerPrecisions=").nth(1).unwrap().split(":fp32'").next().unwrap();
+    let names: Vec<&str> = list.split(":fp32,").collect();
+    assert_eq!(
+        names,
+        ["a_b", "it_s", "x:y", "star_", "with space", "Größe", "node_of_v7", "same", "same#2", "Gemm_1#2"],
+        "{line}"
+    );
+    // They are the names of its nodes.
+    let out = project.path("out");
+    project.run(&["export", "trtexec", "m", "--for", "8.6", "--out", out.to_str().unwrap()]).expect(0);
+    let model = project.read("out/model.onnx");
+    for name in names {
+        assert!(memchr::memmem::find(&model, name.as_bytes()).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn types_of_the_file_are_allowed_where_nothing_is_asked() {
+    let project = one(&models::half(), "");
+    let words = line(&project, "m", "8.6");
+    assert!(words.contains(" --fp16 ") && !words.contains("--layerPrecisions"), "{words}");
+    let words = line(&project, "m", "10.3");
+    assert!(words.contains("--stronglyTyped") && !words.contains("--fp16"), "{words}");
+}
+
+#[test]
+fn a_norm_that_cannot_be_named_is_told() {
+    let project = one(&models::norm(17), "precision = \"fp16\"");
+    for (version, is_told) in [("8.6", true), ("10.0", false), ("11.0", false)] {
+        let output = project.run(&["export", "trtexec", "m", "--for", version]);
+        output.expect(0);
+        assert_eq!(output.stderr.contains("layer-unnamed"), is_told, "{version}: {}", output.stderr);
+        assert!(!output.stdout.contains("/norm:fp32"), "{}", output.stdout);
+    }
+    let project = one(&models::norm(17), "precision = \"fp16\"\nbuild = { typing = \"weak\" }");
+    assert!(line(&project, "m", "10.3").contains("--layerPrecisions=/norm:fp32"));
+}
+
+#[test]
+fn what_a_version_does_not_have_is_refused_with_since_when() {
+    for (keys, version, said) in [
+        ("build = { typing = \"weak\" }", "11.0", "types are in the ONNX"),
+        ("build = { typing = \"strong\" }", "8.6", "it is there from 9.0"),
+        ("build = { strip-weights = true }", "9.3", "it is there from 10.0"),
+        ("build = { distributive-independence = true }", "10.9", "it is there from 10.12"),
+        ("build = { tiling = \"fast\" }", "10.3", "it is there from 10.8"),
+        ("build = { hardware-compatibility = \"same-compute-capability\" }", "10.3", "it is there from 10.9"),
+        ("build = { tactic-sources = [\"+CUDNN\"] }", "11.1", "gone in 11.0"),
+        ("build = { input-formats = [\"hwc16\"] }", "10.3", "it is there from 10.10"),
+        ("build = { extra-args = [\"--fp17\"] }", "10.3", "trtexec has no option `--fp17`"),
+        ("build = { extra-args = [\"--best\"] }", "11.1", "before 11.0"),
+        ("build = { extra-args = [\"--noTF32\"] }", "10.3", "given twice"),
+        ("build = { extra-args = [\"--saveEngine=x\"] }", "10.3", "given by the program itself"),
+        ("build = { strict-nans = true }", "10.3", "has no `strict-nans`"),
+        ("precision = \"bf16\"", "8.6", "does not take BF16"),
+    ] {
+        let project = one(&models::mlp(1.0), keys);
+        project.run(&["export", "trtexec", "m", "--for", version]).expect(3).says(&[said]);
+    }
+    let project = one(&models::mlp(1.0), "build = { dla-core = 0 }");
+    project
+        .run(&["plan"])
+        .expect(3)
+        .says(&["error[option-unsupported]", "toolchain `rtx` has no `dla-core`"]);
+    project.run(&["export", "trtexec", "m", "--for", "7.2"]).expect(64).says(&["from 8.6 to 11"]);
+}

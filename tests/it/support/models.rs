@@ -485,3 +485,23 @@ pub(crate) fn masked_attention(low: f32) -> Vec<u8> {
     graph.input.push(value("keep", DataType::Float, &[2.into(), 1.into(), 1.into(), 64.into()]));
     model(17, graph).encode_to_vec()
 }
+
+/// Softmax after Softmax, whose nodes have names that trtexec cannot read in a list, the same name, or none.
+pub(crate) fn odd_names() -> Vec<u8> {
+    let names = ["a,b", "it's", "x:y", "star*", "with space", "Größe", "", "same", "same", "Gemm_1", "Gemm"];
+    let mut nodes = Vec::new();
+    let value = |i: usize| if i == 0 { "x".to_owned() } else { format!("v{i}") };
+    for (i, name) in names[..names.len() - 1].iter().enumerate() {
+        nodes.push(node(name, "Softmax", &[&value(i)], &[&value(i + 1)]));
+    }
+    nodes.push(node("Gemm", "Gemm", &[&value(names.len() - 1), "w"], &["y"]));
+    model(17, graph(&[8.into(), 64.into()], nodes, vec![weight("w", &[64, 64])])).encode_to_vec()
+}
+
+/// A Relu in FP16.
+pub(crate) fn half() -> Vec<u8> {
+    let mut half = graph(&[8.into(), 64.into()], vec![node("relu", "Relu", &["x"], &["y"])], Vec::new());
+    half.input = vec![value("x", DataType::Float16, &[8.into(), 64.into()])];
+    half.output = vec![value("y", DataType::Float16, &[8.into(), 64.into()])];
+    model(17, half).encode_to_vec()
+}
