@@ -22,6 +22,9 @@ const INPUTS: [(&str, &str); 4] = [
     ("prepared-weights.bin", "prepared/weights.bin"),
 ];
 
+/// In a bundle of trtexec: the command that was run.
+pub(super) const COMMAND_FILE: &str = "command.sh";
+
 /// Why a worker gave no result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
@@ -186,6 +189,11 @@ pub fn replay(
             bundle: None,
         })
     };
+    if fs::is_file(&bundle.join(COMMAND_FILE)) {
+        let mut failure = broken("it is of trtexec, which is no worker".to_owned());
+        failure.help = vec![format!("run it again by hand: `sh {}`", bundle.join(COMMAND_FILE).display())];
+        return Err(failure);
+    }
     let text = fs::read_to_string(&bundle.join("request.json")).map_err(|e| broken(e.to_string()))?;
     let request: Request = serde_json::from_str(&text)
         .map_err(|e| broken(format!("`{}` is damaged: {e}", bundle.join("request.json").display())))?;

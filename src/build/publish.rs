@@ -14,7 +14,8 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest};
 use crate::engine::Counts;
 use crate::fs;
-use crate::manifest::{Engine, EngineName, Publish};
+use crate::gpu::LocalGpu;
+use crate::manifest::{Engine, EngineName, Publish, ToolchainKind};
 use crate::plan::{BuiltRef, Judged, Keyed, ModelRef, Published, ToolchainRef};
 use crate::verify::Verdict;
 
@@ -65,8 +66,11 @@ pub struct Sidecar {
     /// What the class is made from, if it was built again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
-    /// `plain` or `det`: how the worker ran.
+    /// `plain` or `det`: how the worker ran; `timed` on a GPU.
     pub hermetic: String,
+    /// The GPU that it was built on, and its driver, where one was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_on: Option<LocalGpu>,
     /// How its file came here from the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_by: Option<How>,
@@ -289,7 +293,10 @@ fn sidecar(
         file: built.engine.clone(),
         gpu: engine.target.gpu.clone(),
         sms: engine.target.sms.iter().map(ToString::to_string).collect(),
-        runtime: format!("TensorRT-RTX {}", toolchain.version),
+        runtime: match toolchain.kind {
+            ToolchainKind::Trtexec => format!("TensorRT {}", toolchain.version),
+            _ => format!("TensorRT-RTX {}", toolchain.version),
+        },
         toolchain: toolchain.kind.name().to_owned(),
         toolchain_version: toolchain.version.clone(),
         bindings: info.get("bindings").cloned().unwrap_or_default(),
@@ -305,6 +312,7 @@ fn sidecar(
         evidence: None,
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),
         published_by: None,
+        built_on: info.get("gpu").and_then(|gpu| serde_json::from_value(gpu.clone()).ok()),
         tool: TOOL.to_owned(),
     }
 }

@@ -101,16 +101,46 @@ pub fn names_in_job(plugins: &[(String, Digest)]) -> Paths {
 }
 
 impl Trtexec {
-    /// Everything of it that decides, as a field of a key: the arguments are all that trtexec is told.
+    /// Everything of it that decides, as a field of a key: the arguments are all that trtexec is told. Shapes are in a field
+    /// of their own, and types of layers are told layer by layer, so that a difference can be read.
     #[must_use]
     pub fn field(&self) -> Value {
-        let arguments = trtexec::arguments(&self.asked, &names_in_job(&self.plugins)).unwrap_or_default();
+        const TOLD_ELSEWHERE: [&str; 6] = [
+            "--profile",
+            "--minShapes",
+            "--optShapes",
+            "--maxShapes",
+            "--layerPrecisions",
+            "--layerOutputTypes",
+        ];
+        let ours = Asked { extra_args: Vec::new(), ..self.asked.clone() };
+        let words = trtexec::arguments(&ours, &names_in_job(&self.plugins)).unwrap_or_default();
+        let mut arguments: BTreeMap<String, Value> = BTreeMap::new();
+        for word in words {
+            let (name, value) = word.split_once('=').unwrap_or((&word, "on"));
+            if TOLD_ELSEWHERE.contains(&name) {
+                continue;
+            }
+            // Of plugins there may be several, in order.
+            let again = (2..).map(|n: u32| format!("{name} {n}"));
+            let mut keys = std::iter::once(name.to_owned()).chain(again);
+            let key = keys.find(|key| !arguments.contains_key(key)).unwrap_or_default();
+            arguments.insert(key, Value::from(value.to_owned()));
+        }
+        let list = |words: &[String]| Value::List(words.iter().cloned().map(Value::from).collect());
         let plugins = self.plugins.iter().map(|(name, digest)| Value::from(format!("{name} {digest}")));
-        Value::Map(BTreeMap::from([
-            ("arguments".to_owned(), Value::List(arguments.into_iter().map(Value::from).collect())),
+        let mut field = BTreeMap::from([
+            ("arguments".to_owned(), Value::Map(arguments)),
+            ("extra-args".to_owned(), list(&self.asked.extra_args)),
             ("gpu".to_owned(), Value::from(self.gpu.clone())),
             ("plugins".to_owned(), Value::List(plugins.collect())),
-        ]))
+        ]);
+        if let Types::Weak { layers, untyped_outputs, .. } = &self.asked.types {
+            let of = layers.iter().map(|(name, of)| (name.clone(), Value::from((*of).to_owned())));
+            field.insert("layers".to_owned(), Value::Map(of.collect()));
+            field.insert("untyped-outputs".to_owned(), list(untyped_outputs));
+        }
+        Value::Map(field)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::float::FloatType;
 use super::std_fp16;
 use crate::diagnostic::Origin;
-use crate::digest::Value;
+use crate::digest::{Digest, Value};
 use crate::manifest::{Engine, Fuse, IoType, Precision, Rule, Selector};
 
 /// Everything that decides the typed form of a model.
@@ -214,8 +214,9 @@ impl Spec {
     #[must_use]
     pub fn weak_field(&self) -> Option<Value> {
         let Weak { one, automatic } = self.weak.as_ref()?;
-        let list = |ops: &[String]| Value::List(ops.iter().cloned().map(Value::from).collect());
-        let fields = [("automatic", list(automatic)), ("one", list(one))];
+        // The lists are long, and nobody wrote them: a digest says if they changed.
+        let digest = |ops: &[String]| Value::from(&Digest::of(ops.join(" ").as_bytes()));
+        let fields = [("automatic", digest(automatic)), ("one", digest(one))];
         Some(Value::Map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
     }
 

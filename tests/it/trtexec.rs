@@ -89,6 +89,10 @@ fn an_engine_is_asked_for_exactly_built_once_and_published_with_what_is_proved()
         serde_json::from_slice(&project.read("engines/norm/on-trt9.json")).unwrap();
     assert_eq!(sidecar["pins"]["honoured"], 9, "{sidecar:#}");
     assert_eq!(sidecar["pins"]["demoted"], 0);
+    assert_eq!(sidecar["runtime"], "TensorRT 9.3.0");
+    assert_eq!(sidecar["hermetic"], "timed");
+    assert_eq!(sidecar["built_on"]["name"], "NVIDIA GeForce RTX 3090");
+    assert_eq!(sidecar["built_on"]["cuda"], "12.8");
     go(&project, &["apply"]).expect(0).says(&["nothing to do"]);
 
     // What decides is in the key; where it lies is not.
@@ -102,6 +106,11 @@ fn an_engine_is_asked_for_exactly_built_once_and_published_with_what_is_proved()
     std::fs::rename(project.path("trt9"), project.path("elsewhere")).unwrap();
     project.write("manifests/m.toml", manifest.replace("../trt9", "../elsewhere"));
     go(&project, &["plan"]).expect(0).says(&["nothing to do"]);
+    // Where it is not, it is known from the lock file.
+    go(&project, &["apply"]).expect(0);
+    std::fs::rename(project.path("elsewhere"), project.path("gone")).unwrap();
+    go(&project, &["plan"]).expect(0).says(&["nothing to do"]);
+    std::fs::rename(project.path("gone"), project.path("elsewhere")).unwrap();
     // A library that it loads is part of what it is.
     project.write("elsewhere/lib/libcudnn.so.9", "new");
     go(&project, &["plan"]).expect(0).says(&["rebuild"]);
@@ -127,6 +136,11 @@ fn every_way_to_fail_is_told_as_what_it_is() {
     ] {
         project.write("trt/bin/scenario", scenario);
         go(&project, &["apply"]).expect(1).says(&[&format!("error[{code}]"), "command.sh"]);
+        let bundle =
+            std::fs::read_dir(project.path("cache/v1/failures")).unwrap().last().unwrap().unwrap().path();
+        go(&project, &["replay", bundle.to_str().unwrap()])
+            .expect(1)
+            .says(&["run it again by hand", "command.sh"]);
         assert!(!project.exists("engines/mlp/on-trt.engine"), "{scenario}");
     }
     project.write("trt/bin/scenario", "good");
@@ -225,4 +239,28 @@ fn what_is_no_usable_trtexec_is_told() {
         "holds no `trtexec`",
         "/usr/src/tensorrt",
     ]);
+}
+
+#[test]
+fn one_build_runs_on_a_gpu_at_a_time_whatever_j_says() {
+    let variants = ["a", "b", "c"].map(|name| {
+        format!(
+            "[model.mlp.variant.{name}]\nbuild = {{ epoch = {} }}\n",
+            name.len() + usize::from(name.as_bytes()[0])
+        )
+    });
+    let text = model("mlp", "\"on-trt\"", "") + &variants.concat();
+    let project = project(&[("trt", "10.3", 100300)], &text);
+    project.write("trt/bin/scenario", "alone");
+    go(&project, &["apply", "-j", "4"]).expect(0).says(&["4 of 4 engines ready"]);
+    let calls = String::from_utf8(project.read("trt/bin/calls")).unwrap();
+    assert_eq!(calls.lines().count(), 4, "{calls}");
+}
+
+#[test]
+fn what_a_weakly_typed_engine_computes_is_not_emulated() {
+    let keys = "precision = \"fp16\"\nverify = { inputs = { seed = 1, samples = 1 } }";
+    let project = project(&[("trt8", "8.6", 8601)], &model("norm", "\"on-trt8\"", keys));
+    go(&project, &["apply"]).expect(1).says(&["error[not-yet]", "weakly typed", "--no-verify"]);
+    go(&project, &["apply", "--no-verify"]).expect(0).says(&["1 of 1 engine ready", "skipped"]);
 }

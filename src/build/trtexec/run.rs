@@ -1,12 +1,13 @@
 //! One build by trtexec: in a job folder, on one GPU, judged by what it leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::execute::ENGINE_FILE;
+use super::super::failure::{COMMAND_FILE, log_text};
 use super::super::toolchains;
 use super::host;
 use crate::cache::{self, FailureFile};
@@ -69,7 +70,8 @@ pub(in crate::build) fn build_in(
         if failed.code == "worker-cancelled" {
             return Err(Vec::new());
         }
-        let bundle = keep(ctx, engines, &program, installed, &limits, &ran, &failed, job);
+        let command = command(engine, asked, &paths, installed, &limits);
+        let bundle = keep(ctx, engines, command, &ran, &failed, job);
         return Err(vec![told(ctx, engine, keyed, asked, failed, bundle.as_deref())]);
     }
     let during = format!("`{}` was built", engine.name);
@@ -119,7 +121,7 @@ fn place(
 }
 
 /// The timings of a TensorRT on a GPU under a driver: they are in no key, since they only save time where they are right.
-fn timings(ctx: &Context<'_>, toolchain: &ToolchainRef, gpu: &LocalGpu) -> std::path::PathBuf {
+fn timings(ctx: &Context<'_>, toolchain: &ToolchainRef, gpu: &LocalGpu) -> PathBuf {
     let files: BTreeMap<String, Value> =
         toolchain.files.iter().map(|(n, d)| (n.clone(), Value::from(d))).collect();
     let key = Preimage::new("timings")
@@ -169,7 +171,7 @@ fn with_doubts(mut log: Vec<LogLine>, asked: &Trtexec, assignment: Option<&Assig
     let Types::Weak { layers, .. } = &asked.asked.types else { return log };
     let mut doubts = Vec::new();
     if asked.asked.version >= Version(9, 0, 0) {
-        let set: std::collections::BTreeSet<&str> = outcome::set_layers(&log).map(|(name, _)| name).collect();
+        let set: BTreeSet<&str> = outcome::set_layers(&log).map(|(name, _)| name).collect();
         doubts.extend(
             layers
                 .iter()
@@ -177,9 +179,9 @@ fn with_doubts(mut log: Vec<LogLine>, asked: &Trtexec, assignment: Option<&Assig
                 .map(|(name, of)| format!("no layer is called `{name}`: its type {of} was asked of nothing")),
         );
     }
-    let named: std::collections::BTreeSet<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+    let named: BTreeSet<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
     let nodes = assignment.into_iter().flat_map(|assignment| &assignment.nodes);
-    let pinned: std::collections::BTreeSet<&str> = nodes
+    let pinned: BTreeSet<&str> = nodes
         .filter_map(|node| Some(node.layer.as_ref()?.name.as_str()))
         .filter(|name| named.contains(name))
         .collect();
@@ -194,29 +196,40 @@ fn with_doubts(mut log: Vec<LogLine>, asked: &Trtexec, assignment: Option<&Assig
     log
 }
 
+/// What was run, as a script that runs it again where it lies.
+fn command(
+    engine: &Engine,
+    asked: &Trtexec,
+    paths: &Paths,
+    installed: &Installed,
+    limits: &Limits,
+) -> String {
+    let plugins = engine.build.trtexec.plugins.iter().map(|path| path.display().to_string()).collect();
+    let paths = Paths { plugins, ..paths.clone() };
+    let mut command = "#!/bin/sh\n# What was run.\ncd \"$(dirname \"$0\")\" || exit\n".to_owned();
+    for (name, value) in limits.env.iter().filter(|(name, _)| name != "TMPDIR") {
+        let _ = writeln!(command, "export {name}={}", quoted(value));
+    }
+    let args = trtexec::arguments(&asked.asked, &paths).unwrap_or_default();
+    let words = std::iter::once(installed.program.display().to_string()).chain(args);
+    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
+    let _ = writeln!(command, "exec {}", words.join(" "));
+    command
+}
+
 /// Keeps what there is to know of a failure. Losing it must not hide the failure.
-#[expect(clippy::too_many_arguments, reason = "all that a bundle is made of")]
 fn keep(
     ctx: &Context<'_>,
     engines: &[String],
-    program: &Program,
-    installed: &Installed,
-    limits: &Limits,
+    command: String,
     ran: &Ran,
     failed: &outcome::Failed,
     job: &Path,
-) -> Option<std::path::PathBuf> {
-    let mut command = "#!/bin/sh\n# What was run, in this folder.\n".to_owned();
-    for (name, value) in &limits.env {
-        let _ = writeln!(command, "export {name}={}", quoted(value));
-    }
-    let words = std::iter::once(installed.program.display().to_string()).chain(program.args.iter().cloned());
-    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
-    let _ = writeln!(command, "exec {}", words.join(" "));
+) -> Option<PathBuf> {
     let about = serde_json::json!({ "engines": engines, "code": failed.code, "message": failed.message, "notes": failed.notes, "help": failed.help });
-    let log = super::super::failure::log_text(&outcome::log(ran));
+    let log = log_text(&outcome::log(ran));
     let mut files = vec![
-        ("command.sh", FailureFile::Bytes(command.into_bytes())),
+        (COMMAND_FILE, FailureFile::Bytes(command.into_bytes())),
         ("failure.json", FailureFile::Bytes(about.to_string().into_bytes())),
         ("log.txt", FailureFile::Bytes(log.into_bytes())),
         ("stdout.txt", FailureFile::Bytes(ran.stdout.clone().into_bytes())),

@@ -38,6 +38,8 @@ case $scenario in
     abort) kill -ABRT $$ ;;
     container-segv) exit 139 ;;
     hang) sleep 600 ;;
+    # Two builds on one GPU would time each other.
+    alone) mkdir "$here/busy" || { error 'another one runs'; failed; }; sleep 0.3; rmdir "$here/busy" ;;
     option) error 'Unknown option: --fp16 '; failed ;;
     parse) error '[TRT] ModelImporter.cpp:771: While parsing node number 1 [Foo -> "y"]:'; error 'Failed to parse onnx file'; failed ;;
     memory) error '[TRT] 2: [virtualMemoryBuffer.cpp::resizePhysical::144] Error Code 2: OutOfMemory (no further information)'; failed ;;
