@@ -254,6 +254,7 @@ impl<'p> Writer<'p> {
             Role::Transparent => return self.transparent(id),
             _ => {}
         }
+        self.make_kept(id);
         let mut typed = onnx::without_subgraphs(node.proto);
         for (i, want) in plan.inputs[id].iter().enumerate() {
             if let Some(form) = want {
@@ -274,6 +275,25 @@ impl<'p> Writer<'p> {
         let casts = self.outputs(id, &mut typed);
         self.push(node.scope, typed);
         self.push_casts(id, casts);
+    }
+
+    /// Makes the Casts with names to keep that a node reads, and what is inside of it, before any others: that is
+    /// where they stand when the typed graph is read again.
+    fn make_kept(&mut self, id: usize) {
+        let plan = self.plan;
+        let node = &plan.view.nodes[id];
+        for (input, want) in node.proto.input.iter().zip(&plan.inputs[id]) {
+            let Some((source, form)) = plan.source(node.scope, input).map(|(s, _)| s).zip(*want) else {
+                continue;
+            };
+            if self.kept.contains_key(&(source, form.stored())) && form == Form::Plain(form.stored()) {
+                self.source_in(source, form);
+            }
+        }
+        for (scope, _) in plan.view.inner(id) {
+            let inside = plan.view.graphs.get(&scope).map_or(&[][..], |(_, nodes)| nodes);
+            inside.iter().for_each(|id| self.make_kept(*id));
+        }
     }
 
     /// Casts of what a node gives.

@@ -101,6 +101,24 @@ fn any_type() -> impl Strategy<Value = FloatType> {
     prop_oneof![Just(Fp32), Just(Fp16), Just(Bf16)]
 }
 
+/// Found by the property below.
+#[test]
+fn casts_that_outputs_are_called_by_stand_where_they_did() {
+    let mut steps = vec![(0, 0, 0); 12];
+    steps[4] = (13, 4, 1);
+    steps[5] = (12, 2, 0);
+    steps[6] = (0, 1, 0);
+    let mut spec = asked(Bf16, &[]);
+    spec.io.extend(["x", "y"].map(|name| (name.to_owned(), IoType::Fp16)));
+    let typed = |model: &Model| {
+        let out = tempfile::tempdir().unwrap();
+        onnx::write_canonical(prepare(model, &spec).unwrap().model.unwrap(), out.path()).unwrap();
+        read(out.path())
+    };
+    let once = typed(&canonical(&generated(&steps)));
+    assert_eq!(shown(&once), shown(&typed(&once)));
+}
+
 proptest! {
 
     /// `prepare` itself checks that every node has its type, that nothing is lost and no Casts stand back to back.
