@@ -3,7 +3,7 @@
 # make lint   formatting and lints
 # make bench  what we claim about speed, beside a peer
 # make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime; and
-#             every case of ONNX's own tests, written back and in FP16
+#             every case of ONNX's own tests, written back and in FP16; and `init` on all real models
 # make fuzz   any bytes, read and rewritten: FUZZ_SECONDS each (600); needs cargo-fuzz and a nightly toolchain
 # make report pages of real projects, in headless Chromium (apt-get install chromium): speed, errors, pictures
 # make soak   kills at any moment, flipped bits, failing disks, wrong clocks: SOAK_SECONDS (3600)
@@ -59,6 +59,7 @@ bench: build
 sweep: setup
 	OPSET_SWEEP=1 cargo test --locked --test it -- opset:: --nocapture
 	NODE_CASES=all cargo test --locked --test it -- onnx_cases:: --nocapture
+	ENGINEWRIGHT_SWEEP=1 cargo test --locked --test it -- init:: --nocapture
 
 report: setup
 	REPORT=target/report cargo test --locked --test it -- report::pages --nocapture
