@@ -128,10 +128,10 @@ fn wrong_manifests_are_rejected_where_a_schema_can() {
 }
 
 #[test]
-fn plans_and_lock_files_fit_their_schemas() {
+fn plans_reports_and_lock_files_fit_their_schemas() {
     let Some(packages) = packages() else { return };
     let project = Project::new(
-        "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n\
+        "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\nprecision = \"fp16\"\n\
          [model.m.verify]\ninputs = { seed = 7, samples = 1 }\n\
          [model.bad]\nsource = { path = \"../bad.onnx\" }\ntargets = [\"a\"]\n",
     );
@@ -144,6 +144,15 @@ fn plans_and_lock_files_fit_their_schemas() {
     let plans =
         [project.write("before.json", before), project.write("after.json", after), project.path("file.json")];
     let wrong = rejected(&packages, &project, "plan", &plans);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    project.run(&["verify", "--layers", "m"]).expect(0);
+    let report = project.run(&["report", "--format", "json"]);
+    report.expect(0);
+    let told = report.json();
+    let has_drift = |model: &serde_json::Value| model["drift"][0]["nodes"].is_array();
+    assert!(told["models"].as_array().unwrap().iter().any(has_drift), "{told:#}");
+    let report = project.write("report.json", &report.stdout);
+    let wrong = rejected(&packages, &project, "report", &[report]);
     assert!(wrong.is_empty(), "{wrong:#?}");
     let lock = project.write("lock.toml", project.read("enginewright.lock"));
     let wrong = rejected(&packages, &project, "lock", &[lock]);

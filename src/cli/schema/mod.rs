@@ -13,6 +13,8 @@ pub(super) enum Document {
     Manifest,
     /// What `plan --format json` prints, and what `plan --out` writes
     Plan,
+    /// What `report --format json` prints
+    Report,
     /// `enginewright.lock`
     Lock,
 }
@@ -22,6 +24,7 @@ pub(super) fn text(of: Document) -> String {
     let text = match of {
         Document::Manifest => include_str!("manifest.json"),
         Document::Plan => include_str!("plan.json"),
+        Document::Report => include_str!("report.json"),
         Document::Lock => include_str!("lock.json"),
     };
     text.to_owned()

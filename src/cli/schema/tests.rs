@@ -106,7 +106,7 @@ fn every_reference_leads_somewhere() {
             _ => {}
         }
     }
-    for of in [Document::Manifest, Document::Plan, Document::Lock] {
+    for of in [Document::Manifest, Document::Plan, Document::Report, Document::Lock] {
         let root = schema(of);
         assert_eq!(root["$schema"], "https://json-schema.org/draft/2020-12/schema");
         walk(&root, &root);
