@@ -145,12 +145,13 @@ def no_op():
     for name, models, workspace, limit in [("600 engines", 200, "4GiB", 3), ("30,000 engines", 10_000, "16MiB", 2)]:
         path = project(name.replace(",", "").replace(" ", "-"), models, workspace)
         first = settle(path)
-        memory = peak([FAKE, "plan"], path)
         commands = [([FAKE, "plan"], path)]
         if shutil.which("ninja"):
             commands.append((["ninja"], ninja_graph(path.name, models)))
         ours, *theirs = medians(commands)
         theirs = theirs[0] if theirs else float("nan")
+        # After the others: the first one looks at everything again, since the project is younger than 2 s.
+        memory = peak([FAKE, "plan"], path)
         print(f"{name:22} {ours*1e3:7.1f} ms {theirs*1e3:7.1f} ms {ours/theirs:7.2f} {limit:7} {memory:6.0f} MB {first*1e3:8.0f} ms   "
               f"{verdict(ours <= limit * theirs and memory < 150)}")
     dvc()
