@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::context::{Context, millis};
 use super::execute::{self, ENGINE_FILE};
 use super::gather::{Gathered, gather};
+use super::lock_file;
 use super::publish::{self, Sidecar};
-use super::run::engine_block;
 use crate::cache::{self, Cache, FailureFile};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::manifest::Engine;
-use crate::plan::{Action, LOCK_FILE_NAME, Lock, Planned};
+use crate::plan::{Action, LOCK_FILE_NAME, Planned};
 
 /// How reproducible an engine is known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -269,13 +269,7 @@ fn tell(
     let file_error = |e: fs::Error| Diagnostic::error("file", e.to_string());
     let root = &ctx.manifest.root;
     let _held = publish::lock(root).map_err(file_error)?;
-    let path = root.join(LOCK_FILE_NAME);
-    let before = fs::read_to_string(&path).ok();
-    let lock = before.as_deref().map(Lock::parse);
-    let mut lock = match lock {
-        Some(Ok(lock)) => lock,
-        _ => ctx.lock.clone(),
-    };
+    let mut renewed = Vec::new();
     for planned in &gathered.planned {
         let name = planned.name.to_string();
         let rebuilt = results.iter().find(|(n, _)| *n == name).and_then(|(_, r)| r.as_ref().ok());
@@ -286,14 +280,18 @@ fn tell(
         let class = rebuilt.evidence.class().name().to_owned();
         let sidecar = Sidecar { class, evidence: Some(rebuilt.evidence.clone()), ..sidecar.clone() };
         publish::write_sidecar(&publish::sidecar_path(root, &planned.name), &sidecar).map_err(file_error)?;
-        if lock.engine(&name).is_some_and(|locked| locked.b3 == rebuilt.engine) {
-            lock.set_engine(engine_block(name, &sidecar));
+        renewed.push(lock_file::engine_block(name, &sidecar));
+    }
+    if !fs::exists(&root.join(LOCK_FILE_NAME)) {
+        return Ok(()); // That is `apply`'s to write.
+    }
+    lock_file::write(ctx, &|lock| {
+        for block in &renewed {
+            if lock.engine(&block.name).is_some_and(|locked| locked.b3 == block.b3) {
+                lock.set_engine(block.clone());
+            }
         }
-    }
-    let text = lock.render();
-    if before.as_deref().is_some_and(|before| before != text) {
-        fs::write_atomic(&path, text.as_bytes()).map_err(file_error)?;
-    }
+    })?;
     Ok(())
 }
 

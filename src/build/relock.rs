@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use super::gather::gather;
+use super::lock_file;
 use super::publish;
-use super::run::{self, Results};
+use super::run::Results;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::fs;
 use crate::manifest::{Engine, Source};
-use crate::plan::{Action, LOCK_FILE_NAME, Lock, LockedToolchain, Planned, lock_changes, source_id};
+use crate::plan::{Action, Lock, LockedToolchain, Planned, lock_changes, source_id};
 use crate::source::pip;
 use crate::toolchain;
 
@@ -72,11 +73,11 @@ pub fn relock(
         return Ok(done);
     }
     let written = publish::lock(&ctx.manifest.root).map_err(file_failed).and_then(|_held| {
-        run::write_lock(ctx, &|lock| {
+        lock_file::write(ctx, &|lock| {
             if force {
                 *lock = Lock::new();
             }
-            run::update(ctx, &gathered, &Results::new(), lock);
+            lock_file::update(ctx, &gathered, &Results::new(), lock);
         })
     });
     match written {
@@ -148,7 +149,11 @@ fn refresh(
     Ok(())
 }
 
-/// Lines for `.gitattributes` that are not there yet, if the project is in a Git work tree.
+/// Lines for `.gitattributes`, of what `apply` writes. The lock file is text that is merged by lines: blocks are sorted,
+/// so that two people who build different engines touch different lines. Engines, where they are checked in, are no text.
+pub const GIT_ATTRIBUTES: [&str; 2] = ["enginewright.lock text eol=lf linguist-generated", "*.engine binary"];
+
+/// Those of [`GIT_ATTRIBUTES`] that are not there yet, if the project is in a Git work tree.
 #[must_use]
 pub fn git_attributes(root: &std::path::Path) -> Vec<String> {
     let Some(top) = root.ancestors().find(|folder| fs::exists(&folder.join(".git"))) else {
@@ -159,13 +164,8 @@ pub fn git_attributes(root: &std::path::Path) -> Vec<String> {
         .filter_map(|folder| fs::read_to_string(&folder.join(".gitattributes")).ok())
         .collect::<Vec<_>>()
         .join("\n");
-    // Text that is merged by lines: blocks are sorted, so that two people who build different engines touch different
-    // lines. Engines, where they are checked in, are no text.
-    let wanted = [
-        (LOCK_FILE_NAME, format!("{LOCK_FILE_NAME} text eol=lf linguist-generated")),
-        ("*.engine", "*.engine binary".to_owned()),
-    ];
-    wanted.into_iter().filter(|(what, _)| !written.contains(what)).map(|(_, line)| line).collect()
+    let is_missing = |line: &&&str| line.split(' ').next().is_some_and(|what| !written.contains(what));
+    GIT_ATTRIBUTES.iter().filter(is_missing).map(|line| (*line).to_owned()).collect()
 }
 
 impl Lock {

@@ -9,6 +9,7 @@ use super::accuracy::{self, Subject};
 use super::context::{Context, TOOL, millis};
 use super::events::{Event, Made};
 use super::gather::{Gathered, gather};
+use super::lock_file;
 use super::publish::{self, How, Sidecar};
 use super::scheduler::{self, Job};
 use super::{execute, pins};
@@ -20,8 +21,8 @@ use crate::fs;
 use crate::manifest::{Engine, EngineName};
 use crate::onnx::MODEL_FILE;
 use crate::plan::{
-    AccuracyFact, Action, BuiltRef, Keyed, LOCK_FILE_NAME, Lock, LockedEngine, PlanFile, Planned, Present,
-    Reason, differences, same_engine, same_verdict, source_id,
+    AccuracyFact, Action, BuiltRef, Keyed, LOCK_FILE_NAME, PlanFile, Planned, Present, Reason, differences,
+    same_engine, same_verdict, source_id,
 };
 
 /// What became of one engine.
@@ -232,7 +233,7 @@ pub(super) type Results = BTreeMap<String, Result<Published, Vec<Diagnostic>>>;
 
 /// An engine that was published.
 pub(super) struct Published {
-    sidecar: Sidecar,
+    pub(super) sidecar: Sidecar,
     built: BuiltRef,
     made: Made,
     /// What is worth knowing of a build that was not planned with it.
@@ -475,7 +476,7 @@ fn finish(
     let orphans = if prune { publish::orphans(root, &ctx.manifest.engines) } else { Vec::new() };
     let mut lock = ctx.lock.clone();
     if !ctx.locked {
-        update(ctx, gathered, results, &mut lock);
+        lock_file::update(ctx, gathered, results, &mut lock);
     }
     if lock == ctx.lock && orphans.is_empty() && results.is_empty() {
         return Ok(false); // A run without work writes nothing.
@@ -489,7 +490,7 @@ fn finish(
     let published = gathered.planned.iter().map(|planned| &planned.name).filter(|name| is_published(name));
     publish::flush(root, &published.collect::<Vec<_>>()).map_err(file_error)?;
     if !ctx.locked {
-        write_lock(ctx, &|lock| update(ctx, gathered, results, lock))?;
+        lock_file::write(ctx, &|lock| lock_file::update(ctx, gathered, results, lock))?;
     }
     for orphan in orphans {
         let file = root.join(&orphan);
@@ -507,61 +508,4 @@ fn finish(
         });
     }
     Ok(true)
-}
-
-/// Writes the lock file with an update of what it holds now, and gives that. The caller holds the lock of the project.
-pub(super) fn write_lock(ctx: &Context<'_>, update: &dyn Fn(&mut Lock)) -> Result<Lock, Diagnostic> {
-    let path = ctx.manifest.root.join(LOCK_FILE_NAME);
-    let before = fs::read_to_string(&path).ok();
-    // Another run may have written its blocks meanwhile.
-    let mut lock = match before.as_deref().map(Lock::parse) {
-        Some(Ok(lock)) => lock,
-        _ => ctx.lock.clone(),
-    };
-    update(&mut lock);
-    let text = lock.render();
-    if before.as_deref() != Some(&text) {
-        fs::write_atomic(&path, text.as_bytes()).map_err(|e| Diagnostic::error("file", e.to_string()))?;
-    }
-    Ok(lock)
-}
-
-pub(super) fn update(ctx: &Context<'_>, gathered: &Gathered, results: &Results, lock: &mut Lock) {
-    gathered.locked_sources.iter().cloned().for_each(|block| lock.set_source(block));
-    gathered.locked_toolchains.iter().cloned().for_each(|block| lock.set_toolchain(block));
-    for planned in &gathered.planned {
-        let name = planned.name.to_string();
-        let key = planned.keyed.as_ref().map(|k| k.build_key);
-        let sidecar = match (results.get(&name), planned.action) {
-            (Some(Ok(published)), _) => Some(&published.sidecar),
-            // Published by a run whose lock file is lost.
-            (None, Action::UpToDate) if lock.engine(&name).map(|l| l.build) != key => {
-                gathered.sidecars.get(&name)
-            }
-            _ => None,
-        };
-        if let Some(sidecar) = sidecar {
-            lock.set_engine(engine_block(name, sidecar));
-        }
-    }
-    let declared: std::collections::BTreeSet<String> =
-        ctx.manifest.engines.iter().map(|e| e.name.to_string()).collect();
-    let sources: std::collections::BTreeSet<String> =
-        ctx.manifest.engines.iter().map(|e| source_id(&e.source, &ctx.manifest.root)).collect();
-    lock.keep(|source| sources.contains(source), |engine| declared.contains(engine));
-}
-
-pub(super) fn engine_block(name: String, sidecar: &Sidecar) -> LockedEngine {
-    LockedEngine {
-        name,
-        model: sidecar.model,
-        prepare: sidecar.prepare_key,
-        prepared: sidecar.prepared,
-        build: sidecar.build_key,
-        b3: sidecar.file.b3,
-        sha256: sidecar.file.sha256.clone().unwrap_or_default(),
-        size: sidecar.file.size,
-        class: sidecar.class.clone(),
-        verdict: sidecar.verdict.clone(),
-    }
 }

@@ -63,29 +63,14 @@ fn trtexec(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic>
                     && block.platform == platform()
                     && toolchain::satisfies(&block.version, wanted)
             };
-            let fact =
-                ctx.lock.toolchains().find(fits).map_or(ToolchainFact::Absent(Box::new(why)), |block| {
-                    ToolchainFact::Found(Box::new(ToolchainRef {
-                        kind: declared.kind,
-                        libraries: None,
-                        installed: None,
-                        files: block.files.clone(),
-                        version: block.version.clone(),
-                    }))
-                });
+            let locked = ctx.lock.toolchains().find(fits);
+            let fact = locked.map_or(ToolchainFact::Absent(Box::new(why)), |block| of_lock(declared, block));
             return Ok((fact, None));
         }
     };
     let files = host::digests(ctx, &installed).map_err(|e| Diagnostic::from(&e))?;
     let version = host::version(ctx, declared, &installed, &files)?;
-    if !toolchain::satisfies(&version, wanted) {
-        let message =
-            format!("toolchain `{}` must be version {wanted}, and {version} was found", declared.name);
-        return Err(Diagnostic::error("toolchain-version", message)
-            .at(&declared.origin, "")
-            .note(format!("`{}`", installed.program.display()))
-            .help("change `version`, or where the toolchain is taken from"));
-    }
+    hold_version(declared, &version, &format!("`{}`", installed.program.display()))?;
     let block = LockedToolchain {
         kind: declared.kind.name().to_owned(),
         version: version.clone(),
@@ -96,6 +81,30 @@ fn trtexec(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic>
     let found =
         ToolchainRef { kind: declared.kind, libraries: None, installed: Some(installed), files, version };
     Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
+}
+
+/// One that is not here, as it was used before: its digests are enough to plan.
+fn of_lock(declared: &Toolchain, block: &LockedToolchain) -> ToolchainFact {
+    ToolchainFact::Found(Box::new(ToolchainRef {
+        kind: declared.kind,
+        libraries: None,
+        installed: None,
+        files: block.files.clone(),
+        version: block.version.clone(),
+    }))
+}
+
+/// Is what was found of the version that the manifest asks for?
+fn hold_version(declared: &Toolchain, found: &str, place: &str) -> Result<(), Diagnostic> {
+    let Some(wanted) = declared.version.as_deref().filter(|wanted| !toolchain::satisfies(found, wanted))
+    else {
+        return Ok(());
+    };
+    let message = format!("toolchain `{}` must be version {wanted}, and {found} was found", declared.name);
+    Err(Diagnostic::error("toolchain-version", message)
+        .at(&declared.origin, "")
+        .note(place)
+        .help("change `version`, or where the toolchain is taken from"))
 }
 
 fn locate(ctx: &Context<'_>, declared: &Toolchain, product: &'static Product) -> Result<Found, Diagnostic> {
@@ -111,16 +120,7 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain, product: &'static Product) ->
         return identify(ctx, declared, product, &located);
     }
     if ctx.source.network == Network::Deny {
-        // What was used before is known by its digests; that is enough to plan.
-        let fact = locked.map_or(ToolchainFact::NotFetched, |block| {
-            ToolchainFact::Found(Box::new(ToolchainRef {
-                kind: declared.kind,
-                libraries: None,
-                installed: None,
-                files: block.files.clone(),
-                version: block.version.clone(),
-            }))
-        });
+        let fact = locked.map_or(ToolchainFact::NotFetched, |block| of_lock(declared, block));
         return Ok((fact, None));
     }
     let name = format!("{} {version}", declared.kind.name());
@@ -214,17 +214,7 @@ fn identify(
 ) -> Result<Found, Diagnostic> {
     let files = digests(ctx, product, &located.folder).map_err(|e| Diagnostic::from(&e))?;
     let version = probe(ctx, declared, &located.folder, &files)?;
-    if let Some(wanted) = &declared.version
-        && !toolchain::satisfies(&version, wanted)
-    {
-        return Err(Diagnostic::error(
-            "toolchain-version",
-            format!("toolchain `{}` must be version {wanted}, and {version} was found", declared.name),
-        )
-        .at(&declared.origin, "")
-        .note(format!("in `{}`", located.folder.display()))
-        .help("change `version`, or where the toolchain is taken from"));
-    }
+    hold_version(declared, &version, &format!("in `{}`", located.folder.display()))?;
     let packages = located.wheel.iter().map(|w| (w.file_name.clone(), w.sha256.clone())).collect();
     let block = LockedToolchain {
         kind: declared.kind.name().to_owned(),

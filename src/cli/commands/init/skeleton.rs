@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::SCHEMA_FILE;
+use crate::build::GIT_ATTRIBUTES;
 use crate::cli::exit::{self, Failed};
 use crate::cli::schema;
 use crate::diagnostic::Diagnostic;
@@ -11,14 +12,13 @@ use crate::fs;
 /// Lines of `.gitignore`: what `apply` makes, and what is true on one machine alone.
 const IGNORED: [&str; 3] = ["/engines/", "/cache/", "/enginewright.local.toml"];
 
-/// Lines of `.gitattributes`: the lock file is written by a program, and the same on every system.
-const ATTRIBUTES: [&str; 2] = ["enginewright.lock text eol=lf linguist-generated", "*.onnx binary"];
-
 /// Adds what is missing, and gives the files that were changed.
 pub(super) fn write(root: &Path) -> Result<Vec<PathBuf>, Failed> {
     let failed = |e: fs::Error| Failed::new(exit::CANNOT_START, Diagnostic::error("file", e.to_string()));
+    // Models are here too.
+    let attributes = [&GIT_ATTRIBUTES[..], &["*.onnx binary"]].concat();
     let mut written = Vec::new();
-    for (name, lines) in [(".gitignore", &IGNORED[..]), (".gitattributes", &ATTRIBUTES[..])] {
+    for (name, lines) in [(".gitignore", &IGNORED[..]), (".gitattributes", &attributes)] {
         let file = root.join(name);
         let before =
             if fs::exists(&file) { fs::read_to_string(&file).map_err(failed)? } else { String::new() };
