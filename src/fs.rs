@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod observe;
 
-pub use observe::{Base, Observed, Sight, beyond_files, observe, observed, saw_folder};
+pub use observe::{Base, Observed, Sight, beyond_files, observe, observed, saw};
 
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +141,7 @@ pub fn canonicalize(path: &Path) -> Result<PathBuf> {
 
 /// Opens a file for reading.
 pub fn open(path: &Path) -> Result<File> {
-    observe::read_path(path);
+    observe::saw(path);
     at("read", path, File::open(path))
 }
 
@@ -157,19 +157,19 @@ pub fn create(path: &Path) -> Result<File> {
 
 /// The whole content.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    observe::read_path(path);
+    observe::saw(path);
     at("read", path, fs::read(path))
 }
 
 /// The whole content as text.
 pub fn read_to_string(path: &Path) -> Result<String> {
-    observe::read_path(path);
+    observe::saw(path);
     at("read", path, fs::read_to_string(path))
 }
 
 /// At most `max` bytes from the start.
 pub fn read_prefix(path: &Path, max: u64) -> Result<Vec<u8>> {
-    observe::read_path(path);
+    observe::saw(path);
     let mut bytes = Vec::new();
     at("read", path, File::open(path).and_then(|f| f.take(max).read_to_end(&mut bytes)))?;
     Ok(bytes)
@@ -230,7 +230,7 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
 
 /// Names in a folder, sorted; empty if it does not exist.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
-    observe::read_path(path);
+    observe::saw(path);
     let entries = match fs::read_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => at("list", path, entries)?,
@@ -410,7 +410,7 @@ pub fn open_regular_nofollow(path: &Path) -> Result<File> {
 fn open_regular_with(path: &Path, flags: rustix::fs::OFlags) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    observe::read_path(path);
+    observe::saw(path);
     let file = at("read", path, File::options().read(true).custom_flags(flags).open(path))?;
     let metadata = at("read", path, file.metadata())?;
     if metadata.is_dir() {

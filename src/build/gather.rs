@@ -16,8 +16,8 @@ use crate::fs;
 use crate::manifest::{Engine, Precision, Source, ToolchainKind, Typing, hazard};
 use crate::onnx::{self, NodeChange, TensorDigest};
 use crate::plan::{
-    self, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Models, NamedRule, Now, Planned,
-    PreparedRef, Previous, Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
+    self, AccuracyFact, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Models, NamedRule,
+    Now, Planned, PreparedRef, Previous, Published, Reason, SourceFact, ToolchainFact, ToolchainRef,
 };
 use crate::precision;
 
@@ -44,6 +44,8 @@ pub struct Gathered {
     pub locked_toolchains: Vec<LockedToolchain>,
     /// Worth knowing.
     pub warnings: Vec<Diagnostic>,
+    /// Is there nothing to do, whatever else the cache comes to hold?
+    pub is_settled: bool,
 }
 
 /// Gathers facts for these engines and makes the plan.
@@ -73,6 +75,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         locked_sources: Vec::new(),
         locked_toolchains,
         warnings: Vec::new(),
+        is_settled: false,
     };
     let mut diffs = Diffs::default();
     for (engine, errors) in engines.iter().zip(checks) {
@@ -118,6 +121,7 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         gathered.planned.push(planned);
     }
     estimate::add(ctx, engines, &mut gathered);
+    gathered.is_settled = gathered.planned.iter().all(|planned| is_settled(ctx, planned));
     for (source, read) in read {
         gathered.warnings.extend(read.notes.into_iter().filter(|note| hazard(&note.code).is_none()));
         gathered.locked_sources.extend(read.locked);
@@ -134,6 +138,19 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     Ok(gathered)
 }
 
+/// Is there nothing to do for an engine, whatever else the cache comes to hold? Not so if it lacks what would be built, or
+/// has another engine than the locked one.
+fn is_settled(ctx: &Context<'_>, planned: &Planned) -> bool {
+    let is_judged = match &planned.accuracy {
+        AccuracyFact::Known(accuracy) => accuracy.judgement.is_some(),
+        AccuracyFact::NoneDeclared | AccuracyFact::Skipped => true,
+        AccuracyFact::NotFetched => false,
+    };
+    let (Some(keyed), Some(built)) = (&planned.keyed, &planned.built) else { return false };
+    let locked = ctx.lock.engine(&planned.name.to_string()).filter(|locked| locked.build == keyed.build_key);
+    planned.action == Action::UpToDate && is_judged && (locked.is_none() || built.is_locked)
+}
+
 /// Holds the build of an engine against the levels of its manifest: what is denied makes the plan an error. A published
 /// engine was held against them before, so that its proof is made again only if it was not clean.
 fn judged(
@@ -147,7 +164,7 @@ fn judged(
     let (Some(keyed), Some(built)) = (&planned.keyed, &planned.built) else { return Ok(known) };
     let proof = match known {
         Some(counts) if counts.demoted == 0 => None,
-        _ => pins::of_build(ctx, keyed, built)?,
+        _ => pins::of_build(ctx, engine, keyed, built)?,
     };
     let file = match read.get(&engine.source).map(|r| &r.fact) {
         Some(SourceFact::AtHand { path, .. }) => path.clone(),

@@ -71,6 +71,8 @@ pub struct RunSummary {
     pub errors: Vec<Diagnostic>,
     /// Was there anything to do, or to write down?
     pub wrote: bool,
+    /// Was there nothing to do, whatever else the cache comes to hold?
+    pub is_settled: bool,
     /// How long the run took, in ms.
     pub ms: u64,
 }
@@ -134,7 +136,8 @@ pub fn apply(
         |engine: &&EngineOutcome| !engine.action.is_work() || !results.contains_key(&engine.engine);
     engines.iter().filter(is_untold).for_each(|engine| ctx.events.event(&engine.event()));
     let wrote = !matches!(finished, Ok(false));
-    Ok(summary(ctx, engines, warnings, wrote, finished.err().into_iter().collect(), started))
+    let summary = summary(ctx, engines, warnings, wrote, finished.err().into_iter().collect(), started);
+    Ok(RunSummary { is_settled: gathered.is_settled, ..summary })
 }
 
 /// What a run did; its end is its last event.
@@ -148,7 +151,7 @@ fn summary(
 ) -> RunSummary {
     let ms = millis(started.elapsed());
     ctx.events.event(&Event::RunFinished { ms });
-    RunSummary { engines, warnings, errors, wrote, ms }
+    RunSummary { engines, warnings, errors, wrote, is_settled: false, ms }
 }
 
 impl EngineOutcome {
@@ -413,7 +416,7 @@ fn judged(
     built: &BuiltRef,
 ) -> Result<(Option<Counts>, Vec<Diagnostic>), Vec<Diagnostic>> {
     let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
-    let proof = pins::of_build(ctx, keyed, built).map_err(failed)?;
+    let proof = pins::of_build(ctx, engine, keyed, built).map_err(failed)?;
     let file = gathered.files.get(&engine.source).and_then(|files| files.first());
     let file = file.map_or(Path::new(MODEL_FILE), |(file, _)| file);
     let told = pins::diagnostics(ctx, engine, keyed, built, proof.as_ref(), file);

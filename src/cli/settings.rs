@@ -58,6 +58,8 @@ pub(super) struct Settings {
     signal: Arc<AtomicU8>,
     env: Vec<(String, String)>,
     started_in: PathBuf,
+    /// What new processes may use, in bytes: asked before anything that is kept is found out.
+    memory: u64,
 }
 
 impl Settings {
@@ -88,7 +90,8 @@ impl Settings {
             ColorArg::Auto => is_terminal && var("NO_COLOR").is_none_or(str::is_empty),
         };
         if let Some(file) = &global.log_file {
-            output::log_to(&here.join(file)).map_err(|e| cannot(format!("cannot write the log: {e}")))?;
+            output::log_to(&started_in.join(file))
+                .map_err(|e| cannot(format!("cannot write the log: {e}")))?;
         }
         let question = question(argv, &started_in, is_terminal, &env);
         let (cancel, signal) = (CancelToken::default(), Arc::new(AtomicU8::new(0)));
@@ -112,6 +115,7 @@ impl Settings {
             cache_dir: global.cache_dir.as_ref().map(|dir| here.join(dir)),
             signal,
             started_in,
+            memory: available_memory().unwrap_or(u64::MAX) / 10 * 9,
             env,
         })
     }
@@ -252,7 +256,7 @@ impl Settings {
             locked: false,
             verify: true,
             jobs: jobs.map_or(cores, usize::from),
-            memory: available_memory().unwrap_or(u64::MAX) / 10 * 9,
+            memory: self.memory,
             events,
             cancel: self.cancel.clone(),
             gpus: std::sync::OnceLock::new(),
@@ -369,7 +373,7 @@ fn read_lock(root: &Path) -> Result<Lock, Failed> {
 /// the variables that are read here. (Others are handed on to programs.)
 fn question(argv: &[OsString], started_in: &Path, is_terminal: bool, env: &[(String, String)]) -> Digest {
     let is_read =
-        |name: &str| name.starts_with("ENGINEWRIGHT_") || ["CI", "NO_COLOR", "TERM"].contains(&name);
+        |name: &str| name.starts_with("ENGINEWRIGHT_") || ["CI", "NO_COLOR", "TERM", "PATH"].contains(&name);
     let read: BTreeMap<&str, &str> =
         env.iter().filter(|(name, _)| is_read(name)).map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let digest = |bytes: &[u8]| Digest::of(bytes).to_string();

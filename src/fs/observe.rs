@@ -2,7 +2,7 @@
 //!
 //! An answer that was made from files alone is still right as long as every one of those questions is answered as
 //! before. All questions pass through [`crate::fs`], the only user of `std::fs`; so none is forgotten. The few that are
-//! asked by others (`walkdir`) are told with [`saw_folder`], and whoever asks something that is no file (another
+//! asked by others (`walkdir`) are told with [`saw`], and whoever asks something that is no file (another
 //! process, the network) says so with [`beyond_files`]: such an answer cannot be kept.
 
 use std::collections::BTreeMap;
@@ -69,8 +69,8 @@ pub fn beyond_files(what: &str) {
     }
 }
 
-/// Somebody else listed this folder.
-pub fn saw_folder(path: &Path) {
+/// It was read by its name: a file, or a folder that was listed, also by somebody else than [`crate::fs`].
+pub fn saw(path: &Path) {
     if WATCHING.load(Ordering::Relaxed) {
         read(path, std::fs::metadata(path).as_ref());
     }
@@ -89,13 +89,6 @@ pub(super) fn asked(path: &Path, metadata: Result<&Metadata, &io::Error>) {
     });
 }
 
-/// As [`read`], of a path that was read by its name.
-pub(super) fn read_path(path: &Path) {
-    if WATCHING.load(Ordering::Relaxed) {
-        read(path, std::fs::metadata(path).as_ref());
-    }
-}
-
 /// As [`read`], of the path itself. What a symbolic link is cannot be kept: everything else is seen through links.
 pub(super) fn looked(path: &Path, metadata: Result<&Metadata, &io::Error>) {
     match metadata {
@@ -109,7 +102,7 @@ pub(super) fn beyond_link(path: &Path, canonical: Option<&Path>) {
     if canonical.is_some_and(|canonical| canonical != path) {
         beyond_files("a symbolic link");
     }
-    read_path(path);
+    saw(path);
 }
 
 fn note(path: &Path, metadata: Result<&Metadata, &io::Error>, sight: impl FnOnce(&Metadata) -> Sight) {

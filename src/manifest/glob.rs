@@ -36,7 +36,7 @@ pub(super) fn expand(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Bad> 
     let depth = if rest_text.contains("**") { MAX_DEPTH } else { rest.len() };
     let is_hidden = |e: &DirEntry| e.depth() > 0 && e.file_name().as_encoded_bytes().starts_with(b".");
     let walk = WalkDir::new(&base).follow_links(true).max_depth(depth).min_depth(1);
-    fs::saw_folder(&base);
+    fs::saw(&base);
     let mut files = Vec::new();
     for entry in walk.into_iter().filter_entry(|e| hidden_too || !is_hidden(e)) {
         let entry = match entry {
@@ -54,12 +54,14 @@ pub(super) fn expand(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Bad> 
                 if !e.path().is_some_and(|path| matches(&matcher, &base, path))
                     && e.io_error().is_some_and(is_missing) =>
             {
+                // Unless something comes to be there.
+                let _ = e.path().map(fs::exists);
                 continue;
             }
             Err(e) => return Err(bad(codes::UNREADABLE_FOLDER, format!("cannot be followed: {e}"))),
         };
         if entry.file_type().is_dir() {
-            fs::saw_folder(entry.path());
+            fs::saw(entry.path());
         }
         if entry.file_type().is_file() && matches(&matcher, &base, entry.path()) {
             files.push(entry.into_path());

@@ -154,7 +154,7 @@ fn manifest_paths(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         if let Ok(entry) = &entry
             && entry.file_type().is_dir()
         {
-            fs::saw_folder(entry.path());
+            fs::saw(entry.path());
         }
         match entry {
             Ok(entry) if is_toml(entry.path()) && !entry.file_type().is_dir() => {

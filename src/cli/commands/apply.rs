@@ -31,7 +31,7 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
         Err(question) => question,
     };
     let project = settings.project()?;
-    let plan = plan_of(args)?;
+    let plan = plan_of(settings, args)?;
     let engines = match &plan {
         Some(plan) => project.declared(plan.engines.iter().map(|entry| entry.engine.as_str())),
         None => project.select(&args.engines)?,
@@ -59,7 +59,8 @@ pub(super) fn run(settings: &Settings, args: &ApplyArgs) -> Result<u8, Failed> {
             let warnings = warnings(settings, &project.warnings, &summary.warnings, cache_warnings);
             output::stderr(&warnings);
             render::print(settings, &failures);
-            if failures.is_empty() && !told_once && !summary.engines.is_empty() && !summary.wrote {
+            let is_worth_keeping = summary.is_settled && settings.stopped_by().is_none() && !summary.wrote;
+            if is_worth_keeping && failures.is_empty() && !told_once && !summary.engines.is_empty() {
                 let stdout = up_to_date(summary.engines.len());
                 question.answered(settings, &ctx.cache, &Answer { stdout, stderr: warnings });
             }
@@ -76,10 +77,10 @@ fn is_file(name: &str) -> bool {
 }
 
 /// The plan file among the arguments, if one is.
-fn plan_of(args: &ApplyArgs) -> Result<Option<PlanFile>, Failed> {
+fn plan_of(settings: &Settings, args: &ApplyArgs) -> Result<Option<PlanFile>, Failed> {
     match (args.engines.iter().find(|name| is_file(name)), args.engines.len()) {
         (None, _) => Ok(None),
-        (Some(file), 1) => plan::read(Path::new(file)).map(Some),
+        (Some(file), 1) => plan::read(&settings.here(Path::new(file))).map(Some),
         (Some(file), _) => {
             let message = format!("`{file}` is a plan, which names its engines itself");
             let error = Diagnostic::error("plan-file", message).help("give the plan, or engines");

@@ -20,7 +20,7 @@ use crate::source::Network;
 
 pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     if let Some(file) = &args.show {
-        return show(settings, file);
+        return show(settings, &settings.here(file));
     }
     let question = match memo::ask(settings, args.out.is_none()) {
         Ok(answer) => {
@@ -46,8 +46,12 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     let paths: Vec<String> = orphans.iter().map(|orphan| output::path(orphan)).collect();
     let file = PlanFile::of(&gathered.planned, paths, build::TOOL);
     // What the cache lost or mended is told once.
-    let is_worth_keeping =
-        !file.changes && errors.is_empty() && differences.is_empty() && cache_warnings.is_empty();
+    let is_worth_keeping = gathered.is_settled
+        && settings.stopped_by().is_none()
+        && !file.changes
+        && errors.is_empty()
+        && differences.is_empty()
+        && cache_warnings.is_empty();
     let mut said = Answer::default();
     match settings.format {
         Format::Json => {
@@ -79,7 +83,7 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     }
     let is_sound = errors.is_empty() && differences.is_empty();
     if let Some(path) = args.out.as_ref().filter(|_| is_sound) {
-        write(settings, path, &file)?;
+        write(settings, &settings.here(path), &file)?;
     }
     Ok(match () {
         () if !errors.is_empty() => exit::INVALID,
@@ -134,7 +138,7 @@ fn show(settings: &Settings, path: &Path) -> Result<u8, Failed> {
             let unknown = file.engines.iter().filter(|entry| entry.estimate_ms.is_none()).count();
             // How many workers there will be is not known here.
             let estimate = Estimate { ms: known.sum(), unknown };
-            output::stdout(&format!("made by {} from {}\n\n", file.tool, file.made_from));
+            output::stdout(&format!("made by {} from {}\n\n", output::printable(&file.tool), file.made_from));
             output::stdout(&text(&file, estimate, &[]));
         }
     }
