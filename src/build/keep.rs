@@ -143,7 +143,10 @@ pub fn results_of(ctx: &Context<'_>, gathered: &Gathered) -> Result<Vec<(String,
     for planned in &gathered.planned {
         errors.extend(planned.errors.iter().cloned());
         match (&planned.keyed, &planned.built) {
-            (Some(keyed), Some(_)) => drop(keys.insert(("build", keyed.build_key))),
+            (Some(keyed), Some(built)) => {
+                let of_engine = engine_preimage(&built.engine.b3);
+                keys.extend([("build", keyed.build_key), ("engine", of_engine.key())]);
+            }
             _ if planned.errors.is_empty() => {
                 let error = Diagnostic::error("not-built", format!("`{}` is not in the cache", planned.name));
                 errors.push(error.help("run `enginewright apply` first"));
@@ -161,6 +164,15 @@ pub fn results_of(ctx: &Context<'_>, gathered: &Gathered) -> Result<Vec<(String,
     for (action, key) in keys {
         let record = ctx.cache.result(action, &key).map_err(failed)?;
         results.extend(record.map(|record| (action.to_owned(), record)));
+    }
+    // An engine is told by its build, by a record of its own, or by both.
+    for planned in &gathered.planned {
+        let Some(built) = &planned.built else { continue };
+        let is_it = |record: &Record| record.outputs.get("engine").is_some_and(|e| e.b3 == built.engine.b3);
+        if !results.iter().any(|(_, record)| is_it(record)) {
+            let error = Diagnostic::error("not-built", format!("the cache lost `{}`", planned.name));
+            return Err(vec![error.help("run `enginewright apply` first")]);
+        }
     }
     Ok(results)
 }

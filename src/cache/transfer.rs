@@ -111,7 +111,7 @@ impl Cache {
                     entry.read_to_end(&mut bytes).map_err(io)?;
                     let record =
                         unseal_record(&bytes, &key).map_err(|why| bad(format!("`{name}`: {why}")))?;
-                    incoming.take(action, record);
+                    incoming.take(action, record).map_err(|why| bad(format!("`{name}`: {why}")))?;
                 }
                 Place::Blob(blob) => {
                     if let Some(what) = self.take_in(&mut entry, &blob)? {
@@ -197,6 +197,8 @@ struct Incoming {
     result_bytes: u64,
     /// Blobs that results name and that did not come yet.
     missing: BTreeMap<Digest, Blob>,
+    /// All blobs that results name.
+    named: BTreeMap<Digest, Blob>,
     done: Transferred,
 }
 
@@ -240,10 +242,22 @@ impl Incoming {
         }
     }
 
-    fn take(&mut self, action: String, record: Record) {
-        self.missing.extend(record.outputs.values().map(|blob| (blob.b3, blob.clone())));
+    /// A result that says the same of its blobs as those before it; else what is wrong with it.
+    fn take(&mut self, action: String, record: Record) -> std::result::Result<(), String> {
+        for blob in record.outputs.values() {
+            let known = self.named.entry(blob.b3).or_insert_with(|| blob.clone());
+            let is_other = |sha256: &String| blob.sha256.as_ref().is_some_and(|told| told != sha256);
+            if known.size != blob.size || known.sha256.as_ref().is_some_and(is_other) {
+                return Err(format!("its results say different things of the blob `{}`", blob.b3));
+            }
+            if known.sha256.is_none() {
+                known.sha256.clone_from(&blob.sha256);
+            }
+            self.missing.insert(blob.b3, known.clone());
+        }
         self.done.count(&record);
         self.results.push((action, record));
+        Ok(())
     }
 }
 

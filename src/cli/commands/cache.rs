@@ -28,8 +28,8 @@ pub(super) fn run(settings: &Settings, command: &CacheCommand) -> Result<u8, Fai
     match command {
         CacheCommand::Stat => stat(settings, &cache),
         CacheCommand::Verify { sample } => verify(settings, &cache, *sample),
-        CacheCommand::Export { engines, output } => export(settings, engines, output),
-        CacheCommand::Import { file } => import(settings, &cache, file),
+        CacheCommand::Export { engines, output } => export(settings, engines, &settings.here(output)),
+        CacheCommand::Import { file } => import(settings, &cache, &settings.here(file)),
         CacheCommand::Gc { max_age, max_size, force, dry_run } => {
             if *max_age < SAFE_DAYS && !force {
                 let message =
