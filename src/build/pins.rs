@@ -18,9 +18,13 @@ use crate::precision::{self, Assignment, Decider, Fix, FloatType};
 /// The cache cannot be used at all.
 pub(super) fn of_build(
     ctx: &Context<'_>,
+    engine: &Engine,
     keyed: &Keyed,
     built: &BuiltRef,
 ) -> Result<Option<Proof>, cache::Error> {
+    if engine.precision == Precision::AsIs {
+        return Ok(None); // Its types were named for a weakly typed build, and nobody declared them.
+    }
     let Some(assignment) = &keyed.prepared.assignment else { return Ok(None) };
     let read = |blob| -> Result<Option<bytes::Bytes>, cache::Error> { ctx.cache.read(blob) };
     let assignment: Option<Assignment> =
@@ -38,9 +42,13 @@ pub(super) fn of_build(
 ///
 /// # Errors
 /// The cache cannot be used at all.
-pub fn proof(ctx: &Context<'_>, planned: &plan::Planned) -> Result<Option<Proof>, cache::Error> {
+pub fn proof(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    planned: &plan::Planned,
+) -> Result<Option<Proof>, cache::Error> {
     match (&planned.keyed, &planned.built) {
-        (Some(keyed), Some(built)) => of_build(ctx, keyed, built),
+        (Some(keyed), Some(built)) => of_build(ctx, engine, keyed, built),
         _ => Ok(None),
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{ANY_SUMS, FP32_SUMS, Facts, Kernel, PRODUCTS};
+use super::header::PlanKind;
 use super::operators::{Class, FEW, MANY, class};
 use super::source::Arithmetic;
 use crate::precision::{Assignment, FloatType, NodeAssignment};
@@ -246,8 +247,17 @@ impl Judge<'_> {
         match &kernel.arithmetic {
             Some(arithmetic) if !arithmetic.traits.is_empty() => of_attention(kernel, arithmetic, class),
             Some(arithmetic) => self.of_source(kernel, arithmetic, class),
+            // Full TensorRT tells what such a layer reads and gives, and nothing of what is between.
+            None if self.is_of_layers() && kernel.layers.len() > 1 => {
+                Shown::Unclear(format!("it is part of a layer of {} nodes", kernel.layers.len()))
+            }
             None => of_types(kernel, class),
         }
+    }
+
+    /// Was it told by layers, and not by a plan's text?
+    fn is_of_layers(&self) -> bool {
+        self.facts.header.as_ref().is_none_or(|header| header.kind == PlanKind::Tensorrt)
     }
 
     fn of_product(&self, kernel: &Kernel, class: Class) -> Shown {
@@ -372,6 +382,9 @@ fn list(arithmetic: &Arithmetic, steps: &[&str]) -> String {
     all.collect::<Vec<_>>().join(", ")
 }
 
+/// The type of an operand that is not known.
+pub(super) const UNREADABLE: &str = "?";
+
 /// A fusion that is compiled on the user's GPU.
 const FUSION: &str = "runtime_fusion";
 
@@ -398,6 +411,10 @@ fn of_attention(kernel: &Kernel, arithmetic: &Arithmetic, class: Class) -> Shown
 fn of_types(kernel: &Kernel, class: Class) -> Shown {
     let of: Vec<&str> = kernel.inputs.iter().map(|operand| operand.of.as_str()).collect();
     let floats = || of.iter().filter(|of| is_wide(of) || is_narrow(of));
+    let is_unclear = |of: &&str| *of == UNREADABLE || (class == Class::Product && of.ends_with("int8"));
+    if of.iter().any(is_unclear) {
+        return Shown::Unclear(format!("it reads {}", of.join(" and ")));
+    }
     if floats().next().is_none() {
         return Shown::Unclear("the types of what it reads are not known".to_owned());
     }

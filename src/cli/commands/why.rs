@@ -25,7 +25,7 @@ pub(super) fn run(settings: &Settings, engine: &str, since: Option<&str>) -> Res
     let gathered = build::gather(&ctx, &[engine])?;
     ctx.cache.flush();
     let planned = &gathered.planned[0];
-    let proof = build::proof_of_pins(&ctx, planned)?;
+    let proof = build::proof_of_pins(&ctx, engine, planned)?;
     if !planned.errors.is_empty() {
         if let (Some(proof), Format::Text) = (&proof, settings.format) {
             output::stdout(&proof_text(proof));
