@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Version;
+use crate::toolchain::trtexec::layers::{Layers, layers};
 
 /// An ONNX node, and the layer that has its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,7 @@ pub(super) struct Layer {
 impl Layer {
     /// The name of the layer; none if TensorRT makes one up, so that an option cannot name it.
     pub(super) fn name(&self, version: Version) -> Option<&str> {
-        // The importer forgot to name this one layer up to 10.0.
-        let is_lost = self.op == "LayerNormalization" && version < Version(10, 1, 0);
+        let is_lost = layers(&self.op, version) == Layers::Automatic;
         (self.is_named && !is_lost).then_some(self.node.as_str())
     }
 }

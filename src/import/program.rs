@@ -172,7 +172,7 @@ fn one(command: Command, variables: &Variables, found: &mut Found) -> Result<(),
         let Some(word) = words.next() else { break };
         if let Some((_, valued)) = WRAPPERS.iter().find(|(wrapper, _)| *wrapper == name) {
             unwrap(&name, valued, &mut words, &mut run);
-        } else if ["docker", "podman", "nvidia-docker"].contains(&name.as_str()) {
+        } else if is_container(&name) {
             container(&word, &mut words, &mut run)?;
         } else if ["singularity", "apptainer", "srun"].contains(&name.as_str()) {
             run.runner.push(word.text);
@@ -229,6 +229,11 @@ fn inner_shell(
         found.runs.push(run);
     }
     Ok(())
+}
+
+/// Does a program run others in a container, by its name?
+fn is_container(program: &str) -> bool {
+    ["docker", "podman", "nvidia-docker"].contains(&base(program))
 }
 
 fn base(path: &str) -> &str {
@@ -389,7 +394,7 @@ impl Run {
     pub(super) fn host_path(&self, path: &str) -> Option<PathBuf> {
         let path = plain(&self.folder.join(path));
         if self.runner.is_empty()
-            || (self.image.is_none() && self.mounts.is_empty() && self.runner[0] != "docker")
+            || (self.image.is_none() && self.mounts.is_empty() && !is_container(&self.runner[0]))
         {
             return Some(path);
         }

@@ -366,7 +366,11 @@ fn integers<'a>(engine: &Engine, tensors: impl Iterator<Item = &'a Tensor>) -> V
 
 /// Options that are given twice, by the manifest and by its extra arguments: trtexec takes most only once.
 fn twice(engine: &Engine, words: &[String]) -> Vec<Diagnostic> {
-    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    // An option with two spellings is one.
+    let name = |word: &str| -> String {
+        let spelling = word.split('=').next().unwrap_or_default();
+        flags::find(spelling).map_or(spelling.to_owned(), |flag| flag.name().to_owned())
+    };
     let ours = words.len() - engine.build.trtexec.extra_args.len();
     let given: Vec<String> = words[..ours].iter().map(|word| name(word)).collect();
     let extra = engine.build.trtexec.extra_args.iter().enumerate().map(|(i, word)| (i, name(word)));
@@ -385,8 +389,15 @@ fn twice(engine: &Engine, words: &[String]) -> Vec<Diagnostic> {
         .collect()
 }
 
+/// Does the value of an option lie where trtexec finds it, whatever folder it runs in?
+fn is_whole(argument: &str) -> bool {
+    argument.split_once('=').is_some_and(|(_, path)| path.starts_with('/'))
+}
+
 /// Extra arguments that the version does not take, or that say what the manifest says.
 fn extra_errors(engine: &Engine, version: Version) -> Vec<Diagnostic> {
+    const PLUGINS: [&str; 4] =
+        ["--plugins", "--staticPlugins", "--dynamicPlugins", "--setPluginsToSerialize"];
     const OURS: [&str; 5] =
         ["--onnx", "--saveEngine", "--skipInference", "--exportLayerInfo", "--timingCacheFile"];
     let mut errors = Vec::new();
@@ -404,12 +415,20 @@ fn extra_errors(engine: &Engine, version: Version) -> Vec<Diagnostic> {
                 ))
                 .note(format!("versions that have it: {}", flag.versions())),
             ),
+            Some(flag) if PLUGINS.contains(&flag.name()) => errors.push(
+                error(format!("`{name}` is a key of its own, in `extra-args` of `{}`", engine.name))
+                    .help("name the files in `plugins`: their content is part of the engine's key"),
+            ),
             Some(_) if OURS.contains(&name) => errors.push(
                 error(format!(
                     "`{name}` is given by the program itself, in `extra-args` of `{}`",
                     engine.name
                 ))
                 .help("leave it out"),
+            ),
+            Some(flag) if flag.argument == flags::Argument::File && !is_whole(argument) => errors.push(
+                error(format!("`{argument}` is no whole path, in `extra-args` of `{}`", engine.name))
+                    .help("give the whole path: trtexec runs in a folder of its own"),
             ),
             Some(_) => {}
         }

@@ -76,6 +76,11 @@ pub(in crate::build) fn build_in(
     }
     let during = format!("`{}` was built", engine.name);
     toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
+    if super::plugins(ctx, engine)? != asked.plugins {
+        let message = format!("a plugin of `{}` changed while it was built", engine.name);
+        let error = Diagnostic::error("plugin-changed", message).at(&engine.origin, "in this model");
+        return Err(vec![error.help("nothing was recorded; run again when nobody writes to it")]);
+    }
     keep_timings(ctx, &paths, toolchain, &gpu, job);
     let assignment = assignment(ctx, keyed);
     write_facts(assignment.as_ref(), job).map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;

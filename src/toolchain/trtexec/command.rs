@@ -87,8 +87,6 @@ pub struct Paths {
     pub layers: String,
     /// The timing cache, if there is one.
     pub timing_cache: Option<String>,
-    /// Must everything be in the timing cache?
-    pub timing_cache_is_whole: bool,
     /// Plugin libraries.
     pub plugins: Vec<String>,
 }
@@ -128,9 +126,6 @@ pub fn arguments(asked: &Asked, paths: &Paths) -> Result<Vec<String>, Vec<Unavai
     }
     if let Some(cache) = &paths.timing_cache {
         line.value("--timingCacheFile", cache);
-        if paths.timing_cache_is_whole {
-            line.asked("--errorOnTimingCacheMiss", None, "a locked build from a timing cache");
-        }
     }
     let verbosity = if asked.tells_layers { "detailed" } else { "none" };
     line.value("--profilingVerbosity", verbosity);

@@ -49,7 +49,7 @@ fn line(text: &str) -> Option<LogLine> {
 }
 
 /// What a text in the log means: first match wins, so the special come before the general.
-const MEANINGS: [(&str, &str, &str, &str); 12] = [
+const MEANINGS: [(&str, &str, &str, &str); 11] = [
     (
         "Unknown option",
         "trtexec-option",
@@ -110,12 +110,6 @@ const MEANINGS: [(&str, &str, &str, &str); 12] = [
         "no-implementation",
         "it has no kernel for a node in the types asked for",
         "let the node, or what is fused with it, have another precision; or raise `workspace`",
-    ),
-    (
-        "timing cache",
-        "timing-cache-miss",
-        "something is not in its timing cache",
-        "build once without `--locked`, and check the lock file in",
     ),
 ];
 

@@ -12,8 +12,6 @@ impl Version {
     pub const OLDEST: Version = Version(8, 6, 0);
     /// The first that is not known here.
     pub const BEYOND: Version = Version(12, 0, 0);
-    /// The newest whose options were read.
-    pub const NEWEST_READ: Version = Version(11, 1, 0);
 
     /// From the number in a banner: 8601 is 8.6.1, 100300 is 10.3.0.
     #[must_use]
