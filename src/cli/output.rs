@@ -93,21 +93,44 @@ pub(super) fn path(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// Text of files, which a terminal must not take for its own: control characters are escaped.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}
+
+/// The same of a text of several lines.
+pub(super) fn lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// A table with aligned columns. The last column is not padded; its further lines are indented
 /// to it.
 pub(super) fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
     let width = |text: &str| text.chars().count();
+    let last = headers.len().saturating_sub(1);
+    let shown = |row: &Vec<String>| -> Vec<String> {
+        let cell =
+            |(i, cell): (usize, &String)| if i == last { lines(cell) } else { printable(cell).into_owned() };
+        row.iter().enumerate().map(cell).collect()
+    };
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
     let mut widths: Vec<usize> = headers.iter().map(|h| width(h)).collect();
-    for row in rows {
+    for row in &rows {
         for (i, cell) in row.iter().enumerate() {
             widths[i] = widths[i].max(cell.lines().map(width).max().unwrap_or(0));
         }
     }
-    let last = widths.len().saturating_sub(1);
     let indent: usize = widths[..last].iter().map(|w| w + 2).sum();
     let mut text = String::new();
     let header: Vec<String> = headers.iter().map(|h| (*h).to_owned()).collect();
-    for row in std::iter::once(&header).chain(rows) {
+    for row in std::iter::once(&header).chain(&rows) {
         let mut line = String::new();
         for (i, cell) in row.iter().enumerate() {
             if i == last {
@@ -131,6 +154,15 @@ mod tests {
     fn a_log_has_no_colours() {
         assert_eq!(without_colors("\x1b[1m\x1b[31merror\x1b[0m: é"), "error: é");
         assert_eq!(without_colors("plain"), "plain");
+    }
+
+    #[test]
+    fn cells_are_one_line_but_for_the_last() {
+        let rows = [vec!["long\nname".to_owned(), "\x1b[31mred\nmore".to_owned()]];
+        assert_eq!(
+            table(&["n", "v"], &rows),
+            "n           v\nlong\\nname  \\u{1b}[31mred\n            more\n"
+        );
     }
 
     #[test]

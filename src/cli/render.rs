@@ -26,7 +26,8 @@ pub(super) fn text(diagnostic: &Diagnostic, color: bool, root: Option<&Path>) ->
         Level::Warning => Mark::WARNING,
         Level::Note => Mark::NOTE,
     };
-    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_ref());
+    let message = output::printable(&diagnostic.message);
+    let title = level.primary_title(message.as_ref()).id(diagnostic.code.as_ref());
     let mut group: Group<'_> = Group::with_title(title);
     match &diagnostic.place {
         Some(Place::Text(origin)) => {
@@ -42,11 +43,11 @@ pub(super) fn text(diagnostic: &Diagnostic, color: bool, root: Option<&Path>) ->
         }
     }
     for note in &diagnostic.notes {
-        group = group.element(Mark::NOTE.message(note.as_str()));
+        group = group.element(Mark::NOTE.message(output::lines(note)));
     }
     let rules = diagnostic.rules.as_ref().map(|rules| format!("add this rule:\n{rules}"));
     for help in rules.iter().chain(&diagnostic.help) {
-        group = group.element(Mark::HELP.message(help.as_str()));
+        group = group.element(Mark::HELP.message(output::lines(help)));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     format!("{}\n\n", renderer.render(&[group]))
@@ -76,7 +77,9 @@ pub(super) fn place_text(place: &Place, root: Option<&Path>) -> String {
     match place {
         Place::Text(origin) => format!("{}:{}", show(&origin.file.path, root), origin.line_column().0),
         Place::File(file) => show(file, root),
-        Place::Node { file, node, op } => format!("{}: node `{node}` ({op})", show(file, root)),
+        Place::Node { file, node, op } => {
+            format!("{}: node `{}` ({})", show(file, root), output::printable(node), output::printable(op))
+        }
     }
 }
 

@@ -206,7 +206,7 @@ fn accumulators(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) -> V
                 let problem = Problem::error("accumulate-unknown", message).of_rule(i);
                 problems.push(problem.help("select it with `precision = \"fp32\"`"));
             }
-        } else if gemm::GEMMS.contains(&node.op.as_str()) {
+        } else if gemm::GEMMS.contains(&proto.op_type()) {
             *found = true;
             let message = format!(
                 "`{}` cannot have fp32 accumulators: it is not known how {} gets them",

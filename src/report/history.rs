@@ -39,6 +39,8 @@ pub struct Entry {
     pub verdict: String,
     /// Why it failed.
     pub errors: Vec<String>,
+    /// The key of its build; empty if that was not known.
+    pub build_key: String,
 }
 
 /// The runs of one project.
@@ -69,7 +71,11 @@ pub fn history<'e>(project: &str, runs: impl IntoIterator<Item = (&'e str, &'e [
             ms: finished.and_then(|event| event["ms"].as_u64()),
             ..Run::default()
         };
+        let planned = events.iter().filter(|event| kind(event) == "planned");
+        let keys: BTreeMap<&str, &Value> =
+            planned.filter_map(|event| Some((event["engine"].as_str()?, &event["build"]))).collect();
         for event in events.iter().filter(|event| kind(event) == "engine-finished") {
+            let engine = text(&event["engine"]);
             let entry = Entry {
                 run: id.to_owned(),
                 outcome: text(&event["outcome"]),
@@ -78,10 +84,11 @@ pub fn history<'e>(project: &str, runs: impl IntoIterator<Item = (&'e str, &'e [
                 build_ms: event["build_ms"].as_u64().unwrap_or(0),
                 verdict: text(&event["verdict"]),
                 errors: texts(&event["errors"]),
+                build_key: keys.get(engine.as_str()).map_or_else(String::new, |key| text(key)),
             };
             run.engines += 1;
             *run.outcomes.entry(entry.outcome.clone()).or_default() += 1;
-            history.engines.entry(text(&event["engine"])).or_default().push(entry);
+            history.engines.entry(engine).or_default().push(entry);
         }
         if run.engines > 0 {
             history.runs.push(run);
@@ -96,6 +103,13 @@ impl History {
     pub fn last(&self) -> Option<&Run> {
         let did = |run: &&Run| run.outcomes.keys().any(|outcome| outcome != "unchanged");
         self.runs.iter().rev().find(did).or(self.runs.last())
+    }
+
+    /// The last that was done for an engine, whichever run that was.
+    #[must_use]
+    pub fn last_attempt(&self, engine: &str) -> Option<&Entry> {
+        let did = |entry: &&Entry| !["unchanged", "not-done"].contains(&entry.outcome.as_str());
+        self.engines.get(engine)?.iter().rev().find(did)
     }
 
     /// What [`History::last`] did for an engine, and the run before that in which it had a size.

@@ -98,18 +98,21 @@ fn print(gpus: &[LocalGpu], served: &[Served], in_project: bool) {
             text += &format!("\n{} has no engines of TensorRT-RTX: {instead}\n", gpu.sm);
         } else if in_project && served.targets.is_empty() {
             text += &format!("\nno target of this project is for {}: add one\n\n", gpu.sm);
-            text += &target_toml(gpu);
+            text += &target(gpu).1;
         }
     }
     output::stdout(&text);
 }
 
-/// A target for this GPU: by its name if the table knows it, else by its capability.
-pub(super) fn target_toml(local: &LocalGpu) -> String {
-    match gpu::find(&local.name).filter(|known| known.sm == local.sm) {
-        Some(known) => format!("[target.{}]\ngpu = \"{}\"\n", target_name(known.name), known.name),
-        None => format!("[target.{}]\nsm = \"{}\"\n", target_name(&local.name), local.sm),
-    }
+/// A target for this GPU, and its name: by that of the GPU if the table knows it, else by its capability.
+pub(super) fn target(local: &LocalGpu) -> (String, String) {
+    let (gpu, key) = match gpu::find(&local.name).filter(|known| known.sm == local.sm) {
+        Some(known) => (known.name, format!("gpu = \"{}\"", known.name)),
+        None => (local.name.as_str(), format!("sm = \"{}\"", local.sm)),
+    };
+    let name = target_name(gpu);
+    let toml = format!("[target.{name}]\n{key}\n");
+    (name, toml)
 }
 
 /// The name of a GPU as a name of a target: `rtx-3090`.
@@ -134,8 +137,8 @@ mod tests {
             driver: None,
             cuda: "12.8".to_owned(),
         };
-        assert_eq!(target_toml(&gpu), "[target.rtx-3090]\ngpu = \"RTX 3090\"\n");
+        assert_eq!(target(&gpu).1, "[target.rtx-3090]\ngpu = \"RTX 3090\"\n");
         gpu.name = "NVIDIA PG506-230".to_owned();
-        assert_eq!(target_toml(&gpu), "[target.nvidia-pg506-230]\nsm = \"sm_86\"\n");
+        assert_eq!(target(&gpu).1, "[target.nvidia-pg506-230]\nsm = \"sm_86\"\n");
     }
 }

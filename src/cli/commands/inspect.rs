@@ -206,7 +206,7 @@ fn of_model(file: &Path, facts: &OnnxFacts) -> String {
         .iter()
         .map(|(domain, version)| match domain.as_str() {
             "" => version.to_string(),
-            domain => format!("{domain} {version}"),
+            domain => format!("{} {version}", output::printable(domain)),
         })
         .collect();
     let producer = if facts.producer.is_empty() { "not told" } else { &facts.producer };
@@ -265,11 +265,11 @@ fn of_model(file: &Path, facts: &OnnxFacts) -> String {
             "\nin fp16, without any rule (`precision = \"fp16\"` comes with `std-fp16`, which mends most):\n";
         for problem in &facts.hazards {
             let level = hazard(&problem.code).map_or("error", |hazard| hazard.level.name());
-            let _ = writeln!(text, "  {level:<6}{}: {}", problem.code, problem.message);
+            let _ = writeln!(text, "  {level:<6}{}: {}", problem.code, output::printable(&problem.message));
         }
     }
     for note in &facts.notes {
-        let _ = writeln!(text, "\nnote: {}", note.text);
+        let _ = writeln!(text, "\nnote: {}", output::printable(&note.text));
     }
     text
 }

@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
             if let Some(rule) = &error.rules
                 && !self.rules.iter().any(|known| known.ends_with(rule))
             {
-                self.rules.push(format!("# {}: {}\n{rule}", error.code, error.message));
+                self.rules.push(format!("{}{rule}", comment("# ", &told(error))));
             }
         }
     }
@@ -104,7 +104,7 @@ impl<'a> Draft<'a> {
     pub(super) fn keep_types(&mut self, errors: &[&Diagnostic]) {
         self.precision = Precision::AsIs;
         self.rules.clear();
-        let why: BTreeSet<String> = errors.iter().map(|e| format!("{}: {}", e.code, e.message)).collect();
+        let why: BTreeSet<String> = errors.iter().map(|error| told(error)).collect();
         self.why_as_is = why.into_iter().take(3).collect();
     }
 
@@ -132,7 +132,7 @@ impl<'a> Draft<'a> {
         text += &self.model_head();
         text += &self.precision_text();
         for warning in self.warned.iter().filter(|d| d.level == Level::Warning) {
-            let _ = writeln!(text, "\n# {}: {}", warning.code, warning.message);
+            let _ = write!(text, "\n{}", comment("# ", &told(warning)));
             for line in warning.rules.iter().flat_map(|rules| rules.lines()) {
                 let _ = writeln!(text, "# {line}");
             }
@@ -151,7 +151,7 @@ impl<'a> Draft<'a> {
             text += "precision = \"as-is\"   # the types of the file";
             text += if self.why_as_is.is_empty() { "\n" } else { "; fp16 was tried, and is refused:\n" };
             for why in &self.why_as_is {
-                let _ = writeln!(text, "#   {why}");
+                text += &comment("#   ", why);
             }
             return text;
         }
@@ -167,7 +167,7 @@ impl<'a> Draft<'a> {
             for (rule, nodes, instances) in by_rule {
                 let instances =
                     instances.map(|n| format!(" ({})", output::count(n, "instance"))).unwrap_or_default();
-                let _ = writeln!(text, "#   {rule}: {}{instances}", output::count(*nodes, "node"));
+                text += &comment("#   ", &format!("{rule}: {}{instances}", output::count(*nodes, "node")));
             }
             let norms =
                 by_rule.iter().find(|(_, nodes, instances)| instances.is_some_and(|n| n > 0 && n < *nodes));
@@ -234,6 +234,15 @@ impl<'a> Draft<'a> {
         text += "tolerance = { cosine = 0.99 }\n";
         text
     }
+}
+
+fn told(diagnostic: &Diagnostic) -> String {
+    format!("{}: {}", diagnostic.code, diagnostic.message)
+}
+
+/// A comment of one line, whatever names of the model are in it.
+fn comment(mark: &str, text: &str) -> String {
+    format!("{mark}{}\n", output::printable(text))
 }
 
 /// What the model is, as comments.

@@ -40,7 +40,9 @@ pub(super) fn write(root: &Path) -> Result<Vec<PathBuf>, Failed> {
 /// The text with these lines at its end, as far as they are not in it. `/engines` and `engines/` mean the same.
 fn with_lines(text: &str, lines: &[&str]) -> String {
     let plain = |line: &str| line.trim().trim_matches('/').to_owned();
-    let has = |line: &&str| text.lines().any(|known| plain(known) == plain(line));
+    // A pattern that has attributes of its own is somebody's decision.
+    let pattern = |line: &str| line.split_whitespace().next().map(plain);
+    let has = |line: &&str| text.lines().any(|known| pattern(known) == pattern(line));
     let missing: Vec<&str> = lines.iter().copied().filter(|line| !has(line)).collect();
     if missing.is_empty() {
         return text.to_owned();

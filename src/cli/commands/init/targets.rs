@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::gpu::{target_name, target_toml};
+use super::super::gpu::{target, target_name};
 use super::SCHEMA_FILE;
 use crate::cli::exit::{self, Failed};
 use crate::cli::settings::Settings;
@@ -55,13 +55,8 @@ impl Targets {
         let (served, others): (Vec<_>, Vec<_>) =
             found.iter().partition(|gpu| tensorrt_rtx::SMS.contains(&gpu.sm.0));
         for gpu in &served {
-            let toml = target_toml(gpu);
-            if !targets.toml.contains(&toml) {
-                targets.names.push(
-                    gpu::find(&gpu.name).map_or_else(|| target_name(&gpu.name), |g| target_name(g.name)),
-                );
-                targets.toml += &toml;
-            }
+            let (name, toml) = target(gpu);
+            targets.add(name, Some(toml));
         }
         targets.why = match (served.as_slice(), others.as_slice()) {
             ([], []) => "no GPU is here: one engine for RTX 30, 40 and 50; choose with `--target`".to_owned(),
@@ -72,8 +67,17 @@ impl Targets {
             _ => "found on this machine".to_owned(),
         };
         if served.is_empty() {
-            targets.names = vec!["desktop".to_owned()];
-            DEFAULT.clone_into(&mut targets.toml);
+            targets.add("desktop".to_owned(), Some(DEFAULT.to_owned()));
+        }
+        if let Some(name) =
+            targets.names.iter().find(|name| manifest.is_some_and(|m| m.targets.contains_key(*name)))
+        {
+            let message = format!("target `{name}` of this project is not for TensorRT-RTX");
+            let error = Diagnostic::error("duplicate-name", message);
+            return Err(Failed::new(
+                exit::USAGE,
+                error.help("choose with `--target`, such as `--target \"RTX 3090\"`"),
+            ));
         }
         Ok(targets)
     }

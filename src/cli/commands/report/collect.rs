@@ -17,7 +17,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::digest::{Digest, Preimage};
 use crate::manifest::Engine;
 use crate::plan::{self, AccuracyFact, Action, Planned};
-use crate::report::{self, History, Message, Report, State};
+use crate::report::{self, Entry, History, Message, Report, State};
 use crate::verify::{DRIFT_LIMIT, Drift};
 
 pub(super) fn report(ctx: &Context<'_>, project: &Project, engines: &[&Engine]) -> Result<Report, Failed> {
@@ -120,11 +120,15 @@ fn of_engine(
         let failures = accuracy.judgement.iter().flat_map(|judgement| &judgement.failures);
         errors.extend(failures.map(|text| plain_error("verify-failed", text)));
     }
-    // A build that fails leaves nothing but what its run said.
-    if let Some(last) =
-        last.filter(|last| errors.is_empty() && planned.action.is_work() && last.outcome == "failed")
+    // A build that fails leaves nothing but what its run said, which is so as long as it would be the same build.
+    let build_key = planned.keyed.as_ref().map(|keyed| keyed.build_key.to_string());
+    let is_failure =
+        |entry: &&Entry| entry.outcome == "failed" && build_key.as_ref() == Some(&entry.build_key);
+    if let Some(failed) = history.last_attempt(&name).filter(is_failure)
+        && errors.is_empty()
+        && planned.action.is_work()
     {
-        errors.extend(last.errors.iter().map(|text| plain_error("last-run", text)));
+        errors.extend(failed.errors.iter().map(|text| plain_error("last-run", text)));
     }
     let state = match planned.action {
         _ if !errors.is_empty() => State::Failed,
