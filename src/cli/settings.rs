@@ -58,6 +58,8 @@ pub(super) struct Settings {
     signal: Arc<AtomicU8>,
     env: Vec<(String, String)>,
     started_in: PathBuf,
+    /// Is that another folder than the current one, since `-C` says so?
+    is_elsewhere: bool,
     /// What new processes may use, in bytes: asked before anything that is kept is found out.
     memory: u64,
 }
@@ -115,6 +117,7 @@ impl Settings {
             cache_dir: global.cache_dir.as_ref().map(|dir| here.join(dir)),
             signal,
             started_in,
+            is_elsewhere: global.directory.is_some(),
             memory: available_memory().unwrap_or(u64::MAX) / 10 * 9,
             env,
         })
@@ -125,9 +128,10 @@ impl Settings {
         Some(self.signal.load(Ordering::SeqCst)).filter(|code| *code != 0)
     }
 
-    /// A path of the command line: it is meant from where the program was started, as `-C` says.
+    /// A path of the command line: it is meant from where the program was started, as `-C` says. Without `-C` it stays as
+    /// it was written, for messages.
     pub(super) fn here(&self, path: &Path) -> PathBuf {
-        self.started_in.join(path)
+        if self.is_elsewhere { self.started_in.join(path) } else { path.to_owned() }
     }
 
     /// Loads the project: manifests, cache and lock file.

@@ -49,7 +49,7 @@ fn engines_go_from_one_cache_to_another() {
     // The same models and the same toolchain elsewhere: nothing is to be built.
     fake::run_in(&other, &["cache", "import", tar])
         .expect(0)
-        .says(&["imported 2 engines (2 results, 2 of them new"]);
+        .says(&["imported 2 engines (4 results, 4 of them new"]);
     assert_eq!(plan(&other), "publish publish");
     let applied = fake::run_in(&other, &["apply"]);
     applied.expect(0);
