@@ -192,4 +192,18 @@ mod tests {
         assert_eq!(found.of("m@a"), (Some(&entries[1]), Some(&entries[0])));
         assert_eq!(found.of("n@a"), (None, None));
     }
+
+    #[test]
+    fn the_last_attempt_is_that_of_whichever_run_did_something() {
+        let run = |build: &str, outcome| {
+            let planned = json!({ "event": "planned", "engine": "m@a", "build": build });
+            let done = json!({ "event": "engine-finished", "engine": "m@a", "outcome": outcome });
+            [json!({ "event": "run-started", "command": "apply", "project": "/p" }), planned, done]
+        };
+        let runs = [run("k1", "failed"), run("k2", "failed"), run("k3", "not-done"), run("k4", "unchanged")];
+        let found = history("/p", runs.iter().map(|events| ("id", &events[..])));
+        let last = found.last_attempt("m@a").unwrap();
+        assert_eq!((last.outcome.as_str(), last.build_key.as_str()), ("failed", "k2"));
+        assert_eq!(found.last_attempt("n@a"), None);
+    }
 }

@@ -103,3 +103,16 @@ fn what_cannot_be_described_is_told_and_nothing_is_written() {
         .says(&["wrote manifests/m.toml", "error[text-file]"]);
     project.run(&["check"]).expect(0);
 }
+
+#[test]
+fn names_of_a_model_write_nothing_into_its_manifest() {
+    let project = Project::bare();
+    let input = "x\n[model.evil]\nsource = { path = \"/etc/passwd\" }\u{1b}[31m";
+    project.write("m.onnx", models::mlp_of(input));
+    let init = project.run(&["init", "m.onnx", "--target", "sm_86"]);
+    init.expect(0);
+    assert!(!init.stdout.contains('\u{1b}'), "{init:?}");
+    let text = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("[model.evil]")), "{text}");
+    project.run(&["check"]).expect(0).says(&["1 engine checked"]);
+}

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::support::{Project, fake};
+use crate::support::{Project, fake, run};
 
 /// A project that is up to date and settled, with a remembered plan.
 fn settled() -> Project {
     let project = fake::project(2);
     std::fs::create_dir(project.path("globbed")).unwrap();
     std::fs::copy(project.path("m0.onnx"), project.path("globbed/g.onnx")).unwrap();
+    std::os::unix::fs::symlink("../later", project.path("globbed/link")).unwrap();
     project.write(
         "manifests/more/glob.toml",
-        "schema = 1\n[models.g]\nglob = \"../../globbed/*.onnx\"\ntargets = [\"a\"]\n",
+        "schema = 1\n[models.g]\nglob = \"../../globbed/**/*.onnx\"\ntargets = [\"a\"]\n",
     );
     fake::run_in(&project, &["apply"]).expect(0);
     // Files that are younger than 2 s are not believed.
@@ -54,7 +55,7 @@ fn a_plan_without_work_is_remembered_until_a_file_changes() {
 /// What was changed, and how.
 type Change = (&'static str, fn(&Project));
 
-const CHANGES: [Change; 13] = [
+const CHANGES: [Change; 14] = [
     ("a model", |p| fake::set_variant(p, 0, 5)),
     ("a model, of the same size and times", |p| {
         let path = p.path("m1.onnx");
@@ -81,6 +82,10 @@ const CHANGES: [Change; 13] = [
     }),
     ("another model for a glob", |p| {
         std::fs::copy(p.path("m1.onnx"), p.path("globbed/h.onnx")).unwrap();
+    }),
+    ("where a dangling link in the folder of a glob leads to", |p| {
+        std::fs::create_dir(p.path("later")).unwrap();
+        std::fs::copy(p.path("m1.onnx"), p.path("later/h.onnx")).unwrap();
     }),
     ("an engine", |p| {
         let path = p.path("engines/m0/a.engine");
@@ -128,12 +133,22 @@ fn every_change_is_noticed() {
             std::fs::remove_dir_all(project.path(name)).unwrap();
         }
         let _ = std::fs::remove_file(project.path("enginewright.local.toml"));
+        let _ = std::fs::remove_dir_all(project.path("later"));
         for name in parts.iter().chain(&files) {
             let _ = std::fs::remove_file(project.path(name));
             copy(keep.join(name), project.path(name));
         }
         fake::run_in(&project, &["plan"]).expect(0).says(&["nothing to do: 5"]);
     }
+}
+
+#[test]
+fn another_search_path_is_another_question() {
+    // `trtexec` is searched in it.
+    let project = settled();
+    let mut elsewhere = fake::command(&project, &project.path("cache"), &["plan"]);
+    run(elsewhere.env("PATH", "/nowhere")).expect(0).says(&["nothing to do: 5"]);
+    assert_eq!(memos(&project).len(), 2);
 }
 
 #[test]

@@ -152,6 +152,8 @@ fn what_a_version_does_not_have_is_refused_with_since_when() {
         ("build = { extra-args = [\"--best\"] }", "11.1", "before 11.0"),
         ("build = { extra-args = [\"--noTF32\"] }", "10.3", "given twice"),
         ("build = { extra-args = [\"--saveEngine=x\"] }", "10.3", "given by the program itself"),
+        ("build = { extra-args = [\"--plugins=/p.so\"] }", "10.3", "is a key of its own"),
+        ("build = { extra-args = [\"--calib=table.txt\"] }", "10.3", "is no whole path"),
         ("build = { strict-nans = true }", "10.3", "has no `strict-nans`"),
         ("precision = \"bf16\"", "8.6", "does not take BF16"),
     ] {

@@ -64,6 +64,24 @@ fn an_export_that_lost_a_blob_is_none() {
 }
 
 #[test]
+fn results_that_disagree_on_a_blob_are_refused() {
+    let (_, results, tar) = exported();
+    // The checksum of a result covers what it says, so that one that lies is made as a cache would make it.
+    let other = bed();
+    let file = other.file("engine", &[7; 100_000]);
+    let engine = other.cache.adopt(&file, true).unwrap();
+    let lie = Blob { sha256: Some("0".repeat(64)), ..engine };
+    let lied = other.cache.put_result("build", &record(3, &[("engine", &lie)])).unwrap();
+    let name = format!("results/build/{}.json", lied.key);
+    let text = std::fs::read(super::result_file(&other.cache, &lied.key)).unwrap();
+    let first = tar.windows(4).position(|w| w == b"cas/").unwrap();
+    let one = hostile(&[(&name, tar::EntryType::Regular, &text)]);
+    let bad = [&tar[..first], &one[1024..one.len() - 1024], &tar[first..]].concat();
+    let said = refusal(&bad, &results);
+    assert!(said.contains("say different things of the blob"), "{said}");
+}
+
+#[test]
 fn every_cut_and_every_flipped_bit_is_refused() {
     let (_, results, tar) = exported();
     // The end of a tar is two empty blocks, which say nothing.

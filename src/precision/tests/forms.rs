@@ -154,6 +154,15 @@ fn accumulators_are_for_products_that_fit() {
     let nodes = vec![node("sum", "Einsum", &["x", "w"], &["y"]).with(equation("ij,jk->ik"))];
     let problems = ask(&graph(nodes, vec![weight("w", &[4, 4])]), ops(&["Einsum"]), Fp16);
     assert_eq!(codes(&problems), ["accumulate-unknown"]);
+    let fused = NodeProto {
+        domain: Some("com.microsoft".to_owned()),
+        ..node("fused", "FusedMatMul", &["x", "w"], &["y"])
+    };
+    let mut model = graph(vec![fused], vec![weight("w", &[4, 4])]);
+    model
+        .opset_import
+        .push(onnx::proto::OperatorSetIdProto { domain: Some("com.microsoft".to_owned()), version: Some(1) });
+    assert_eq!(codes(&ask(&model, named(&["fused"]), Fp16)), ["accumulate-unknown"]);
 }
 
 fn equation(text: &str) -> onnx::proto::AttributeProto {

@@ -236,6 +236,15 @@ pub(crate) fn mlp_documented(scale: f32) -> Vec<u8> {
     model.encode_to_vec()
 }
 
+/// [`mlp`] whose input has this name.
+pub(crate) fn mlp_of(input: &str) -> Vec<u8> {
+    let mut model = mlp_model(1.0, 2.into());
+    let graph = model.graph.as_mut().unwrap();
+    graph.input[0].name = Some(input.to_owned());
+    graph.node[0].input[0] = input.to_owned();
+    model.encode_to_vec()
+}
+
 /// [`mlp`] as `m.onnx` with all weights in `m.data`, in this folder.
 pub(crate) fn mlp_external(folder: &Path, scale: f32) {
     std::fs::create_dir_all(folder).unwrap();
