@@ -142,12 +142,11 @@ pub(super) fn build_in(
         add_nodes(ctx, keyed, engine, &failure, &mut diagnostic);
         vec![diagnostic]
     };
+    // A library that is overwritten under a worker makes it crash, or say anything.
+    let during = format!("`{}` was built", engine.name);
+    toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
     match outcome {
-        Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => {
-            let during = format!("`{}` was built", engine.name);
-            toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
-            Ok((*built, wall, peak_rss))
-        }
+        Ok(Outcome { response: Response::Built(built), wall, peak_rss, .. }) => Ok((*built, wall, peak_rss)),
         Ok(Outcome { response: Response::Refused(refusal), .. }) => {
             Err(failed(Failure::of_refusal(*refusal)))
         }

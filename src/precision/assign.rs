@@ -8,6 +8,7 @@ use super::float::FloatType;
 use super::fusion;
 use super::gemm;
 use super::mask;
+use super::movers;
 use super::pattern::Patterns;
 use super::plan::has_addend;
 use super::problem::Problem;
@@ -118,6 +119,9 @@ pub(super) fn assign(view: &View<'_>, patterns: &Patterns, selected: Selected, s
         .collect();
     problems.extend(not_in_opset(view, spec, &nodes));
     mask::keep_wide(view, patterns, spec, &mut nodes);
+    if spec.base != FloatType::Fp32 {
+        movers::keep_wide(view, spec, &mut nodes);
+    }
     if spec.capabilities.demotes_lone_gemm {
         problems.extend(gemm::widen(view, spec, &mut nodes));
     }

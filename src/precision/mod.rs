@@ -2,7 +2,8 @@
 //!
 //! The way: rules of an engine become data ([`spec`]); decomposed norms are fused (`fusion`); selectors find nodes (`select`, `choose`, `pattern`) in the model
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
-//! arithmetic on shapes (`shape_math`) or a matrix product that would be demoted (`gemm`) does; then every value
+//! arithmetic on shapes (`shape_math`), what moves elements between FP32 nodes (`movers`) or a matrix product that would be
+//! demoted (`gemm`) does, by who gives values to whom (`edges`); then every value
 //! is given its form (`plan`, `io`) and the graph is rewritten (`rewrite`, `made`, `names`, `weights`), what does
 //! not fit into 16 bits is told (`hazard`, `mask`, `saturation`, `range`, `attention`), and the result is inferred anew and held
 //! against the assignment (`check`). What the typed model computes, rounding by rounding, is computed anywhere by its
@@ -16,6 +17,7 @@ mod assign;
 mod attention;
 mod check;
 mod choose;
+mod edges;
 mod float;
 mod fusion;
 mod gemm;
@@ -25,6 +27,7 @@ mod hazard_tests;
 mod io;
 mod made;
 mod mask;
+mod movers;
 mod names;
 pub mod oracle;
 mod pattern;

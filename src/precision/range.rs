@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::NodeAssignment;
+use super::edges::SHAPES;
 use super::float::FloatType;
-use super::gemm::SHAPES;
 use super::hazard::list;
 use super::made::constant_tensor;
 use super::pattern::Patterns;

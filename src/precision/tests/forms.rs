@@ -139,6 +139,48 @@ fn products_can_have_fp32_accumulators() {
 }
 
 #[test]
+fn what_moves_elements_between_fp32_nodes_is_fp32() {
+    let nodes = vec![
+        node("in", "Transpose", &["x"], &["a"]),
+        node("wide", "Softmax", &["a"], &["b"]),
+        node("t", "Transpose", &["b"], &["c"]),
+        node("r", "Identity", &["c"], &["d"]),
+        node("too", "Softmax", &["d"], &["e"]),
+        node("half", "Identity", &["e"], &["f"]),
+        node("product", "MatMul", &["f", "w"], &["g"]),
+        node("table", "Gather", &["w", "ids"], &["h"]),
+        node("last", "Softmax", &["h"], &["i"]),
+        node("out", "Identity", &["i"], &["y"]),
+        node("other", "Identity", &["i"], &["j"]),
+        node("relu", "Relu", &["j"], &["z"]),
+    ];
+    let mut model = graph(nodes, vec![weight("w", &[4, 4])]);
+    let inner = model.graph.as_mut().unwrap();
+    inner.input.push(value("ids", DataType::Int64, &["n".into()]));
+    inner.output.push(value("g", DataType::Float, &["a".into(), "b".into()]));
+    inner.output.push(value("z", DataType::Float, &["a".into(), "b".into()]));
+    let types = |spec: &Spec| -> BTreeMap<String, Option<FloatType>> {
+        let prepared = typed(&model, spec);
+        assert_eq!(prepared.problems, []);
+        prepared.assignment.nodes.into_iter().map(|node| (node.name, node.of)).collect()
+    };
+    let mut spec = asked(Fp16, &[(ops(&["Softmax"]), Fp32)]);
+    let found = types(&spec);
+    let half = ["half", "product", "table", "other", "relu"];
+    for (name, of) in &found {
+        let wanted = if half.contains(&name.as_str()) { Fp16 } else { Fp32 };
+        assert_eq!(*of, Some(wanted), "{name}");
+    }
+    // What comes or goes in 16 bits stays so.
+    spec.io = BTreeMap::from([("x".to_owned(), IoType::Fp16), ("y".to_owned(), IoType::Fp16)]);
+    let found = types(&spec);
+    assert_eq!((found["in"], found["out"], found["t"]), (Some(Fp16), Some(Fp16), Some(Fp32)));
+    // And a rule says what it says.
+    let found = types(&asked(Fp16, &[(ops(&["Softmax"]), Fp32), (named(&["r"]), Fp16)]));
+    assert_eq!((found["t"], found["r"]), (Some(Fp16), Some(Fp16)));
+}
+
+#[test]
 fn accumulators_are_for_products_that_fit() {
     let ask = |model: &ModelProto, select: Selector, of| {
         let mut spec = asked(Fp16, &[(select, of)]);

@@ -147,6 +147,8 @@ impl Drafter<'_> {
                 draft.shown = drafted.shown(settings, &model.name)?;
                 draft.warned = found.clone();
                 let (text, precision, rules) = (draft.text(), draft.precision, draft.rules.len());
+                // With what was found out in its comments, it is still a manifest.
+                self.load(file, text.clone())?;
                 let (name, file) = (model.name.clone(), file.to_owned());
                 return Ok(Made { name, file, text, precision, rules, warnings: found });
             }

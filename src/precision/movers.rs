@@ -1,0 +1,51 @@
+//! Nodes that move elements between FP32 nodes.
+//!
+//! A Reshape between two LSTMs that stay FP32 computes nothing: in 16 bits it would cost two Casts and the digits, and
+//! save nothing. So what moves elements from FP32 to FP32 and nowhere else is FP32, unless a rule says its type.
+
+use std::collections::BTreeSet;
+
+use super::assign::{Decider, NodeAssignment};
+use super::edges::{Edges, SHAPES, is_wide};
+use super::float::FloatType;
+use super::spec::Spec;
+use super::view::View;
+
+/// Keeps FP32 what only moves elements between nodes, inputs and outputs that are.
+pub(super) fn keep_wide(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) {
+    let edges = Edges::new(view, spec, nodes);
+    let is_free =
+        |id: usize| nodes[id].by == Decider::Default && nodes[id].of.is_some() && edges.is(id, &SHAPES);
+    let (mut seen, mut wide) = (BTreeSet::new(), BTreeSet::new());
+    for id in (0..nodes.len()).filter(|id| is_free(*id)) {
+        if seen.contains(&id) {
+            continue;
+        }
+        let group = edges.hanging(id, is_free);
+        seen.extend(group.iter().copied());
+        if is_between_wide(&edges, nodes, &group) {
+            wide.extend(group);
+        }
+    }
+    for id in wide {
+        let why = "it moves elements from fp32 to fp32".to_owned();
+        nodes[id].of = Some(FloatType::Fp32);
+        nodes[id].by = Decider::Constraint { why, over: None };
+    }
+}
+
+/// Does all that a group reads come from FP32, and go to it? Constants are of any type, and no reason for one.
+fn is_between_wide(edges: &Edges<'_>, nodes: &[NodeAssignment], group: &BTreeSet<usize>) -> bool {
+    let beside = |forward| {
+        let all = group.iter().flat_map(move |id| edges.neighbours(*id, forward));
+        all.filter(|id| !group.contains(id) && nodes[*id].of.is_some())
+    };
+    let is_narrow = |id: usize| !is_wide(nodes, id);
+    let any = |is: &dyn Fn(usize) -> bool| group.iter().any(|id| is(*id));
+    if any(&|id| edges.reads_narrow_input(id) || edges.gives_narrow_output(id)) {
+        return false;
+    }
+    let is_fed = beside(false).next().is_some() || any(&|id| edges.reads_wide_input(id));
+    let is_read = beside(true).next().is_some() || any(&|id| edges.gives_wide_output(id));
+    is_fed && is_read && !beside(false).chain(beside(true)).any(is_narrow)
+}
