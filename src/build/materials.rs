@@ -12,6 +12,7 @@ use crate::fs;
 use crate::manifest::{Engine, Source};
 use crate::plan::{LockedSource, ToolchainRef, source_id};
 use crate::source::redact_url;
+use crate::toolchain::trtexec::{Installed, Runner};
 
 /// A file that an engine was made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +21,8 @@ pub struct Material {
     pub name: String,
     /// Where it is to be had, if that is a URI.
     pub uri: Option<String>,
-    /// Its digests, both of them.
-    pub blob: Blob,
+    /// Its digests by their functions, as in-toto names them.
+    pub digests: BTreeMap<&'static str, String>,
     /// What else is known, such as the package that it is from.
     pub annotations: BTreeMap<String, String>,
 }
@@ -50,6 +51,14 @@ pub fn materials(
     }
     found.extend(of_toolchain(engine, toolchain)?);
     Ok(found)
+}
+
+/// The digests of a file, as the world outside names them.
+#[must_use]
+pub fn digests(blob: Blob) -> BTreeMap<&'static str, String> {
+    let mut digests = BTreeMap::from([("blake3", blob.b3.to_string())]);
+    digests.extend(blob.sha256.map(|sha256| ("sha256", sha256)));
+    digests
 }
 
 fn missing(engine: &Engine) -> Diagnostic {
@@ -82,7 +91,7 @@ fn of_source(engine: &Engine, source: &LockedSource, id: &str, below: &Path, blo
         annotations.insert("package".to_owned(), package.clone());
         annotations.insert("package-sha256".to_owned(), sha256.clone());
     }
-    Material { name, uri, blob, annotations }
+    Material { name, uri, digests: digests(blob), annotations }
 }
 
 fn of_toolchain(engine: &Engine, toolchain: &ToolchainRef) -> Result<Vec<Material>, Diagnostic> {
@@ -92,10 +101,18 @@ fn of_toolchain(engine: &Engine, toolchain: &ToolchainRef) -> Result<Vec<Materia
         (None, Some(folder)) => Some(folder.join(name)),
         (None, None) => None,
     };
+    let words = |installed: &Installed| installed.runner.as_ref().map(Runner::words_identity);
+    let words = toolchain.installed.as_ref().and_then(words).unwrap_or_default();
     let material = |(name, digest): (&String, &Digest)| {
-        let path = path(name).ok_or_else(|| missing(engine))?;
         let annotations = BTreeMap::from([("toolchain".to_owned(), about.clone())]);
-        Ok(Material { name: name.clone(), uri: None, blob: hash(&path, digest)?, annotations })
+        if words.contains_key(name) {
+            // An image, whose digest is a SHA-256; or the words that it is run by.
+            let function = if name.starts_with("image ") { "sha256" } else { "blake3" };
+            let digests = BTreeMap::from([(function, digest.to_string())]);
+            return Ok(Material { name: name.clone(), uri: None, digests, annotations });
+        }
+        let path = path(name).ok_or_else(|| missing(engine))?;
+        Ok(Material { name: name.clone(), uri: None, digests: digests(hash(&path, digest)?), annotations })
     };
     toolchain.files.iter().map(material).collect()
 }

@@ -36,7 +36,7 @@ pub use events::{Event, Made, Sink};
 pub use failure::{Failure, last_failure, log_text, replay};
 pub use gather::{Gathered, causes_since, gather};
 pub use keep::{Keep, results_of, what_to_keep};
-pub use materials::{Material, materials};
+pub use materials::{Material, digests, materials};
 pub use pins::proof as proof_of_pins;
 pub use prepare::{ModelRules, model_rules};
 pub use publish::{Sidecar, engine_path, orphans, read_sidecar, sidecar_path};

@@ -14,6 +14,7 @@ use crate::digest::{Digest, Preimage, Value};
 use crate::manifest::{Engine, Toolchain, ToolchainKind};
 use crate::plan::{LockedToolchain, ToolchainFact, ToolchainRef};
 use crate::source::{self, Network, pip};
+use crate::toolchain::trtexec::Runner;
 use crate::toolchain::{self, DownloadedWheel, Located, Product, WheelError, Wheels};
 use crate::worker::Limits;
 use crate::worker::protocol::{Request, Response};
@@ -53,49 +54,95 @@ fn find_with_block(ctx: &Context<'_>, declared: &Toolchain) -> Found {
 
 /// A trtexec: on this machine; or known from the lock file, which is enough to plan.
 fn trtexec(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic> {
-    let wanted = declared.version.as_deref().unwrap_or_default();
-    let installed = match host::find(ctx, declared) {
+    let runner = host::runner(declared)?;
+    if let Some(runner) = runner.clone().filter(Runner::has_image) {
+        return of_image(ctx, declared, runner);
+    }
+    let installed = match host::find(ctx, declared, runner) {
         Ok(installed) => installed,
-        Err(why) if why.code == "not-yet" => return Err(why),
-        Err(why) => {
-            let fits = |block: &&LockedToolchain| {
-                block.kind == declared.kind.name()
-                    && block.platform == platform()
-                    && toolchain::satisfies(&block.version, wanted)
-            };
-            let locked = ctx.lock.toolchains().find(fits);
-            let fact = locked.map_or(ToolchainFact::Absent(Box::new(why)), |block| of_lock(declared, block));
-            return Ok((fact, None));
-        }
+        Err(why) => return Ok((absent(ctx, declared, why), None)),
     };
     let files = host::digests(ctx, &installed).map_err(|e| Diagnostic::from(&e))?;
-    let version = host::version(ctx, declared, &installed, &files)?;
-    hold_version(declared, &version, &format!("`{}`", installed.program.display()))?;
-    let block = LockedToolchain {
-        kind: declared.kind.name().to_owned(),
-        version: version.clone(),
-        platform: platform(),
-        files: files.clone(),
-        packages: BTreeMap::new(),
+    let place = format!("`{}`", installed.program.display());
+    let version = host::version(ctx, declared, &installed, &files)
+        .and_then(|version| hold_version(declared, &version, &place).map(|()| version));
+    let version = match version {
+        Ok(version) => version,
+        // What happens to be in `PATH` is this machine's, and not what the manifest asks for.
+        Err(why) if declared.root.is_none() => return Ok((absent(ctx, declared, why), None)),
+        Err(why) => return Err(why),
     };
-    let found =
-        ToolchainRef { kind: declared.kind, libraries: None, installed: Some(installed), files, version };
+    let block = locked_block(declared, &version, &files);
+    let (kind, installed) = (declared.kind, Some(installed));
+    let found = ToolchainRef { kind, libraries: None, installed, missing: None, files, version };
     Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
 }
 
+/// The trtexec of an image: known by the image's digest, whether this machine can run it or not. Its version is held against
+/// the manifest with each build.
+fn of_image(ctx: &Context<'_>, declared: &Toolchain, runner: Runner) -> Result<Found, Diagnostic> {
+    let is_here = host::find(ctx, declared, Some(runner.clone()));
+    let files = match &is_here {
+        Ok(installed) => host::digests(ctx, installed).map_err(|e| Diagnostic::from(&e)),
+        // An image that is a file must be there to be known.
+        Err(why) if !runner.files().is_empty() => Err(why.clone()),
+        Err(_) => Ok(runner.words_identity()),
+    };
+    let files = match files {
+        Ok(files) => files,
+        Err(why) => return Ok((absent(ctx, declared, why), None)),
+    };
+    let version = declared.version.clone().unwrap_or_default();
+    let block = locked_block(declared, &version, &files);
+    let kind = declared.kind;
+    let (installed, missing) = match is_here {
+        Ok(installed) => (Some(installed), None),
+        Err(why) => (None, Some(Box::new(why))),
+    };
+    let found = ToolchainRef { kind, libraries: None, installed, missing, files, version };
+    Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
+}
+
+/// A trtexec that is not on this machine: known from the lock file, or not at all.
+fn absent(ctx: &Context<'_>, declared: &Toolchain, why: Diagnostic) -> ToolchainFact {
+    let wanted = declared.version.as_deref().unwrap_or_default();
+    let fits = |block: &&LockedToolchain| {
+        block.kind == declared.kind.name()
+            && block.platform == platform()
+            && toolchain::satisfies(&block.version, wanted)
+    };
+    let locked = ctx.lock.toolchains().find(fits);
+    let why = Box::new(why);
+    match locked {
+        Some(block) => of_lock(declared, block, Some(why)),
+        None => ToolchainFact::Absent(why),
+    }
+}
+
+fn locked_block(declared: &Toolchain, version: &str, files: &BTreeMap<String, Digest>) -> LockedToolchain {
+    LockedToolchain {
+        kind: declared.kind.name().to_owned(),
+        version: version.to_owned(),
+        platform: platform(),
+        files: files.clone(),
+        packages: BTreeMap::new(),
+    }
+}
+
 /// One that is not here, as it was used before: its digests are enough to plan.
-fn of_lock(declared: &Toolchain, block: &LockedToolchain) -> ToolchainFact {
+fn of_lock(declared: &Toolchain, block: &LockedToolchain, missing: Option<Box<Diagnostic>>) -> ToolchainFact {
     ToolchainFact::Found(Box::new(ToolchainRef {
         kind: declared.kind,
         libraries: None,
         installed: None,
+        missing,
         files: block.files.clone(),
         version: block.version.clone(),
     }))
 }
 
 /// Is what was found of the version that the manifest asks for?
-fn hold_version(declared: &Toolchain, found: &str, place: &str) -> Result<(), Diagnostic> {
+pub(super) fn hold_version(declared: &Toolchain, found: &str, place: &str) -> Result<(), Diagnostic> {
     let Some(wanted) = declared.version.as_deref().filter(|wanted| !toolchain::satisfies(found, wanted))
     else {
         return Ok(());
@@ -120,7 +167,7 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain, product: &'static Product) ->
         return identify(ctx, declared, product, &located);
     }
     if ctx.source.network == Network::Deny {
-        let fact = locked.map_or(ToolchainFact::NotFetched, |block| of_lock(declared, block));
+        let fact = locked.map_or(ToolchainFact::NotFetched, |block| of_lock(declared, block, None));
         return Ok((fact, None));
     }
     let name = format!("{} {version}", declared.kind.name());
@@ -227,6 +274,7 @@ fn identify(
         kind: declared.kind,
         libraries: Some(located.folder.clone()),
         installed: None,
+        missing: None,
         files,
         version,
     };

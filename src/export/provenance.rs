@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::build::{Material, Sidecar};
+use crate::build::{Material, Sidecar, digests};
 use crate::digest::{Blob, Value};
 use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::plan::Keyed;
@@ -53,10 +53,8 @@ struct Resource {
 
 impl Resource {
     fn of(name: &str, blob: &Blob) -> Resource {
-        let mut digest = BTreeMap::from([("blake3", blob.b3.to_string())]);
-        digest.extend(blob.sha256.clone().map(|sha256| ("sha256", sha256)));
         let (name, annotations) = (name.to_owned(), serde_json::Map::new());
-        Resource { name, uri: None, digest, annotations }
+        Resource { name, uri: None, digest: digests(blob.clone()), annotations }
     }
 }
 
@@ -76,9 +74,10 @@ pub fn statement(facts: &Facts<'_>) -> serde_json::Value {
     let dependencies = materials.iter().map(|material| {
         let annotations = material.annotations.iter().map(|(name, text)| (name.clone(), json!(text)));
         Resource {
+            name: material.name.clone(),
             uri: material.uri.clone(),
+            digest: material.digests.clone(),
             annotations: annotations.collect(),
-            ..Resource::of(&material.name, &material.blob)
         }
     });
     let prepared = &keyed.prepared;

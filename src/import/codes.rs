@@ -26,6 +26,7 @@ codes! {
     VERBATIM = "import-verbatim": "an option is passed to `trtexec` as it is";
     MODEL = "import-model": "the model is not at hand, so that names could not be checked";
     GONE = "import-gone": "an option does not exist any more in TensorRT 11";
+    RUNNER = "import-runner": "a command that runs `trtexec` does not say which TensorRT it brings";
     NAME = "import-name": "a name cannot be made of a file's";
     NOT_YET = "not-yet": "something that is planned and not done";
 }

@@ -9,7 +9,7 @@ use super::draft::{Draft, Gpu, Toolchain};
 use super::model::Model;
 use super::notes::{Notes, listed};
 use super::options::{Given, Options};
-use super::program::{self, Run};
+use super::program::Run;
 use super::{Version, codes, precision, profiles, values};
 use crate::diagnostic::Diagnostic;
 use crate::gpu::{self, Sm};
@@ -356,11 +356,12 @@ impl Mapping<'_> {
 
     /// An option as it was given; builds run in a folder of their own, so that paths start at the root.
     fn verbatim(&self, given: &Given) -> String {
-        if given.flag.argument == Argument::File && self.run.runner.is_empty() {
-            let path = program::plain(&self.run.folder.join(&given.value));
-            return format!("{}={}", given.spelling, path.display());
+        let file =
+            (given.flag.argument == Argument::File).then(|| self.run.host_path(&given.value)).flatten();
+        match file {
+            Some(path) => format!("{}={}", given.spelling, path.display()),
+            None => given.word.text.clone(),
         }
-        given.word.text.clone()
     }
 
     /// What TensorRT 11 does not take any more.

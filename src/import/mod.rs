@@ -40,7 +40,7 @@ pub use shell::Variables;
 pub use write::{Place, write};
 
 use crate::diagnostic::{Diagnostic, SourceFile};
-use crate::toolchain::trtexec::Version;
+use crate::toolchain::trtexec::{Runner, Version};
 use map::Mapping;
 use notes::{Notes, listed};
 
@@ -173,6 +173,10 @@ impl Run {
                 return None;
             }
             Some(_) => {}
+        }
+        if let Err(why) = Runner::read(&run.runner) {
+            let message = format!("the `runner` cannot be used as it is: {}", why.message);
+            notes.warning(at(Diagnostic::error(codes::RUNNER, message)).help(why.help));
         }
         let is_inside = !run.runner.is_empty();
         Some(draft::Toolchain {

@@ -79,6 +79,28 @@ const DOCKER_FLAGS: &[&str] = &[
     "--nv",
 ];
 
+/// Options of `docker run` that are none of the manifest's: there is no terminal, nobody to type, and the folder, the GPU and
+/// the name of the container are the program's to say.
+const OURS: &[&str] = &[
+    "-it",
+    "-ti",
+    "-t",
+    "-i",
+    "--tty",
+    "--interactive",
+    "-d",
+    "--detach",
+    "--rm",
+    "--name",
+    "--cidfile",
+    "-w",
+    "--workdir",
+    "--gpus",
+];
+
+/// What stands in their place.
+const PLACE: [&str; 6] = ["--gpus", "device={gpu}", "-v", "{work}:{work}", "-w", "{work}"];
+
 /// Programs that also make engines, and what to say of them.
 const OTHERS: &[(&str, &str)] = &[
     ("polygraphy", "its options are not those of trtexec; write the `trtexec` command that does the same"),
@@ -305,17 +327,16 @@ fn container(
             Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
             _ => (option.text.clone(), None),
         };
-        // There is no terminal, and no one to type.
-        if ["-it", "-ti", "-t", "-i", "--tty", "--interactive", "-d", "--detach"].contains(&name.as_str()) {
-            continue;
-        }
-        run.runner.push(option.text.clone());
+        let mut taken = vec![option.text.clone()];
         if value.is_none() && !DOCKER_FLAGS.contains(&name.as_str()) {
             let Some(next) = words.next() else {
                 return wrong(&option, "the value of this option is missing");
             };
-            run.runner.push(next.text.clone());
+            taken.push(next.text.clone());
             value = Some(next.text);
+        }
+        if !OURS.contains(&name.as_str()) {
+            run.runner.extend(taken);
         }
         let value = value.unwrap_or_default();
         match name.as_str() {
@@ -346,10 +367,11 @@ fn container(
         }
     }
     let Some(image) = words.next() else { return wrong(&verb, "the image of the container is missing") };
-    run.runner.push(image.text.clone());
     if verb.text == "run" {
-        run.image = Some(image.text);
+        run.runner.extend(PLACE.map(str::to_owned));
+        run.image = Some(image.text.clone());
     }
+    run.runner.push(image.text);
     run.folder = folder.unwrap_or_else(|| PathBuf::from("/workspace"));
     Ok(())
 }

@@ -498,10 +498,17 @@ fn containers_become_runners() {
     let imported = import(text, "");
     imported.has(&[
         "version = \"10.3.0\"",
-        "runner = [\"docker\", \"run\", \"--gpus\", \"all\", \"--rm\", \"-v\", \"/data/models:/models\",",
-        "\"nvcr.io/nvidia/tensorrt:24.08-py3\"]",
+        "runner = [\"docker\", \"run\", \"-v\", \"/data/models:/models\",",
+        "\"--gpus\", \"device={gpu}\", \"-v\", \"{work}:{work}\", \"-w\", \"{work}\", \"nvcr.io/nvidia/tensorrt:24.08-py3\"]",
         "source = { path = \"/data/models/m.onnx\" }",
     ]);
+    imported.says(Level::Warning, "import-runner", "name no digest");
+    let pinned = format!(
+        "docker run -v /t:/t img@sha256:{} trtexec --onnx=/t/m.onnx --int8 --calib=/t/c",
+        "0a".repeat(32)
+    );
+    let pinned = import(&pinned, "10.3");
+    assert!(!pinned.diagnostics.iter().any(|d| d.code == "import-runner"), "{:?}", pinned.diagnostics);
     let here = import("docker run -v $(pwd):/ws -w /ws img trtexec --onnx=a/m.onnx", "10.3");
     here.has(&["source = { path = \"../a/m.onnx\" }"]);
 }

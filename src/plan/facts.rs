@@ -84,6 +84,8 @@ pub struct ToolchainRef {
     pub libraries: Option<PathBuf>,
     /// The program and its libraries, of a trtexec on this machine.
     pub installed: Option<Installed>,
+    /// Why a trtexec is not on this machine, if it is not.
+    pub missing: Option<Box<Diagnostic>>,
     /// Its files with their digests: its identity.
     pub files: BTreeMap<String, Digest>,
     /// The version it reports, or is pinned to.

@@ -60,6 +60,7 @@ fn toolchain() -> ToolchainRef {
         kind: ToolchainKind::TensorrtRtx,
         libraries: Some(PathBuf::from("/lib")),
         installed: None,
+        missing: None,
         files: BTreeMap::from([("lib.so".to_owned(), Digest::of(b"lib"))]),
         version: "1.7.1.116".into(),
     }

@@ -1,6 +1,7 @@
 //! What an engine asks of trtexec.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::facts::ModelRef;
 use super::profiles::ResolvedProfile;
@@ -46,6 +47,8 @@ pub struct Trtexec {
     pub gpu: String,
     /// The plugin libraries in order, by their names, with their digests.
     pub plugins: Vec<(String, Digest)>,
+    /// The files that extra arguments name, in order, with their digests.
+    pub files: Vec<(PathBuf, Digest)>,
     /// Inputs and outputs of the engine: what the model and the arguments make of them.
     pub bindings: Vec<Port>,
 }
@@ -88,16 +91,35 @@ pub fn bindings(engine: &Engine, model: &Summary) -> Vec<Port> {
     inputs.chain(model.outputs.iter().map(|tensor| port(tensor, false))).collect()
 }
 
+/// Where trtexec tells of the engine's layers, in a job.
+pub const LAYERS_FILE: &str = "layers.json";
+
 /// Names of files in a job, so that no path is in a key.
 #[must_use]
-pub fn names_in_job(plugins: &[(String, Digest)]) -> Paths {
+pub fn names_in_job(plugins: &[(String, Digest)], files: &[(PathBuf, Digest)]) -> Paths {
+    let file =
+        |(i, (path, _)): (usize, &(PathBuf, Digest))| (path.display().to_string(), format!("./file-{i}"));
     Paths {
         onnx: crate::onnx::MODEL_FILE.to_owned(),
         engine: "engine.plan".to_owned(),
-        layers: "layers.json".to_owned(),
+        layers: LAYERS_FILE.to_owned(),
         plugins: plugins.iter().enumerate().map(|(i, (name, _))| format!("./plugin-{i}-{name}")).collect(),
+        files: files.iter().enumerate().map(file).collect(),
         ..Paths::default()
     }
+}
+
+/// The files that the extra arguments of an engine make trtexec read for its build.
+#[must_use]
+pub fn given_files(engine: &Engine) -> Vec<PathBuf> {
+    let reads = |does| matches!(does, flags::Does::Build | flags::Does::Model);
+    let file = |argument: &String| {
+        let (name, path) = argument.split_once('=')?;
+        let flag =
+            flags::find(name).filter(|flag| flag.argument == flags::Argument::File && reads(flag.does));
+        flag.map(|_| PathBuf::from(path))
+    };
+    engine.build.trtexec.extra_args.iter().filter_map(file).collect()
 }
 
 impl Trtexec {
@@ -114,7 +136,8 @@ impl Trtexec {
             "--layerOutputTypes",
         ];
         let ours = Asked { extra_args: Vec::new(), ..self.asked.clone() };
-        let words = trtexec::arguments(&ours, &names_in_job(&self.plugins)).unwrap_or_default();
+        let paths = names_in_job(&self.plugins, &self.files);
+        let words = trtexec::arguments(&ours, &paths).unwrap_or_default();
         let mut arguments: BTreeMap<String, Value> = BTreeMap::new();
         for word in words {
             let (name, value) = word.split_once('=').unwrap_or((&word, "on"));
@@ -129,9 +152,15 @@ impl Trtexec {
         }
         let list = |words: &[String]| Value::List(words.iter().cloned().map(Value::from).collect());
         let plugins = self.plugins.iter().map(|(name, digest)| Value::from(format!("{name} {digest}")));
+        // What a file is called, and where it lies, decides nothing: its content does.
+        let extra = self.asked.extra_args.iter().map(|word| {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let file = self.files.iter().find(|(path, _)| path.as_os_str() == value);
+            file.map_or_else(|| word.clone(), |(_, digest)| format!("{name}={digest}"))
+        });
         let mut field = BTreeMap::from([
             ("arguments".to_owned(), Value::Map(arguments)),
-            ("extra-args".to_owned(), list(&self.asked.extra_args)),
+            ("extra-args".to_owned(), Value::List(extra.map(Value::from).collect())),
             ("gpu".to_owned(), Value::from(self.gpu.clone())),
             ("plugins".to_owned(), Value::List(plugins.collect())),
         ]);
@@ -293,7 +322,7 @@ pub fn asked(
         extra_args: options.extra_args.clone(),
     };
     errors.extend(extra_errors(engine, version));
-    let paths = names_in_job(&[]);
+    let paths = names_in_job(&[], &[]);
     let arguments = trtexec::arguments(&asked, &paths);
     errors.extend(arguments.iter().flat_map(|words| twice(engine, words)));
     errors.extend(arguments.err().into_iter().flatten().map(|missing| {
@@ -426,6 +455,10 @@ fn extra_errors(engine: &Engine, version: Version) -> Vec<Diagnostic> {
                 ))
                 .help("leave it out"),
             ),
+            Some(flag) if flag.name() == "--tuningCacheFile" => errors
+                .push(error(format!("`{name}` is written too, in `extra-args` of `{}`", engine.name)).help(
+                    "leave it out: what it holds would decide the engine, and changes with each build",
+                )),
             Some(flag) if flag.argument == flags::Argument::File && !is_whole(argument) => errors.push(
                 error(format!("`{argument}` is no whole path, in `extra-args` of `{}`", engine.name))
                     .help("give the whole path: trtexec runs in a folder of its own"),

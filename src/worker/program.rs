@@ -121,6 +121,12 @@ pub fn run_program(
     Ok(Ran { ending, stdout: read(STDOUT), stderr: read(STDERR), wall: started.elapsed(), peak_rss })
 }
 
+/// Who we are, as programs of containers take it: `UID:GID`.
+#[must_use]
+pub fn user() -> String {
+    format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
 #[expect(unsafe_code, reason = "only a process itself can ask to be killed with its parent")]
 fn die_with_parent(command: &mut Command) {
     // SAFETY: `prctl` is async-signal-safe, and nothing else is called between fork and exec.

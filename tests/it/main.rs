@@ -41,6 +41,7 @@ mod soak;
 mod support;
 mod trtexec;
 mod trtexec_lines;
+mod trtexec_runner;
 mod typed;
 mod verify;
 mod why;

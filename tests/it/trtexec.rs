@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::{Output, Project, models, repository, run};
 
 /// A driver with one GPU.
-fn driver(project: &Project, name: &str, major: u32, minor: u32) {
+pub(crate) fn driver(project: &Project, name: &str, major: u32, minor: u32) {
     let source = format!(
         "int cuInit(unsigned f) {{ return 0; }}\n\
          int cuDriverGetVersion(int *v) {{ *v = 12080; return 0; }}\n\
@@ -24,7 +24,7 @@ fn driver(project: &Project, name: &str, major: u32, minor: u32) {
 }
 
 /// A stand-in for the TensorRT of this number, in `NAME/`.
-fn stand_in(project: &Project, name: &str, number: u32) {
+pub(crate) fn stand_in(project: &Project, name: &str, number: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     let script = std::fs::read(repository().join("tests/it/support/trtexec.sh")).unwrap();
     let program = project.write(&format!("{name}/bin/trtexec"), script);
@@ -34,7 +34,7 @@ fn stand_in(project: &Project, name: &str, number: u32) {
 }
 
 /// A project with the models `norm` (decomposed, and so with norms) and `mlp`, an RTX 3090, and stand-ins of these numbers.
-fn project(toolchains: &[(&str, &str, u32)], models_text: &str) -> Project {
+pub(crate) fn project(toolchains: &[(&str, &str, u32)], models_text: &str) -> Project {
     let project = Project::bare();
     driver(&project, "NVIDIA GeForce RTX 3090", 8, 6);
     project.write("models/norm.onnx", models::norm(13));
@@ -51,11 +51,11 @@ fn project(toolchains: &[(&str, &str, u32)], models_text: &str) -> Project {
     project
 }
 
-fn go(project: &Project, args: &[&str]) -> Output {
+pub(crate) fn go(project: &Project, args: &[&str]) -> Output {
     run(project.command(args).env("LD_LIBRARY_PATH", project.path("driver")))
 }
 
-fn model(name: &str, targets: &str, keys: &str) -> String {
+pub(crate) fn model(name: &str, targets: &str, keys: &str) -> String {
     format!(
         "[model.{name}]\nsource = {{ path = \"../models/{name}.onnx\" }}\ntargets = [{targets}]\n{keys}\n"
     )
@@ -263,4 +263,32 @@ fn what_a_weakly_typed_engine_computes_is_not_emulated() {
     let project = project(&[("trt8", "8.6", 8601)], &model("norm", "\"on-trt8\"", keys));
     go(&project, &["apply"]).expect(1).says(&["error[not-yet]", "weakly typed", "--no-verify"]);
     go(&project, &["apply", "--no-verify"]).expect(0).says(&["1 of 1 engine ready", "skipped"]);
+}
+
+#[test]
+fn files_in_extra_args_count_by_their_content() {
+    let text = model("mlp", "\"on-trt8\"", "build = { extra-args = [\"--int8\", \"--calib=CALIB\"] }");
+    let project = project(&[("trt8", "8.6", 8601)], &text);
+    let manifest = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    let point = |file: &str| {
+        let path = project.path(file).display().to_string();
+        project.write("manifests/m.toml", manifest.replace("CALIB", &path));
+    };
+    point("calib.cache");
+    go(&project, &["plan"]).expect(3).says(&["error[extra-args]", "cannot be read", "calib.cache"]);
+    project.write("calib.cache", "scales");
+    project.write("trt8/bin/scenario", "changes");
+    go(&project, &["apply"]).expect(1).says(&["error[given-changed]"]);
+    project.write("trt8/bin/scenario", "good");
+    project.write("calib.cache", "scales");
+    go(&project, &["apply"]).expect(0).says(&["1 of 1 engine ready"]);
+    let calls = String::from_utf8(project.read("trt8/bin/calls")).unwrap();
+    assert!(calls.contains("--calib=./file-0\n"), "{calls}");
+    go(&project, &["export", "trtexec", "mlp@on-trt8"]).expect(0).says(&["/calib.cache"]);
+    // Where it lies, and what it is called, is nothing.
+    project.write("elsewhere", "scales");
+    point("elsewhere");
+    go(&project, &["plan"]).expect(0).says(&["nothing to do"]);
+    project.write("elsewhere", "other scales");
+    go(&project, &["plan"]).expect(0).says(&["rebuild", "--calib="]);
 }

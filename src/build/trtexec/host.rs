@@ -1,47 +1,87 @@
 //! What this machine has of what trtexec needs: the program with its libraries, and the GPU of the target.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use super::super::context::{Context, PROBE_TIMEOUT};
+use super::launch::{self, Launch};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage, Value};
 use crate::gpu::{self, LocalGpu};
 use crate::manifest::{Engine, GpuIdentity, Toolchain};
-use crate::plan::{ToolchainFact, ToolchainRef};
-use crate::toolchain::trtexec::{self, Installed, Version};
-use crate::worker::program::{Ending, Program, run_program};
-use crate::worker::{Limits, local_gpus};
+use crate::plan::ToolchainFact;
+use crate::toolchain::trtexec::{self, Installed, Runner, Version};
+use crate::worker::local_gpus;
+use crate::worker::program::Ending;
 
-/// The trtexec of a declared toolchain, or what is wrong with it.
-pub(in crate::build) fn find(ctx: &Context<'_>, declared: &Toolchain) -> Result<Installed, Diagnostic> {
-    if !declared.runner.is_empty() {
-        let message = format!("toolchain `{}`: a `runner` is not supported yet", declared.name);
-        let error = Diagnostic::error("not-yet", message).at(&declared.origin, "");
-        return Err(error.help("run enginewright itself in the container, with `root` or `PATH`"));
+/// The command that runs a toolchain's trtexec, if the manifest declares one.
+///
+/// # Errors
+/// It cannot be used, whatever this machine has.
+pub(in crate::build) fn runner(declared: &Toolchain) -> Result<Option<Runner>, Diagnostic> {
+    let error = |message: String| Diagnostic::error("runner", message).at(&declared.origin, "");
+    if declared.runner.is_empty() {
+        return Ok(None);
     }
-    let path = ctx.source.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
-    trtexec::find(declared.root.as_deref(), path).map_err(|error| {
-        let message = format!("toolchain `{}` is not on this machine: {error}", declared.name);
-        let mut diagnostic = Diagnostic::error("toolchain-missing", message).at(&declared.origin, "");
+    let runner = Runner::read(&declared.runner).map_err(|why| {
+        error(format!("the `runner` of toolchain `{}` cannot be used: {}", declared.name, why.message))
+            .help(why.help)
+    })?;
+    if let Some(root) = declared.root.as_ref().filter(|_| runner.has_image()) {
+        let message = format!(
+            "toolchain `{}` has two TensorRTs: that of its `runner`, and `{}`",
+            declared.name,
+            root.display()
+        );
+        return Err(error(message).help("keep one of `root` and `runner`"));
+    }
+    Ok(Some(runner))
+}
+
+/// The trtexec of a declared toolchain, or why it is not on this machine.
+pub(in crate::build) fn find(
+    ctx: &Context<'_>,
+    declared: &Toolchain,
+    runner: Option<Runner>,
+) -> Result<Installed, Diagnostic> {
+    let missing = |why: String| {
+        let message = format!("toolchain `{}` is not on this machine: {why}", declared.name);
+        Diagnostic::error("toolchain-missing", message).at(&declared.origin, "")
+    };
+    let path = launch::path(ctx);
+    if let Some(runner) = runner.as_ref().filter(|r| trtexec::program_in_path(r.program(), path).is_none()) {
+        let program = runner.program();
+        return Err(missing(format!("its runner `{program}` is not in `PATH`"))
+            .help(format!("install `{program}`, or give another `runner` in `enginewright.local.toml`")));
+    }
+    let root = declared.root.as_deref();
+    let found = match runner {
+        Some(runner) => trtexec::find_by_runner(runner, root, path),
+        None => trtexec::find(root, path),
+    };
+    found.map_err(|error| {
         let name: String = declared
             .name
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
             .collect();
+        let mut diagnostic = missing(error.to_string());
         diagnostic.help = error.help(&format!("ENGINEWRIGHT_ROOT_{name}"));
         diagnostic
     })
 }
 
-/// The digests of its files, by name.
+/// The digests of its files, and what is known of it by its runner's words, by name.
 pub(in crate::build) fn digests(
     ctx: &Context<'_>,
     installed: &Installed,
 ) -> Result<BTreeMap<String, Digest>, cache::Error> {
-    installed.files.iter().map(|(name, path)| Ok((name.clone(), ctx.cache.file_digest(path)?.0.b3))).collect()
+    let mut digests = installed.runner.as_ref().map(Runner::words_identity).unwrap_or_default();
+    for (name, path) in &installed.files {
+        digests.insert(name.clone(), ctx.cache.file_digest(path)?.0.b3);
+    }
+    Ok(digests)
 }
 
 /// The version in its banner: asked once, and kept under the digests of its files.
@@ -67,10 +107,9 @@ pub(in crate::build) fn version(
     };
     let job = ctx.cache.job_dir().map_err(failed)?;
     let started = Instant::now();
-    let program = Program { path: installed.program.clone(), args: vec!["--help".to_owned()] };
-    let limits =
-        Limits { timeout: PROBE_TIMEOUT, memory: None, env: environment(installed, None, job.path()) };
-    let ran = run_program(&program, job.path(), &limits, &ctx.cancel)
+    let asked = Launch { installed, gpu: None, timeout: PROBE_TIMEOUT, memory: None };
+    let ran = asked
+        .run(ctx, vec!["--help".to_owned()], job.path())
         .map_err(|e| error("trtexec-spawn", format!("trtexec cannot be started: {e}")))?;
     match &ran.ending {
         Ending::Signal { name, .. } => {
@@ -101,25 +140,6 @@ pub(in crate::build) fn version(
     let info = serde_json::json!({ "version": version.to_string() });
     ctx.record(preimage, BTreeMap::new(), info, started.elapsed()).map_err(failed)?;
     Ok(version.to_string())
-}
-
-/// Everything in its environment: what is not here cannot change what it does.
-pub(super) fn environment(
-    installed: &Installed,
-    gpu: Option<&LocalGpu>,
-    folder: &Path,
-) -> Vec<(String, String)> {
-    let path: Vec<String> =
-        installed.library_path.iter().map(|folder| folder.display().to_string()).collect();
-    let mut env = vec![
-        ("LD_LIBRARY_PATH".to_owned(), path.join(":")),
-        ("TMPDIR".to_owned(), folder.display().to_string()),
-        // Kernels that CUDA compiles are kept nowhere.
-        ("CUDA_CACHE_DISABLE".to_owned(), "1".to_owned()),
-    ];
-    let visible = gpu.map(|gpu| gpu.uuid.clone()).unwrap_or_default();
-    env.push(("CUDA_VISIBLE_DEVICES".to_owned(), visible));
-    env
 }
 
 /// The GPU of this machine that an engine can be built on.
@@ -166,15 +186,11 @@ pub(in crate::build) fn lacks(
     toolchain: Option<&ToolchainFact>,
 ) -> Vec<Diagnostic> {
     let mut lacks = Vec::new();
-    let is_here = |found: &ToolchainRef| found.installed.is_some();
-    match toolchain {
-        Some(ToolchainFact::Absent(why)) => lacks.push((**why).clone()),
-        Some(ToolchainFact::Found(found)) if !is_here(found) => {
-            let declared = ctx.manifest.toolchains.get(&engine.target.toolchain);
-            lacks.extend(declared.and_then(|declared| find(ctx, declared).err()));
-        }
-        _ => {}
-    }
+    lacks.extend(match toolchain {
+        Some(ToolchainFact::Absent(why)) => Some((**why).clone()),
+        Some(ToolchainFact::Found(found)) => found.missing.as_deref().cloned(),
+        _ => None,
+    });
     lacks.extend(gpu(ctx, engine).err());
     lacks
 }

@@ -1,9 +1,11 @@
-//! Builds by trtexec: what is asked of it (here), what this machine has of it (`host`), and how it is run (`run`).
+//! Builds by trtexec: what is asked of it (here), what this machine has of it (`host`), and how it is run
+//! (`launch`) and judged (`run`).
 
 pub(super) mod host;
+mod launch;
 pub(super) mod run;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::{prepare, sources};
@@ -30,20 +32,21 @@ pub(super) fn inputs(
     let builder = ctx.builder(engine).filter(|builder| builder.kind == ToolchainKind::Trtexec);
     let Some(version) = builder.and_then(|builder| builder.version) else { return Ok(Ok(None)) };
     let gpu = trtexec::gpu(engine);
-    let plugins = plugins(ctx, engine);
+    let (plugins, files) = (plugins(ctx, engine), files(ctx, engine));
     let profiles = plan::fits(engine, model, prepared.opset);
     let asked = match profiles {
         Ok(profiles) => asked(ctx, engine, version, model, prepared, &profiles)?,
         Err(errors) => Err(errors),
     };
-    Ok(match (asked, gpu, plugins) {
-        (Ok(asked), Ok(gpu), Ok(plugins)) => {
+    Ok(match (asked, gpu, plugins, files) {
+        (Ok(asked), Ok(gpu), Ok(plugins), Ok(files)) => {
             let bindings = trtexec::bindings(engine, &model.summary);
-            Ok(Some(Trtexec { asked, gpu, plugins, bindings }))
+            Ok(Some(Trtexec { asked, gpu, plugins, files, bindings }))
         }
-        (asked, gpu, plugins) => {
+        (asked, gpu, plugins, files) => {
             let errors = asked.err().into_iter().flatten().chain(gpu.err());
-            Err(errors.chain(plugins.err().into_iter().flatten()).collect())
+            let of_files = [plugins.err(), files.err()].into_iter().flatten().flatten();
+            Err(errors.chain(of_files).collect())
         }
     })
 }
@@ -69,15 +72,29 @@ pub(super) fn asked(
 
 /// The plugin libraries of an engine, with their digests.
 fn plugins(ctx: &Context<'_>, engine: &Engine) -> Result<Vec<(String, Digest)>, Vec<Diagnostic>> {
+    let found = digests(ctx, engine, "a plugin", "plugin-unreadable", &engine.build.trtexec.plugins)?;
+    Ok(found.into_iter().map(|(path, digest)| (plugin_name(&path), digest)).collect())
+}
+
+/// The files that extra arguments of an engine name, with their digests.
+fn files(ctx: &Context<'_>, engine: &Engine) -> Result<Vec<(PathBuf, Digest)>, Vec<Diagnostic>> {
+    digests(ctx, engine, "a file in `extra-args`", "extra-args", &trtexec::given_files(engine))
+}
+
+fn digests(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    what: &str,
+    code: &'static str,
+    paths: &[PathBuf],
+) -> Result<Vec<(PathBuf, Digest)>, Vec<Diagnostic>> {
     let (mut found, mut errors) = (Vec::new(), Vec::new());
-    for path in &engine.build.trtexec.plugins {
+    for path in paths {
         match ctx.cache.file_digest(path) {
-            Ok((blob, _)) => found.push((plugin_name(path), blob.b3)),
+            Ok((blob, _)) => found.push((path.clone(), blob.b3)),
             Err(error) => {
-                let message = format!("a plugin of `{}` cannot be read: {error}", engine.name);
-                errors.push(
-                    Diagnostic::error("plugin-unreadable", message).at(&engine.origin, "in this model"),
-                );
+                let message = format!("{what} of `{}` cannot be read: {error}", engine.name);
+                errors.push(Diagnostic::error(code, message).at(&engine.origin, "in this model"));
             }
         }
     }

@@ -10,6 +10,7 @@ use super::super::execute::ENGINE_FILE;
 use super::super::failure::{COMMAND_FILE, log_text};
 use super::super::toolchains;
 use super::host;
+use super::launch::Launch;
 use crate::cache::{self, FailureFile};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage, Value};
@@ -18,11 +19,11 @@ use crate::fs;
 use crate::gpu::LocalGpu;
 use crate::manifest::Engine;
 use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
-use crate::plan::{Keyed, ToolchainRef, Trtexec, trtexec::names_in_job};
+use crate::plan::trtexec::{LAYERS_FILE, names_in_job};
+use crate::plan::{Keyed, ToolchainRef, Trtexec};
 use crate::precision::{Assignment, Fix, FloatType, Problem};
-use crate::toolchain::trtexec::{self, Installed, Paths, Types, Version, outcome, quoted};
-use crate::worker::Limits;
-use crate::worker::program::{Program, Ran, run_program};
+use crate::toolchain::trtexec::{self, Installed, Paths, Runner, Types, Version, outcome, quoted};
+use crate::worker::program::{Ending, Ran};
 use crate::worker::protocol::{Binding, Built, Hermetic, KERNELS_FILE, LogLine};
 
 /// Where trtexec keeps what it timed, in the job folder.
@@ -44,7 +45,8 @@ pub(in crate::build) fn build_in(
     let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
     let Some(installed) = &toolchain.installed else {
         let message = format!("toolchain `{}` is not on this machine", engine.target.toolchain);
-        return Err(vec![Diagnostic::error("toolchain-missing", message)]);
+        let error = || Diagnostic::error("toolchain-missing", message);
+        return Err(vec![toolchain.missing.as_deref().cloned().unwrap_or_else(error)]);
     };
     let gpu = host::gpu(ctx, engine).map_err(|e| vec![e])?;
     // Two builds on one GPU would time each other.
@@ -54,33 +56,46 @@ pub(in crate::build) fn build_in(
 
     let prepared = &keyed.prepared;
     ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job).map_err(|e| vec![e])?;
-    let paths = place(ctx, engine, asked, toolchain, &gpu, job)
-        .map_err(|e| vec![Diagnostic::error("file", e.to_string())])?;
+    let file_failed = |e: fs::Error| vec![Diagnostic::error("file", e.to_string())];
+    let paths = place(ctx, engine, asked, toolchain, &gpu, job).map_err(file_failed)?;
+    let is_container = installed.runner.as_ref().is_some_and(Runner::is_container);
+    if is_container {
+        // A container sees no file of ours but what lies in the folder itself.
+        let names = paths.plugins.iter().chain(paths.files.values()).map(String::as_str);
+        let names = names.chain([MODEL_FILE, WEIGHTS_FILE]);
+        names
+            .filter(|name| fs::exists(&job.join(name)))
+            .try_for_each(|name| own(job, name))
+            .map_err(file_failed)?;
+    }
     let args = trtexec::arguments(&asked.asked, &paths).unwrap_or_default();
-    let program = Program { path: installed.program.clone(), args };
-    let env = host::environment(installed, Some(&gpu), job);
-    let limits = Limits { timeout: engine.build.timeout, memory: engine.build.memory_limit, env };
-    let ran = run_program(&program, job, &limits, &ctx.cancel).map_err(|e| {
+    let (timeout, memory) = (engine.build.timeout, engine.build.memory_limit);
+    let launch = Launch { installed, gpu: Some(&gpu), timeout, memory };
+    let ran = launch.run(ctx, args, job).map_err(|e| {
         let message = format!("building `{}` failed: trtexec cannot be started: {e}", engine.name);
         vec![Diagnostic::error("trtexec-spawn", message).note(format!("`{}`", installed.program.display()))]
     })?;
+    let version = version(ctx, engine, toolchain, installed, &ran).map_err(|e| vec![e])?;
     let log = outcome::log(&ran);
     let size = fs::stat(&job.join(ENGINE_FILE)).ok().map(|stat| stat.size);
-    if let Some(failed) = outcome::judge(&ran, size) {
+    let failed = runner_failed(installed, &ran).or_else(|| outcome::judge(&ran, size));
+    if let Some(failed) = failed {
         if failed.code == "worker-cancelled" {
             return Err(Vec::new());
         }
-        let command = command(engine, asked, &paths, installed, &limits);
+        let command = command(ctx, engine, asked, &paths, &launch, job);
         let bundle = keep(ctx, engines, command, &ran, &failed, job);
         return Err(vec![told(ctx, engine, keyed, asked, failed, bundle.as_deref())]);
     }
+    if is_container {
+        // What it wrote may be another user's.
+        let names = [ENGINE_FILE, LAYERS_FILE, TIMING_FILE];
+        let names = names.into_iter().filter(|name| fs::open_regular_nofollow(&job.join(name)).is_ok());
+        names.into_iter().try_for_each(|name| own(job, name)).map_err(file_failed)?;
+    }
     let during = format!("`{}` was built", engine.name);
     toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
-    if super::plugins(ctx, engine)? != asked.plugins {
-        let message = format!("a plugin of `{}` changed while it was built", engine.name);
-        let error = Diagnostic::error("plugin-changed", message).at(&engine.origin, "in this model");
-        return Err(vec![error.help("nothing was recorded; run again when nobody writes to it")]);
-    }
+    given_unchanged(ctx, engine, asked)?;
     keep_timings(ctx, &paths, toolchain, &gpu, job);
     let assignment = assignment(ctx, keyed);
     write_facts(assignment.as_ref(), job).map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
@@ -91,14 +106,67 @@ pub(in crate::build) fn build_in(
         element: of.element.clone(),
         dims: of.dims.clone(),
     });
-    let built = Built {
-        bindings: bindings.collect(),
-        log,
-        version: toolchain.version.clone(),
-        hermetic: Hermetic::Timed,
-        gpu: Some(gpu),
-    };
+    let built =
+        Built { bindings: bindings.collect(), log, version, hermetic: Hermetic::Timed, gpu: Some(gpu) };
     Ok((built, ran.wall, ran.peak_rss))
+}
+
+/// Are plugins, and files of extra arguments, still what the key was made from?
+fn given_unchanged(ctx: &Context<'_>, engine: &Engine, asked: &Trtexec) -> Result<(), Vec<Diagnostic>> {
+    let changed = |code: &'static str, what: &str| {
+        let message = format!("{what} of `{}` changed while it was built", engine.name);
+        let error = Diagnostic::error(code, message).at(&engine.origin, "in this model");
+        Err(vec![error.help("nothing was recorded; run again when nobody writes to it")])
+    };
+    if super::plugins(ctx, engine)? != asked.plugins {
+        return changed("plugin-changed", "a plugin");
+    }
+    if super::files(ctx, engine)? != asked.files {
+        return changed("given-changed", "a file in `extra-args`");
+    }
+    Ok(())
+}
+
+/// Makes a file of the job folder one of our own, that nothing else leads to.
+fn own(job: &Path, name: &str) -> Result<(), fs::Error> {
+    let (file, copy) = (job.join(name), job.join("copy"));
+    fs::copy(&file, &copy)?;
+    fs::rename(&copy, &file)
+}
+
+/// The version that an image's trtexec tells, held against the manifest: nothing asked it before.
+fn version(
+    ctx: &Context<'_>,
+    engine: &Engine,
+    toolchain: &ToolchainRef,
+    installed: &Installed,
+    ran: &Ran,
+) -> Result<String, Diagnostic> {
+    let told =
+        Version::of_banner(&ran.stdout).filter(|_| installed.runner.as_ref().is_some_and(Runner::has_image));
+    let Some(told) = told.map(|version| version.to_string()) else { return Ok(toolchain.version.clone()) };
+    if let Some(declared) = ctx.manifest.toolchains.get(&engine.target.toolchain) {
+        toolchains::hold_version(declared, &told, "by the image of its `runner`")?;
+    }
+    Ok(told)
+}
+
+/// A runner that did not get as far as trtexec.
+fn runner_failed(installed: &Installed, ran: &Ran) -> Option<outcome::Failed> {
+    let has_begun = |text: &str| text.contains("&&&& RUNNING");
+    installed.runner.as_ref()?;
+    let Ending::Exit(code @ 1..) = ran.ending else { return None };
+    if has_begun(&ran.stdout) || has_begun(&ran.stderr) {
+        return None;
+    }
+    let said: Vec<&str> = ran.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = said.last().map_or_else(String::new, |line| format!(": {line}"));
+    Some(outcome::Failed {
+        code: "runner-failed",
+        message: format!("its runner ended with code {code} before trtexec began{last}"),
+        notes: said.iter().rev().skip(1).take(4).rev().map(|line| format!("runner: {line}")).collect(),
+        help: vec!["run what is in `command.sh` by hand: the image may not be here, or have no `trtexec` in its `PATH` (then end the `runner` with its path)".to_owned()],
+    })
 }
 
 /// Puts plugins and timings into the job folder.
@@ -110,9 +178,12 @@ fn place(
     gpu: &LocalGpu,
     job: &Path,
 ) -> Result<Paths, fs::Error> {
-    let mut paths = names_in_job(&asked.plugins);
+    let mut paths = names_in_job(&asked.plugins, &asked.files);
     for (name, path) in paths.plugins.iter().zip(&engine.build.trtexec.plugins) {
         fs::symlink(path, &job.join(name))?;
+    }
+    for (path, name) in &paths.files {
+        fs::symlink(Path::new(path), &job.join(name))?;
     }
     // DLA's loadables, and builds without any cache, are none of it.
     if !asked.asked.extra_args.iter().any(|arg| arg == "--noBuilderCache") {
@@ -160,7 +231,7 @@ fn assignment(ctx: &Context<'_>, keyed: &Keyed) -> Option<Assignment> {
 
 /// What the engine tells of its layers, in the names that nodes have for users.
 fn write_facts(assignment: Option<&Assignment>, job: &Path) -> Result<(), fs::Error> {
-    let layers = fs::read(&job.join("layers.json")).unwrap_or_default();
+    let layers = fs::read(&job.join(LAYERS_FILE)).unwrap_or_default();
     let header = fs::read_prefix(&job.join(ENGINE_FILE), HEADER_BYTES).unwrap_or_default();
     let nodes = assignment.into_iter().flat_map(|assignment| &assignment.nodes);
     let names =
@@ -203,22 +274,23 @@ fn with_doubts(mut log: Vec<LogLine>, asked: &Trtexec, assignment: Option<&Assig
 
 /// What was run, as a script that runs it again where it lies.
 fn command(
+    ctx: &Context<'_>,
     engine: &Engine,
     asked: &Trtexec,
     paths: &Paths,
-    installed: &Installed,
-    limits: &Limits,
+    launch: &Launch<'_>,
+    job: &Path,
 ) -> String {
-    let plugins = engine.build.trtexec.plugins.iter().map(|path| path.display().to_string()).collect();
-    let paths = Paths { plugins, ..paths.clone() };
     let mut command = "#!/bin/sh\n# What was run.\ncd \"$(dirname \"$0\")\" || exit\n".to_owned();
-    for (name, value) in limits.env.iter().filter(|(name, _)| name != "TMPDIR") {
+    // What a runner takes of the environment is whoever runs it again's.
+    let is_ours = |name: &str| name.starts_with("CUDA_") || name == "LD_LIBRARY_PATH";
+    for (name, value) in launch.environment(ctx, job).iter().filter(|(name, _)| is_ours(name)) {
         let _ = writeln!(command, "export {name}={}", quoted(value));
     }
+    let plugins = engine.build.trtexec.plugins.iter().map(|path| path.display().to_string()).collect();
+    let paths = Paths { plugins, files: BTreeMap::new(), ..paths.clone() };
     let args = trtexec::arguments(&asked.asked, &paths).unwrap_or_default();
-    let words = std::iter::once(installed.program.display().to_string()).chain(args);
-    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
-    let _ = writeln!(command, "exec {}", words.join(" "));
+    let _ = writeln!(command, "exec {}", launch.script(&args));
     command
 }
 

@@ -74,7 +74,13 @@ fn runner(fields: &Fields<'_>) -> Option<Vec<String>> {
     if words.is_empty() {
         item.fail(codes::EMPTY_VALUE, format!("`{}` is empty", shown(&item.path)));
     }
-    Some(words.iter().filter_map(Item::text).collect())
+    let word = |(at, word): (usize, &Item<'_>)| {
+        let text = word.text()?;
+        // A program that is named by a path, and an image that is a file, lie where the manifest says.
+        let is_path = (at == 0 && text.contains('/')) || text.ends_with(".sif");
+        if is_path { Some(word.file_path()?.display().to_string()) } else { Some(text) }
+    };
+    Some(words.iter().enumerate().filter_map(word).collect())
 }
 
 pub(super) fn decode_target(_name: &str, item: &Item<'_>) -> Option<Target> {

@@ -89,6 +89,8 @@ pub struct Paths {
     pub timing_cache: Option<String>,
     /// Plugin libraries.
     pub plugins: Vec<String>,
+    /// Files that extra arguments name, and where they lie instead.
+    pub files: BTreeMap<String, String>,
 }
 
 /// A version does not have what is asked.
@@ -132,8 +134,14 @@ pub fn arguments(asked: &Asked, paths: &Paths) -> Result<Vec<String>, Vec<Unavai
     if asked.tells_layers {
         line.value("--exportLayerInfo", &paths.layers);
     }
-    line.words.extend(asked.extra_args.iter().cloned());
+    line.words.extend(asked.extra_args.iter().map(|word| moved(word, paths)));
     if line.missing.is_empty() { Ok(line.words) } else { Err(line.missing) }
+}
+
+/// An extra argument, with its file where that lies.
+fn moved(word: &str, paths: &Paths) -> String {
+    let moved = word.split_once('=').and_then(|(name, file)| Some((name, paths.files.get(file)?)));
+    moved.map_or_else(|| word.to_owned(), |(name, file)| format!("{name}={file}"))
 }
 
 fn types(asked: &Asked, line: &mut Line) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::runner::Runner;
 use crate::fs;
 
 /// What trtexec is called.
@@ -46,6 +47,8 @@ pub struct Installed {
     pub library_path: Vec<PathBuf>,
     /// The files that decide what it builds, by their names.
     pub files: BTreeMap<String, PathBuf>,
+    /// The command that runs it, if it is not run by itself.
+    pub runner: Option<Runner>,
 }
 
 /// There is no trtexec that could be used.
@@ -135,7 +138,37 @@ fn collect(program: PathBuf, looked: Vec<PathBuf>) -> Result<Installed, NotInsta
             library_path.push(folder.clone());
         }
     }
-    Ok(Installed { program, library_path, files })
+    Ok(Installed { program, library_path, files, runner: None })
+}
+
+/// The trtexec of a runner's image, which is not on this machine; or that of this machine, run by it.
+///
+/// # Errors
+/// The one of this machine is not there.
+pub fn find_by_runner(
+    runner: Runner,
+    root: Option<&Path>,
+    path: Option<&str>,
+) -> Result<Installed, NotInstalled> {
+    let mut found = if runner.has_image() {
+        let (files, library_path) = (BTreeMap::new(), Vec::new());
+        Installed { program: PathBuf::from(PROGRAM), library_path, files, runner: None }
+    } else {
+        find(root, path)?
+    };
+    found.files.extend(runner.files());
+    Ok(Installed { runner: Some(runner), ..found })
+}
+
+/// A program of this name in `PATH`, or this path.
+#[must_use]
+pub fn program_in_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|file| fs::is_file(file) && fs::is_executable(file));
+    }
+    let folders = path.unwrap_or_default().split(':').filter(|folder| !folder.is_empty());
+    let mut files = folders.map(|folder| Path::new(folder).join(name));
+    files.find(|file| fs::is_file(file) && fs::is_executable(file))
 }
 
 /// The libraries of a family in a folder, each once: links have the name of what they lead to.

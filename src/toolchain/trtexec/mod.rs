@@ -8,8 +8,10 @@ pub mod flags;
 pub mod layers;
 mod locate;
 pub mod outcome;
+mod runner;
 mod version;
 
 pub use command::{Asked, Paths, Range, Types, Unavailable, arguments, is_writable, quoted};
-pub use locate::{Installed, NotInstalled, find};
+pub use locate::{Installed, NotInstalled, find, find_by_runner, program_in_path};
+pub use runner::{Place, Runner, UnusableRunner};
 pub use version::Version;
