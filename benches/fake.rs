@@ -36,7 +36,7 @@ fn work() -> std::io::Result<()> {
     let mut frame = vec![0; u32::from_le_bytes(length) as usize];
     std::io::stdin().read_exact(&mut frame)?;
     let response = match serde_json::from_slice(&frame)? {
-        Request::Canonicalize { source } => canonicalize(&source),
+        Request::Canonicalize { source, .. } => canonicalize(&source),
         Request::Build(request) => build(&request).unwrap_or_else(|error| {
             let code = if error.kind() == std::io::ErrorKind::StorageFull {
                 "disk-full"
@@ -61,8 +61,8 @@ fn send(message: &impl Serialize) -> std::io::Result<()> {
 
 fn canonicalize(source: &Path) -> Response {
     match onnx::canonicalize(source, Path::new(".")) {
-        Ok(onnx::Canonical { files, has_weights, summary, notes }) => {
-            Response::Canonicalized(Box::new(Canonicalized { files, has_weights, summary, notes }))
+        Ok(onnx::Canonical { files, has_weights, digested, summary, notes }) => {
+            Response::Canonicalized(Box::new(Canonicalized { files, has_weights, digested, summary, notes }))
         }
         Err(error) => Response::Refused(Box::new(Refusal::new("read", "model-invalid", error.to_string()))),
     }

@@ -1,7 +1,7 @@
 //! What is wrong with engines, found without building any: everything of the manifest, the model and its numbers
 //! that a build would be refused for, and what is worth knowing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::context::Context;
 use super::prepare::{self, Typed};
@@ -38,8 +38,7 @@ impl Checked {
 /// # Errors
 /// The cache cannot be used at all.
 pub fn check(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<Checked>, cache::Error> {
-    let wanted: BTreeSet<_> = engines.iter().map(|e| e.source.clone()).collect();
-    let read = sources::read_all(ctx, wanted);
+    let read = sources::read_all(ctx, engines);
     let typed = prepare::prepare_all(ctx, engines, &read);
     let unused = prepare::unused_set_rules(ctx, &typed);
     let mut all = Vec::new();
@@ -62,10 +61,20 @@ pub fn check(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<Checked>, cac
     Ok(all)
 }
 
-/// The models of these engines, read.
-pub fn models(ctx: &Context<'_>, engines: &[&Engine]) -> BTreeMap<Source, SourceFact> {
-    let wanted = engines.iter().map(|e| e.source.clone()).collect();
-    sources::read_all(ctx, wanted).into_iter().map(|(source, read)| (source, read.fact)).collect()
+/// The models of these engines, read and stored.
+///
+/// # Errors
+/// The weights of one cannot be stored.
+pub fn models(ctx: &Context<'_>, engines: &[&Engine]) -> Result<BTreeMap<Source, SourceFact>, Diagnostic> {
+    let read = sources::read_all(ctx, engines);
+    for fact in read.values().map(|read| &read.fact) {
+        if let SourceFact::AtHand { model, .. } = fact
+            && let Some(weights) = &model.weights
+        {
+            ctx.find_stored(weights)?;
+        }
+    }
+    Ok(read.into_iter().map(|(source, read)| (source, read.fact)).collect())
 }
 
 /// What the model as it is does not fit.
@@ -121,7 +130,10 @@ fn beyond_sm_75(
     }
     let Some(graph) = ctx.cache.read(&prepared.graph)? else { return Ok(Vec::new()) };
     let weights = match prepared.weights.as_ref().or(model.weights.as_ref()) {
-        Some(blob) => ctx.cache.read(blob)?,
+        Some(blob) => match ctx.read_stored(blob) {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok(vec![error]),
+        },
         None => None,
     };
     let Ok(model) = onnx::read_canonical(graph, weights) else { return Ok(Vec::new()) };

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::events::Sink;
+use super::unstored::Unstored;
 use crate::cache::{self, Cache, Record};
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Preimage};
@@ -43,6 +44,8 @@ pub struct Context<'a> {
     pub cancel: CancelToken,
     /// The GPUs of this machine, asked for once if at all.
     pub gpus: OnceLock<Result<Vec<LocalGpu>, Diagnostic>>,
+    /// Weights that were digested and not stored, so far.
+    pub unstored: Unstored,
     /// Is what this machine cannot build left out, rather than failed?
     pub skip_unbuildable: bool,
 }
@@ -88,11 +91,14 @@ impl Context<'_> {
         weights: Option<&Blob>,
         job: &Path,
     ) -> Result<(), Diagnostic> {
+        if let Some(weights) = weights {
+            self.find_stored(weights)?;
+        }
         link_model(&self.cache, graph, weights, job)
     }
 }
 
-/// Puts a model of the store into a worker's folder, under the names that it reads.
+/// Puts a model that the store holds into a worker's folder, under the names that it reads.
 pub(super) fn link_model(
     cache: &Cache,
     graph: &Blob,

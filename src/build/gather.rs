@@ -1,7 +1,7 @@
 //! Facts for the plan: sources read, toolchains found, results looked up. Starts workers for what
 //! is not known yet, and for nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::context::Context;
@@ -56,11 +56,9 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
     let (toolchains, locked_toolchains) = toolchains::find_all(ctx, engines);
     let checks: Vec<Vec<Diagnostic>> = engines.iter().map(|e| check(ctx, e, &toolchains)).collect();
     // An engine that cannot be built whatever its model is does not make us fetch the model.
-    let wanted: BTreeSet<Source> =
-        engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| e.source.clone()).collect();
-    let read = sources::read_all(ctx, wanted);
     let sound =
         engines.iter().zip(&checks).filter(|(_, e)| e.is_empty()).map(|(e, _)| *e).collect::<Vec<_>>();
+    let read = sources::read_all(ctx, &sound);
     let typed = prepare::prepare_all(ctx, &sound, &read);
     let unused = prepare::unused_set_rules(ctx, &typed);
 
@@ -372,8 +370,7 @@ struct KeptModels<'a, 'b> {
 
 impl Models for KeptModels<'_, '_> {
     fn tensors(&mut self, model: &ModelRef) -> Option<Vec<TensorDigest>> {
-        let bytes = self.ctx.cache.read(&model.tensors).ok()??;
-        serde_json::from_slice(&bytes).ok()
+        self.ctx.tensors(model)
     }
 
     fn nodes(&mut self, old: &ModelRef, new: &ModelRef) -> Option<Vec<NodeChange>> {
@@ -381,7 +378,7 @@ impl Models for KeptModels<'_, '_> {
         let read = |model: &ModelRef| {
             let graph = ctx.cache.read(&model.graph).ok()??;
             let weights = match &model.weights {
-                Some(weights) => Some(ctx.cache.read(weights).ok()??),
+                Some(weights) => Some(ctx.read_stored(weights).ok()??),
                 None => None,
             };
             onnx::read_canonical(graph, weights).ok()

@@ -69,6 +69,7 @@ fn keep_lock(cache: &Cache, lock: &Lock, roots: &mut Roots) -> Result<(), cache:
     }
     for source in lock.sources() {
         keep_key(roots, &keys::canonicalize(&source.raw));
+        keep_key(roots, &keys::digest(&source.raw));
         if let Some(file) = source.raw.first() {
             keep_key(roots, &keys::externals(file));
         }

@@ -25,6 +25,7 @@ mod sources;
 mod toolchains;
 mod trtexec;
 mod tune;
+mod unstored;
 mod verify;
 
 pub use action::{Place, Repeated, build_action};
@@ -47,4 +48,5 @@ pub use sources::read_model;
 pub use toolchains::find as find_toolchain;
 pub use trtexec::{Asking, asking, write_model};
 pub use tune::{TuneStep, Tuned, tune};
+pub use unstored::Unstored;
 pub use verify::{Verified, VerifyOutcome, verify};

@@ -357,8 +357,7 @@ pub struct ModelRules {
 /// # Errors
 /// The cache cannot be used at all.
 pub fn model_rules(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Vec<ModelRules>, cache::Error> {
-    let wanted = engines.iter().map(|e| e.source.clone()).collect();
-    let read = sources::read_all(ctx, wanted);
+    let read = sources::read_all(ctx, engines);
     let typed = prepare_all(ctx, engines, &read);
     let mut found: Vec<(Option<Digest>, &BTreeMap<String, HazardLevel>, ModelRules)> = Vec::new();
     for engine in engines {

@@ -1,6 +1,6 @@
 //! Sources: located, digested, and read into their canonical form by a worker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,11 +12,12 @@ use super::events::Event;
 use super::failure::Failure;
 use super::prepare;
 use super::scheduler::{self, Job};
+use super::unstored::DIGEST_FROM;
 use crate::cache::{self, Record};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest, Preimage};
 use crate::fs;
-use crate::manifest::{Engine, Source, hazard};
+use crate::manifest::{Engine, Precision, Source, hazard};
 use crate::onnx::{self, MODEL_FILE, Summary, TENSORS_FILE, WEIGHTS_FILE};
 use crate::plan::{LOCK_FILE_NAME, LockedSource, ModelRef, SourceFact, keys, source_id};
 use crate::source;
@@ -52,7 +53,7 @@ impl Read {
 /// # Errors
 /// It is not at hand, or is no model that can be used.
 pub fn read_model(ctx: &Context<'_>, source: &Source) -> Result<(onnx::Model, Summary), Vec<Diagnostic>> {
-    let model = match read(ctx, source)?.fact {
+    let model = match read(ctx, source, true)?.fact {
         SourceFact::AtHand { model, .. } => model,
         SourceFact::Bad(errors) => return Err(errors),
         SourceFact::NotFetched => {
@@ -62,7 +63,8 @@ pub fn read_model(ctx: &Context<'_>, source: &Source) -> Result<(onnx::Model, Su
     };
     let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
     let graph = ctx.cache.read(&model.graph).map_err(cache)?;
-    let weights = model.weights.as_ref().map(|blob| ctx.cache.read(blob)).transpose().map_err(cache)?;
+    let weights =
+        model.weights.as_ref().map(|blob| ctx.read_stored(blob)).transpose().map_err(|e| vec![e])?;
     let lost = || vec![Diagnostic::error("cache", "the cache lost the model that was just read")];
     let read = onnx::read_canonical(graph.ok_or_else(lost)?, weights.flatten());
     Ok((read.map_err(|e| vec![Diagnostic::error("onnx", e.to_string())])?, model.summary))
@@ -75,19 +77,31 @@ struct Externals {
     locations: Vec<PathBuf>,
 }
 
-/// What the record of a `canonicalize` action tells.
+/// What the record of a `canonicalize` or `digest` action tells.
 #[derive(Serialize, Deserialize)]
 struct Canonical {
     summary: Summary,
     notes: Vec<onnx::Note>,
+    /// Large initializers that were digested alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<Blob>,
 }
 
-/// Reads sources, several at a time.
-pub(super) fn read_all(ctx: &Context<'_>, sources: BTreeSet<Source>) -> BTreeMap<Source, Read> {
+/// Reads the sources of these engines, several at a time.
+pub(super) fn read_all(ctx: &Context<'_>, engines: &[&Engine]) -> BTreeMap<Source, Read> {
+    let mut sources: BTreeMap<Source, bool> = BTreeMap::new();
+    for engine in engines {
+        // The weights of a model that is to be typed are needed at once.
+        let is_typed = engine.precision != Precision::AsIs;
+        match sources.get_mut(&engine.source) {
+            Some(stored) => *stored |= is_typed,
+            None => drop(sources.insert(engine.source.clone(), is_typed)),
+        }
+    }
     let results = Mutex::new(BTreeMap::new());
     let jobs = sources.into_iter().map(|work| Job { work, memory: 0 }).collect();
-    scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |source| {
-        let read = read(ctx, &source).unwrap_or_else(Read::bad);
+    scheduler::run(jobs, ctx.jobs, ctx.memory, &ctx.cancel, |(source, stored)| {
+        let read = read(ctx, &source, stored).unwrap_or_else(Read::bad);
         if matches!(read.fact, SourceFact::Bad(_)) {
             ctx.events.event(&Event::SourceFailed { source: source_id(&source, &ctx.manifest.root) });
         }
@@ -96,7 +110,8 @@ pub(super) fn read_all(ctx: &Context<'_>, sources: BTreeSet<Source>) -> BTreeMap
     results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
+/// Reads a source. Large weights are `stored`, or digested alone.
+fn read(ctx: &Context<'_>, source: &Source, stored: bool) -> Result<Read, Vec<Diagnostic>> {
     let id = source_id(source, &ctx.manifest.root);
     ctx.events.event(&Event::SourceStarted { source: id.clone() });
     let locked = ctx.lock.source(&id);
@@ -119,9 +134,9 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
     let path = located.path;
     let (file, stat) = ctx.cache.file_digest(&path).map_err(|e| vec![Diagnostic::from(&e)])?;
     let (model, notes, files, raw) =
-        match known(ctx, &path, &file, stat).map_err(|e| vec![Diagnostic::from(&e)])? {
+        match known(ctx, &path, &file, stat, stored).map_err(|e| vec![Diagnostic::from(&e)])? {
             Some(known) => known,
-            None => run_worker(ctx, &id, &path, &file, stat)?,
+            None => run_worker(ctx, &id, &path, &file, stat, stored)?,
         };
     let block = LockedSource {
         source: id,
@@ -138,7 +153,13 @@ fn read(ctx: &Context<'_>, source: &Source) -> Result<Read, Vec<Diagnostic>> {
 type Known = (ModelRef, Vec<onnx::Note>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
 
 /// The canonical form, if these very files were read before.
-fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<Option<Known>, cache::Error> {
+fn known(
+    ctx: &Context<'_>,
+    path: &Path,
+    file: &Blob,
+    stat: fs::Stat,
+    stored: bool,
+) -> Result<Option<Known>, cache::Error> {
     let Some(record) = ctx.cache.result("externals", &keys::externals(&file.b3).key())? else {
         return Ok(None);
     };
@@ -157,17 +178,36 @@ fn known(ctx: &Context<'_>, path: &Path, file: &Blob, stat: fs::Stat) -> Result<
             Err(_) => return Ok(None),
         }
     }
-    let Some(record) = ctx.cache.result("canonicalize", &keys::canonicalize(&raw).key())? else {
-        return Ok(None);
-    };
-    Ok(model_ref(&record).map(|(model, notes)| (model, notes, files, raw)))
+    let mut record = ctx.cache.result("canonicalize", &keys::canonicalize(&raw).key())?;
+    if record.is_none() && !stored {
+        record = ctx.cache.result("digest", &keys::digest(&raw).key())?;
+    }
+    let Some((model, notes)) = record.as_ref().and_then(model_ref) else { return Ok(None) };
+    if let Some(weights) = model.weights.as_ref().filter(|_| model.tensors.is_none()) {
+        ctx.can_be_stored(weights, path);
+    }
+    Ok(Some((model, notes, files, raw)))
+}
+
+/// Stores the canonical form of a model file, all of it.
+pub(super) fn store(ctx: &Context<'_>, path: &Path) -> Result<ModelRef, Vec<Diagnostic>> {
+    let (file, stat) = ctx.cache.file_digest(path).map_err(|e| vec![Diagnostic::from(&e)])?;
+    let id = format!("path {}", path.display());
+    run_worker(ctx, &id, path, &file, stat, true).map(|(model, ..)| model)
+}
+
+/// The first of several errors, where there is room for one.
+pub(super) fn first(errors: Vec<Diagnostic>) -> Diagnostic {
+    let mut errors = errors.into_iter();
+    let lost = || Diagnostic::error("model-lost", "a model could not be read again");
+    errors.next().unwrap_or_else(lost)
 }
 
 fn model_ref(record: &Record) -> Option<(ModelRef, Vec<onnx::Note>)> {
     let graph = record.outputs.get("graph")?.clone();
-    let weights = record.outputs.get("weights").cloned();
-    let tensors = record.outputs.get("tensors")?.clone();
-    let Canonical { summary, notes } = serde_json::from_value(record.info.clone()).ok()?;
+    let tensors = record.outputs.get("tensors").cloned();
+    let Canonical { summary, notes, weights } = serde_json::from_value(record.info.clone()).ok()?;
+    let weights = record.outputs.get("weights").cloned().or(weights);
     let digest = keys::model_digest(&graph.b3, weights.as_ref().map(|w| &w.b3));
     Some((ModelRef { digest, graph, weights, tensors, summary }, notes))
 }
@@ -188,10 +228,12 @@ fn run_worker(
     path: &Path,
     file: &Blob,
     stat: fs::Stat,
+    stored: bool,
 ) -> Result<Known, Vec<Diagnostic>> {
     let started = Instant::now();
     let job = ctx.cache.job_dir().map_err(|e| vec![Diagnostic::from(&e)])?;
-    let request = Request::Canonicalize { source: path.to_owned() };
+    let digest_from = (!stored).then_some(DIGEST_FROM);
+    let request = Request::Canonicalize { source: path.to_owned(), digest_from };
     let limits = Limits { timeout: READ_TIMEOUT, memory: None, env: Vec::new() };
     let outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
     let done = match outcome {
@@ -222,6 +264,13 @@ fn refused(path: &Path, refusal: Refusal) -> Vec<Diagnostic> {
     refusal.diagnostics.into_iter().map(Diagnostic::from).collect()
 }
 
+/// The error of a file that somebody wrote to.
+pub(super) fn changed(path: &Path) -> Diagnostic {
+    Diagnostic::error("source-changed", format!("`{}` changed while it was read", path.display()))
+        .in_file(path)
+        .help("nothing was recorded; run again when nobody writes to it")
+}
+
 /// Errors of a source, those without a place at the line that declares it.
 pub(super) fn declared(engine: &Engine, errors: &[Diagnostic]) -> Vec<Diagnostic> {
     let at_source = |error: &Diagnostic| match error.place {
@@ -242,27 +291,25 @@ fn record(
     took: Duration,
 ) -> Result<Known, Vec<Diagnostic>> {
     let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
-    let changed = |changed: &Path| {
-        vec![
-            Diagnostic::error("source-changed", format!("`{}` changed while it was read", changed.display()))
-                .in_file(changed)
-                .help("nothing was recorded; run again when nobody writes to it"),
-        ]
-    };
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut raw = Vec::new();
     let mut locations = Vec::new();
     // Digested once more, unless it is known to be settled: within one tick of the file system's clock
     // a file can change without a trace in its stat.
-    for (name, read_stat) in &done.files {
+    let told = done.digested.as_ref().map(|digested| digested.external.as_slice()).unwrap_or_default();
+    for (i, (name, read_stat)) in done.files.iter().enumerate() {
+        let told = i.checked_sub(1).and_then(|i| told.get(i)).copied();
+        if let Some(b3) = told {
+            ctx.cache.remember_digest(name, read_stat, &Blob { b3, size: read_stat.size, sha256: None });
+        }
         let (blob, now) = ctx.cache.file_digest(name).map_err(cache)?;
-        if now != *read_stat {
-            return Err(changed(name));
+        if now != *read_stat || told.is_some_and(|told| told != blob.b3) {
+            return Err(vec![changed(name)]);
         }
         if raw.is_empty() {
             // The model comes first; its digest is that of the key.
             if now != stat || blob.b3 != file.b3 {
-                return Err(changed(path));
+                return Err(vec![changed(path)]);
             }
         } else {
             locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
@@ -277,20 +324,28 @@ fn record(
         Ok(())
     };
     adopt("graph", MODEL_FILE)?;
-    adopt("tensors", TENSORS_FILE)?;
+    let weights = done.digested.map(|digested| digested.weights);
+    let is_stored = weights.is_none();
+    if is_stored {
+        adopt("tensors", TENSORS_FILE)?;
+    }
     if done.has_weights {
         adopt("weights", WEIGHTS_FILE)?;
     }
-    let info = serde_json::json!(Canonical { summary: done.summary, notes: done.notes });
+    weights.iter().for_each(|weights| ctx.can_be_stored(weights, path));
+    let info = serde_json::json!(Canonical { summary: done.summary, notes: done.notes, weights });
     let put = |preimage, outputs, info| ctx.record(preimage, outputs, info, took).map_err(cache);
     let files = done.files;
-    let recorded = put(keys::canonicalize(&raw), outputs, info)?;
+    let key = if is_stored { keys::canonicalize(&raw) } else { keys::digest(&raw) };
+    let recorded = put(key, outputs, info)?;
     let Some((model, notes)) = model_ref(&recorded) else {
         return Err(vec![
             Diagnostic::error("cache", "the cache holds a record that makes no sense").in_file(path),
         ]);
     };
-    put(model_preimage(&model.digest), recorded.outputs, recorded.info)?;
+    if is_stored {
+        put(model_preimage(&model.digest), recorded.outputs, recorded.info)?;
+    }
     put(keys::externals(&file.b3), BTreeMap::new(), serde_json::json!(Externals { locations }))?;
     Ok((model, notes, files, raw))
 }

@@ -264,6 +264,7 @@ impl Settings {
             events,
             cancel: self.cancel.clone(),
             gpus: std::sync::OnceLock::new(),
+            unstored: crate::build::Unstored::default(),
             skip_unbuildable: false,
         })
     }

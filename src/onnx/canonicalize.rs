@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::canonical::canonical;
 use super::error::{Error, Problems};
 use super::read::{self, Model, Source};
 use super::summary::{Summary, tensor_digests};
+use super::walk::{self, Stream};
 use super::write::LateData;
 use super::{TENSORS_FILE, infer, write};
+use crate::digest::{Blob, Digest};
 use crate::fs;
 
 /// What [`canonicalize`] did.
@@ -20,10 +23,21 @@ pub struct Canonical {
     pub files: Vec<(PathBuf, fs::Stat)>,
     /// Was a weights file written?
     pub has_weights: bool,
+    /// What was not written, but digested; none if all was written.
+    pub digested: Option<Digested>,
     /// The model in short.
     pub summary: Summary,
     /// What is worth knowing: things that were odd and could be put right.
     pub notes: Vec<Note>,
+}
+
+/// Digests of what was not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digested {
+    /// The weights file that would have been written.
+    pub weights: Blob,
+    /// The files of external data, in the order of [`Canonical::files`].
+    pub external: Vec<Digest>,
 }
 
 /// Something worth knowing of a model.
@@ -50,13 +64,43 @@ impl Note {
 /// The model is not valid, changed while it was read, or files cannot be read or written.
 pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
     let Opened { model, files, summary, notes, .. } = open(source)?;
+    let has_weights = write_all(model, out_dir)?;
+    read::unchanged(&files)?;
+    Ok(Canonical { files, has_weights, digested: None, summary, notes })
+}
+
+/// As [`canonicalize`], but writes [`super::MODEL_FILE`] alone if the weights take `from` bytes or more: they are
+/// digested, in the walk that digests the files of external data too. To know a model, nobody has to copy it.
+///
+/// # Errors
+/// The model is not valid, changed while it was read, or files cannot be read or written.
+pub fn digest(source: &Path, out_dir: &Path, from: u64) -> Result<Canonical, Error> {
+    let Opened { model, files, external, summary, notes, .. } = open(source)?;
+    let is_large = write::weights_length(&model) >= from.max(1);
+    let (has_weights, digested) = if is_large {
+        let weights = write::write_graph_alone(model, out_dir)?;
+        let pieces = weights.iter().map(|(start, bytes)| (*start, bytes.as_ref())).collect();
+        let mut streams = vec![Stream::of_pieces(pieces)];
+        streams.extend(external.iter().map(|bytes| Stream::of(bytes)));
+        let size = streams[0].length();
+        let mut digests = walk::digests(&streams);
+        let external = digests.split_off(1);
+        let digested = Digested { weights: Blob { b3: digests[0], size, sha256: None }, external };
+        (false, Some(digested))
+    } else {
+        (write_all(model, out_dir)?, None)
+    };
+    read::unchanged(&files)?;
+    Ok(Canonical { files, has_weights, digested, summary, notes })
+}
+
+/// Writes all canonical files of a model. Is there one of weights?
+fn write_all(model: Model, out_dir: &Path) -> Result<bool, Error> {
     let tensors = tensor_digests(model.graph());
     let path = out_dir.join(TENSORS_FILE);
     let json = serde_json::to_vec(&tensors).map_err(|e| fs::error("write", &path, e.into()))?;
     fs::write_atomic(&path, &json)?;
-    let has_weights = write::write(model, &LateData::new(), out_dir)?;
-    read::unchanged(&files)?;
-    Ok(Canonical { files, has_weights, summary, notes })
+    write::write(model, &LateData::new(), out_dir)
 }
 
 /// A model in its canonical form, in memory, and what its file says beside.
@@ -66,6 +110,8 @@ pub struct Opened {
     pub model: Model,
     /// Every file that was read, with facts taken before reading.
     pub files: Vec<(PathBuf, fs::Stat)>,
+    /// The bytes of the external data's files, in their order.
+    external: Vec<Bytes>,
     /// Who wrote the file: name and version, as far as it says.
     pub producer: String,
     /// The model in short.
@@ -79,7 +125,7 @@ pub struct Opened {
 /// # Errors
 /// The model is not valid, or files cannot be read.
 pub fn open(source: &Path) -> Result<Opened, Error> {
-    let Source { mut model, files, notes } = read::read(source)?;
+    let Source { mut model, files, external, notes } = read::read(source)?;
     let ir_version = model.proto.ir_version();
     let producer = format!("{} {}", model.proto.producer_name(), model.proto.producer_version());
     canonical(&mut model)?;
@@ -87,7 +133,7 @@ pub fn open(source: &Path) -> Result<Opened, Error> {
     let mut notes: Vec<Note> = notes.into_iter().map(|text| Note::new("model-note", text)).collect();
     notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
     let summary = Summary::of(&model, ir_version);
-    Ok(Opened { model, files, producer: producer.trim().to_owned(), summary, notes })
+    Ok(Opened { model, files, external, producer: producer.trim().to_owned(), summary, notes })
 }
 
 /// Refuses outputs that are declared with a wrong type. Other contradictions are left to TensorRT, which

@@ -33,7 +33,8 @@ pub(super) enum ExternalData {
 pub(super) struct Mapped {
     /// Facts taken before it was mapped.
     pub(super) stat: fs::Stat,
-    bytes: Bytes,
+    /// All of it.
+    pub(super) bytes: Bytes,
 }
 
 /// Opens a regular file and maps it. Facts come first.
@@ -157,13 +158,11 @@ impl ExternalData {
         Ok(bytes.slice(start..end as usize))
     }
 
-    /// Every file that was read, with the facts taken before.
-    pub(super) fn files(&self) -> Vec<(PathBuf, fs::Stat)> {
+    /// Every file that was read, with the facts taken before, in order of path.
+    pub(super) fn files(self) -> BTreeMap<PathBuf, Mapped> {
         match self {
-            ExternalData::Folder { files, .. } => {
-                files.iter().map(|(path, file)| (path.clone(), file.stat)).collect()
-            }
-            ExternalData::Weights(_) => Vec::new(),
+            ExternalData::Folder { files, .. } => files,
+            ExternalData::Weights(_) => BTreeMap::new(),
         }
     }
 }

@@ -41,11 +41,12 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod types;
+mod walk;
 mod wire;
 mod write;
 
 pub(crate) use canonicalize::write_canonical_late;
-pub use canonicalize::{Canonical, Note, Opened, canonicalize, open, write_canonical};
+pub use canonicalize::{Canonical, Digested, Note, Opened, canonicalize, digest, open, write_canonical};
 pub use diff::{NodeChange, NodeEdit, node_changes};
 pub use element::{Type, TypeSet};
 pub use error::Error;

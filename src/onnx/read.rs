@@ -95,6 +95,8 @@ pub struct Source {
     pub model: Model,
     /// Every file that was read: the model, then external data by path, with facts taken before.
     pub files: Vec<(PathBuf, fs::Stat)>,
+    /// The bytes of the external data's files, in their order.
+    pub(super) external: Vec<Bytes>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -119,8 +121,12 @@ pub fn read(path: &Path) -> Result<Source, Error> {
     let mut files = vec![(path.to_owned(), stat)];
     let mut external = ExternalData::beside(path);
     let (model, notes) = decode(path, bytes, &mut external)?;
-    files.extend(external.files());
-    Ok(Source { model, files, notes })
+    let mut bytes = Vec::new();
+    for (path, mapped) in external.files() {
+        files.push((path, mapped.stat));
+        bytes.push(mapped.bytes);
+    }
+    Ok(Source { model, files, external: bytes, notes })
 }
 
 /// Fails if a file is no longer what it was when its facts were taken.

@@ -15,6 +15,7 @@ use super::testing::{
     WithAttribute, branches, conv, external, floats, ints, mlp, model, node, raw, save, save_external, value,
 };
 use super::*;
+use crate::digest::Digest;
 use crate::fs;
 
 fn folder() -> tempfile::TempDir {
@@ -102,6 +103,34 @@ fn inline_and_external_weights_give_equal_bytes() {
         canonical.files.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(read, ["m.onnx", "odd name %20.data"]);
     assert_eq!(canonical.files[1].1.size, (16 * 32 + 32 + 32 * 4 + 4) * 4);
+}
+
+#[test]
+fn what_is_digested_is_what_would_be_written() {
+    let source = folder();
+    let path = source.path().join("m.onnx");
+    for is_external in [true, false] {
+        if is_external {
+            save_external(&mlp(), &path, "m.data").unwrap();
+        } else {
+            save(&mlp(), &path).unwrap();
+        }
+        let (written, out) = (files_of(&mlp()), folder());
+        let Canonical { files, has_weights, digested, .. } = digest(&path, out.path(), 1).unwrap();
+        let digested = digested.unwrap();
+        assert!(!has_weights && !fs::exists(&out.path().join(WEIGHTS_FILE)));
+        assert_eq!(fs::read(&out.path().join(MODEL_FILE)).unwrap(), written.0);
+        let weights = written.1.unwrap();
+        assert_eq!(digested.weights.b3, Digest::of(&weights));
+        assert_eq!(digested.weights.size, weights.len() as u64);
+        let external = files[1..].iter().map(|(file, _)| Digest::of(&fs::read(file).unwrap()));
+        assert_eq!(digested.external, external.collect::<Vec<_>>());
+        assert_eq!(digested.external.len(), usize::from(is_external));
+    }
+    // Small ones are written.
+    let out = folder();
+    let done = digest(&path, out.path(), 1 << 20).unwrap();
+    assert!(done.has_weights && done.digested.is_none() && fs::exists(&out.path().join(TENSORS_FILE)));
 }
 
 #[test]

@@ -83,7 +83,38 @@ fn aligned(end: u64, len: usize) -> u64 {
 
 /// Writes a canonical model into a folder that holds none. Was a weights file needed?
 pub(super) fn write(mut model: Model, late: &LateData, folder: &Path) -> Result<bool, Error> {
-    let mut weights: Vec<(u64, Data<'_>)> = Vec::new();
+    let weights = take_weights(&mut model, late);
+    check_size(&model)?;
+    if !weights.is_empty() {
+        write_weights(&folder.join(WEIGHTS_FILE), &weights)?;
+    }
+    write_graph(&model, folder)?;
+    Ok(!weights.is_empty())
+}
+
+/// As [`write`], without the weights file: what would lie in it, and where.
+pub(super) fn write_graph_alone(mut model: Model, folder: &Path) -> Result<Vec<(u64, Bytes)>, Error> {
+    let late = LateData::new();
+    let weights = take_weights(&mut model, &late);
+    check_size(&model)?;
+    write_graph(&model, folder)?;
+    let held = |(offset, data)| match data {
+        Data::Held(data) => Some((offset, data)),
+        Data::Late(_) => None,
+    };
+    Ok(weights.into_iter().filter_map(held).collect())
+}
+
+/// Bytes of the large initializers, without the gaps between them.
+pub(super) fn weights_length(model: &Model) -> u64 {
+    let large = |data: &&Bytes| data.len() >= EXTERNAL_FROM;
+    let data = model.graph().initializer.iter().filter_map(|tensor| tensor.raw_data.as_ref());
+    data.filter(large).map(|data| data.len() as u64).sum()
+}
+
+/// Takes the large initializers out of a model, and gives each its place in the weights file.
+fn take_weights<'a>(model: &mut Model, late: &'a LateData) -> Vec<(u64, Data<'a>)> {
+    let mut weights = Vec::new();
     let mut end = 0;
     for tensor in model.proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
         let data = match late.get(tensor.name()) {
@@ -97,19 +128,23 @@ pub(super) fn write(mut model: Model, late: &LateData, folder: &Path) -> Result<
             weights.push((offset, data));
         }
     }
+    weights
+}
+
+fn check_size(model: &Model) -> Result<(), Error> {
     let size = model.proto.encoded_len() as u64;
     if size > MAX_FILE {
         let message = format!("the canonical model takes {size} bytes; a protobuf file has at most 2 GiB");
         let error = Diagnostic::error("too-large", message).in_file(&model.path);
         return Err(error.note("constants of nodes and subgraphs are stored inside it").into());
     }
-    if !weights.is_empty() {
-        write_weights(&folder.join(WEIGHTS_FILE), &weights)?;
-    }
+    Ok(())
+}
+
+fn write_graph(model: &Model, folder: &Path) -> Result<(), fs::Error> {
     let path = folder.join(MODEL_FILE);
     let mut file = fs::create_new(&path)?;
-    file.write_all(&model.proto.encode_to_vec()).map_err(|e| fs::error("write", &path, e))?;
-    Ok(!weights.is_empty())
+    file.write_all(&model.proto.encode_to_vec()).map_err(|e| fs::error("write", &path, e))
 }
 
 fn point_to(tensor: &mut TensorProto, offset: u64, length: usize) {

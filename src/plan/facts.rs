@@ -20,10 +20,10 @@ pub struct ModelRef {
     pub digest: Digest,
     /// The graph, with small tensors inside.
     pub graph: Blob,
-    /// The large initializers.
+    /// The large initializers. The cache may not hold them: they are made of the source when somebody needs them.
     pub weights: Option<Blob>,
-    /// Digests of all tensors, as JSON.
-    pub tensors: Blob,
+    /// Digests of all tensors, as JSON; none as long as the weights were never stored.
+    pub tensors: Option<Blob>,
     /// The model in short.
     pub summary: Summary,
 }

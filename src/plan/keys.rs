@@ -2,9 +2,9 @@
 //!
 //! | field | in the key of | why |
 //! |---|---|---|
-//! | the sources of `onnx/`, and of `precision/` but its oracle | canonicalize, prepare | they decide the bytes; computed at compile time |
+//! | the sources of `onnx/`, and of `precision/` but its oracle | canonicalize, digest, prepare | they decide the bytes; computed at compile time |
 //! | [`BUILD_VERSION`] | build | the worker's recipe |
-//! | raw digests of model file and external data | canonicalize alone | a doc_string edit changes them, and nothing after |
+//! | raw digests of model file and external data | canonicalize and digest alone | a doc_string edit changes them, and nothing after |
 //! | model digest | prepare | the digest of the canonical form |
 //! | precision | prepare | it decides the prepared ONNX |
 //! | fuse | prepare | it changes the graph, and may raise the opset |
@@ -61,6 +61,12 @@ pub fn externals(file: &Digest) -> Preimage {
 pub fn canonicalize(files: &[Digest]) -> Preimage {
     let files: Vec<Value> = files.iter().map(Value::from).collect();
     Preimage::new("canonicalize").with("version", PREPARE_VERSION).with("files", files)
+}
+
+/// What is known of a model whose weights were digested and not stored: a function of the same files.
+#[must_use]
+pub fn digest(files: &[Digest]) -> Preimage {
+    Preimage { action: "digest".to_owned(), ..canonicalize(files) }
 }
 
 /// The digest of a model: of its canonical form, in which graph and weights are two blobs.

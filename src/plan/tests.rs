@@ -44,7 +44,7 @@ fn model(graph: &str, dims: Vec<Dim>) -> ModelRef {
     let graph = blob(graph);
     ModelRef {
         digest: keys::model_digest(&graph.b3, None),
-        tensors: blob("tensors"),
+        tensors: Some(blob("tensors")),
         weights: None,
         summary: summary(dims),
         graph,

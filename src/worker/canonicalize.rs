@@ -7,11 +7,19 @@ use super::protocol::{Canonicalized, Refusal, WireDiagnostic};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::onnx;
 
-/// Writes the canonical form of `source` into `folder`.
-pub(super) fn run(source: &Path, folder: &Path) -> Result<Box<Canonicalized>, Box<Refusal>> {
-    match onnx::canonicalize(source, folder) {
-        Ok(onnx::Canonical { files, has_weights, summary, notes }) => {
-            Ok(Box::new(Canonicalized { files, has_weights, summary, notes }))
+/// Writes the canonical form of `source` into `folder`; weights from a size on are digested instead.
+pub(super) fn run(
+    source: &Path,
+    digest_from: Option<u64>,
+    folder: &Path,
+) -> Result<Box<Canonicalized>, Box<Refusal>> {
+    let done = match digest_from {
+        Some(from) => onnx::digest(source, folder, from),
+        None => onnx::canonicalize(source, folder),
+    };
+    match done {
+        Ok(onnx::Canonical { files, has_weights, digested, summary, notes }) => {
+            Ok(Box::new(Canonicalized { files, has_weights, digested, summary, notes }))
         }
         Err(error) => Err(refused(&error)),
     }

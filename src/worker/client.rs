@@ -379,7 +379,7 @@ mod tests {
     fn a_worker_of_another_version_is_named() {
         let hello = frame(r#"{"magic":"enginewright-worker","protocol":9,"program":"3.1.4"}"#);
         let error = Fake::acting(&format!("{hello}sleep 60\n")).run().unwrap_err();
-        assert_eq!(error.to_string(), "the worker speaks protocol 9 (version 3.1.4), this program speaks 3");
+        assert_eq!(error.to_string(), "the worker speaks protocol 9 (version 3.1.4), this program speaks 4");
     }
 
     #[test]

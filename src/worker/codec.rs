@@ -100,7 +100,7 @@ mod tests {
             vec![("/m.onnx".into(), stat)],
             vec![crate::onnx::Note { code: "odd".to_owned(), text: "odd".to_owned() }],
         );
-        let canonicalized = Canonicalized { files, has_weights: true, summary, notes };
+        let canonicalized = Canonicalized { files, has_weights: true, digested: None, summary, notes };
         let refusal = Refusal::new("build", "build-failed", "no `reason`\u{0}").help("none");
         for response in [
             Response::Canonicalized(Box::new(canonicalized)),

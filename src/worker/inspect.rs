@@ -48,7 +48,7 @@ fn of_engine(bytes: &[u8], found: engine::Found) -> Result<EngineFacts, Box<Refu
 }
 
 fn of_model(file: &Path) -> Result<OnnxFacts, onnx::Error> {
-    let onnx::Opened { model, files, producer, summary, notes } = onnx::open(file)?;
+    let onnx::Opened { model, files, producer, summary, notes, .. } = onnx::open(file)?;
     let weights = onnx::weights(&model);
     let mut patterns: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for found in pattern::find(&model) {

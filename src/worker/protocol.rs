@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::engine::Header;
 use crate::gpu::LocalGpu;
-use crate::onnx::{Note, Summary, Weight};
+use crate::onnx::{Digested, Note, Summary, Weight};
 use crate::precision::{Problem, Spec};
 use crate::verify::MeasureSpec;
 
 /// Version of this protocol. Raised with every change of the messages.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Longest frame allowed, in bytes.
 pub const MAX_FRAME: u32 = 64 << 20;
@@ -47,6 +47,9 @@ pub enum Request {
     Canonicalize {
         /// The model file. External data is found through it.
         source: PathBuf,
+        /// Weights that take so many bytes or more are digested, and neither they nor `tensors.json` written; none:
+        /// all is written.
+        digest_from: Option<u64>,
     },
     /// Type the model `model.onnx` (and `weights.bin`) in the job folder: what [`PREPARED_FOLDER`] holds then is
     /// `model.onnx`, and `weights.bin` if there are large initializers; `assignment.json` lies in the job folder.
@@ -200,6 +203,8 @@ pub struct Canonicalized {
     pub files: Vec<(PathBuf, crate::fs::Stat)>,
     /// Was `weights.bin` written?
     pub has_weights: bool,
+    /// What was digested instead of written.
+    pub digested: Option<Digested>,
     /// The model in short.
     pub summary: Summary,
     /// What is worth knowing about the model.

@@ -72,8 +72,8 @@ fn converse() -> Result<(), FrameError> {
 
 fn respond(request: &Request) -> Response {
     let result = match request {
-        Request::Canonicalize { source } => {
-            canonicalize::run(source, Path::new(".")).map(Response::Canonicalized)
+        Request::Canonicalize { source, digest_from } => {
+            canonicalize::run(source, *digest_from, Path::new(".")).map(Response::Canonicalized)
         }
         Request::Prepare(spec) => prepare::run(spec, Path::new(".")).map(Response::Prepared),
         Request::Probe { libraries } => {

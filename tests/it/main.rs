@@ -22,6 +22,7 @@ mod init;
 mod inspect;
 mod keys;
 mod kill;
+mod large;
 mod layers;
 mod lock_file;
 mod locked;

@@ -130,7 +130,7 @@ pub fn asking(ctx: &Context<'_>, engine: &Engine) -> Result<Asking, Vec<Diagnost
         let error = Diagnostic::error("not-trtexec", message).at(&engine.target.origin, "");
         return Err(vec![error.help("say for which version: `--for 10.3`")]);
     };
-    let read = sources::read_all(ctx, std::iter::once(engine.source.clone()).collect());
+    let read = sources::read_all(ctx, &[engine]);
     let Some(read_source) = read.get(&engine.source) else { return Err(Vec::new()) };
     let model = match &read_source.fact {
         SourceFact::AtHand { model, .. } => model,
@@ -173,7 +173,7 @@ pub fn write_model(ctx: &Context<'_>, prepared: &PreparedRef, folder: &Path) -> 
     fs::create_dir_all(folder).map_err(failed)?;
     for (file, blob) in [(MODEL_FILE, Some(&prepared.graph)), (WEIGHTS_FILE, prepared.weights.as_ref())] {
         let Some(blob) = blob else { continue };
-        let Some(bytes) = ctx.cache.read(blob).map_err(|e| Diagnostic::from(&e))? else {
+        let Some(bytes) = ctx.read_stored(blob)? else {
             let message = format!("the cache lost a model: blob `{}`", blob.b3);
             return Err(Diagnostic::error("model-lost", message).help("run again: it is made anew"));
         };

@@ -209,6 +209,7 @@ impl Drafted {
 
     fn model(&self, settings: &Settings, name: &str) -> Result<ModelFacts, Vec<Diagnostic>> {
         let read = self.look(settings, name, |ctx, engines| Ok(build::models(ctx, engines)))?;
+        let read = read.map_err(|error| vec![error])?;
         let model = match read.into_values().next() {
             Some(SourceFact::AtHand { model, .. }) => *model,
             Some(SourceFact::Bad(errors)) => return Err(errors),

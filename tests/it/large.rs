@@ -1,0 +1,60 @@
+//! Models whose weights are large enough not to be copied before somebody needs them.
+
+use enginewright::onnx::proto::tensor_proto::DataType;
+use enginewright::onnx::proto::{GraphProto, ModelProto};
+use enginewright::onnx::testing::{model, node, raw, save_external, value};
+
+use crate::support::Project;
+
+/// Two products, 64 MiB of weights, which lie in the file in another order than in the canonical form.
+fn large(last: f32) -> ModelProto {
+    let weight = |name: &str, dims: [i64; 2], value: f32| {
+        let count = usize::try_from(dims[0] * dims[1]).unwrap();
+        raw(name, DataType::Float, &dims, value.to_le_bytes().repeat(count))
+    };
+    let graph = GraphProto {
+        node: vec![node("first", "MatMul", &["x", "z"], &["h"]), node("last", "MatMul", &["h", "a"], &["y"])],
+        input: vec![value("x", DataType::Float, &[1.into(), 4096.into()])],
+        output: vec![value("y", DataType::Float, &[1.into(), 4096.into()])],
+        initializer: vec![weight("z", [4096, 2048], 0.5), weight("a", [2048, 4096], last)],
+        ..GraphProto::default()
+    };
+    model(17, graph)
+}
+
+fn stored(project: &Project) -> u64 {
+    let files = walkdir::WalkDir::new(project.path("cache/v1/cas")).into_iter().flatten();
+    files.filter(|e| e.file_type().is_file()).map(|e| e.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn large_weights_are_copied_when_they_are_needed() {
+    let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
+    save_external(&large(1.0), &project.path("m.onnx"), "m.data").unwrap();
+    let first = project.run(&["plan"]);
+    first.expect(0).says(&["never built", "read "]);
+    assert!(stored(&project) < 1 << 20, "{} bytes", stored(&project));
+    // It is known, by the digests of its files.
+    let again = project.run(&["plan"]);
+    assert!(!again.expect(0).stderr.contains("read "), "{again:?}");
+    let digest = |output: &crate::support::Output| output.json()["engines"][0]["build"].clone();
+    let planned = digest(&project.run(&["--format", "json", "plan"]));
+
+    project.run(&["apply"]).expect(0);
+    assert!(stored(&project) > 64 << 20);
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+    assert_eq!(digest(&project.run(&["--format", "json", "plan"])), planned);
+    project.run(&["cache", "verify"]).expect(0);
+
+    // The tensors of both are compared, for which the new ones are stored.
+    save_external(&large(2.0), &project.path("m.onnx"), "m.data").unwrap();
+    assert_eq!(project.planned(), ["m@a: rebuild"]);
+    let why = project.why("m@a").join("\n");
+    assert!(why.contains("1 of 2 initializers differ: a"), "{why}");
+
+    // What a collection took away is made again.
+    std::fs::remove_dir_all(project.path("cache/v1/cas")).unwrap();
+    std::fs::remove_dir_all(project.path("cache/v1/results/canonicalize")).unwrap();
+    project.run(&["apply"]).expect(0);
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+}
