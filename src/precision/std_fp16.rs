@@ -5,7 +5,7 @@
 //! | `layer-norm` | the pattern: LayerNormalization, or its parts in any spelling |
 //! | `rms-norm` | likewise: squares of activations overflow from 256 on |
 //! | `l2-norm` | likewise |
-//! | `softmax`, `log-softmax` | Softmax and LogSoftmax, and the pattern when it is decomposed |
+//! | `softmax` | the pattern: Softmax and LogSoftmax, or their parts in any spelling |
 //! | `batch-norm-statistics` | BatchNormalization with a constant mean or variance beyond FP16's range |
 //! | `recurrent` | LSTM, GRU, RNN: errors add up over the steps |
 //! | `exponentials` | Exp, Log and Pow; elementwise operators on a way from one of these to another; and the elementwise operator that feeds one directly (the epsilon under a logarithm) |
@@ -41,7 +41,6 @@ pub fn rules() -> Vec<RuleSpec> {
         ("batch-norm-statistics", Select::LargeStatistics),
         ("recurrent", written(ops(&["LSTM", "GRU", "RNN"]))),
         ("softmax", written(pattern("softmax"))),
-        ("log-softmax", written(ops(&["Softmax", "LogSoftmax"]))),
         ("l2-norm", written(pattern("l2-norm"))),
         ("rms-norm", written(pattern("rms-norm"))),
         ("layer-norm", written(pattern("layer-norm"))),

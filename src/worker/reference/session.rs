@@ -103,10 +103,14 @@ fn cannot_run(what: &str, verb: &str, error: &str) -> Box<Refusal> {
     }
     let mut refusal =
         refusal("reference", "reference-failed", format!("ONNX Runtime cannot {verb} {what}: {text}"));
-    refusal.help.push(
+    // What ONNX Runtime says of a Gather: in made-up inputs, a position or a number that a table is too short for.
+    let help = if error.contains("out of data bounds") {
+        "a profile has larger sizes than the model (a table of positions ends), or the inputs have larger numbers: \
+         correct `profile`, or give the numbers' range in `ranges` of `verify.inputs`"
+    } else {
         "accuracy is measured on a CPU: a model that ONNX Runtime does not run there cannot be verified"
-            .to_owned(),
-    );
+    };
+    refusal.help.push(help.to_owned());
     refusal
 }
 

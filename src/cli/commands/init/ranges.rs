@@ -13,6 +13,8 @@ const SEQUENCE: Sizes = [8, 128, 512];
 const IMAGE: Sizes = [160, 320, 640];
 /// Of a line of text: what its recognizers are trained with.
 const LINE: [Sizes; 2] = [[48; 3], [48, 320, 960]];
+/// Of what a decoder has seen: from one step on.
+const CACHE: Sizes = [1, 64, 256];
 const OTHER: Sizes = [1, 64, 256];
 
 /// A guess, and what it is taken for.
@@ -87,6 +89,9 @@ fn of_dim(input: &Tensor, dims: &[Dim], axis: usize, name: Option<&str>, is_line
     if let Some(found) = name.and_then(by_name) {
         return found;
     }
+    if is_cache(&input.name) && dims.len() == 4 && axis > 0 {
+        return guess(CACHE, "the length of what is cached");
+    }
     if let Some(side) = side(input, dims, axis) {
         return match side {
             Side::Height if is_line => guess(LINE[0], "the height of a line of text"),
@@ -111,12 +116,20 @@ fn by_name(name: &str) -> Option<Guess> {
         (BATCH, "the batch")
     } else if holds(&["height", "width"]) || is(&["h", "w"]) {
         (IMAGE, "a side of an image")
+    } else if is_cache(&name) {
+        (CACHE, "the length of what is cached")
     } else if holds(&["seq", "length", "token", "time", "frames"]) || is(&["t", "l", "len"]) {
         (SEQUENCE, "the length of a sequence")
     } else {
         return None;
     };
     Some(Guess { sizes, what })
+}
+
+/// Keys or values that a decoder was given before, by the names that exporters use.
+fn is_cache(input: &str) -> bool {
+    let name = input.to_lowercase();
+    ["past", "cache", "kv"].iter().any(|word| name.contains(word))
 }
 
 /// A side of an image.
@@ -164,6 +177,8 @@ mod tests {
             input("mask", "int64", &[named("batch_size"), named("unk__7")]),
             input("x", "float", &[named("unk__214"), Dim::Fixed(2048)]),
             input("image", "float", &[Dim::Fixed(1), Dim::Fixed(3), named("d1"), named("d2")]),
+            input("past_k0", "float", &[named("batch_size"), Dim::Fixed(4), named("unk__9"), Dim::Fixed(64)]),
+            input("k", "float", &[Dim::Fixed(4), named("past_sequence_length")]),
             input("odd", "float", &[Dim::Fixed(2), Dim::Fixed(9), Dim::Fixed(9), Dim::Fixed(9), named("q")]),
         ];
         let dims = guess(&inputs, &[]).dims;
@@ -176,6 +191,8 @@ mod tests {
             ("unk__214", BATCH),
             ("d1", IMAGE),
             ("d2", IMAGE),
+            ("unk__9", CACHE),
+            ("past_sequence_length", CACHE),
             ("q", OTHER),
         ];
         assert_eq!(sizes, expected);
