@@ -12,6 +12,7 @@ use super::explain::quote;
 use super::library::Libraries;
 use super::log::Log;
 use super::{MODEL, Result, refuse, text};
+use crate::onnx::schema;
 
 /// Parses the model into the builder's network. `model` is the content of [`MODEL`].
 #[expect(unsafe_code, reason = "TensorRT's entry point is a C function")]
@@ -111,6 +112,20 @@ mod code {
     pub(super) const UNSUPPORTED: std::ops::RangeInclusive<i32> = 7..=13;
 }
 
+/// Is a node of an operator that this TensorRT does not have? One that it does not know at all it takes for a plugin.
+fn is_unsupported(error: &ParserError) -> bool {
+    code::UNSUPPORTED.contains(&error.code) || is_unknown(error)
+}
+
+fn is_unknown(error: &ParserError) -> bool {
+    error.text.contains("Plugin not found")
+}
+
+fn is_of_onnx_runtime(error: &ParserError) -> bool {
+    let is_of = |domain| schema(domain, &error.op, i64::MAX).is_some();
+    is_unknown(error) && is_of("com.microsoft") && !is_of("")
+}
+
 fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
     let is = |wanted: i32| errors.iter().any(|error| error.code == wanted);
     let mut refusal = if errors.is_empty() {
@@ -119,11 +134,19 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
         Refusal::new("parse", "model-unreadable", "the parser cannot read the model")
     } else if is(code::MEMORY) {
         Refusal::new("parse", "out-of-memory", "the parser ran out of memory")
-    } else if errors.iter().any(|error| code::UNSUPPORTED.contains(&error.code)) {
+    } else if errors.iter().any(is_unsupported) {
         let message =
             format!("the model has {} that TensorRT-RTX does not support: {}", nodes(count), list(&errors));
-        Refusal::new("parse", "unsupported-operator", message)
-            .help("change the export, or build for this target with a toolchain that supports them")
+        let refusal = Refusal::new("parse", "unsupported-operator", message);
+        match errors.iter().find(|error| is_of_onnx_runtime(error)) {
+            Some(error) => refusal.help(format!(
+                "`{}` is an operator of ONNX Runtime, which its optimizer writes: give the model as it was exported",
+                error.op
+            )),
+            None => {
+                refusal.help("change the export, or build for this target with a toolchain that supports them")
+            }
+        }
     } else {
         let message = match list(&errors) {
             known if known.is_empty() => format!("TensorRT-RTX refuses the model: {}", first_reason(&errors)),
@@ -199,6 +222,17 @@ mod tests {
         assert_eq!(code(vec![error(3, "", "")]), "model-unreadable");
         assert_eq!(code(vec![error(2, "", "")]), "out-of-memory");
         assert_eq!(code(vec![error(6, "m", "MatMul")]), "parse-failed");
+    }
+
+    #[test]
+    fn operators_of_onnx_runtime_are_told() {
+        let text = "creator && \"Plugin not found, are the plugin name, version, and namespace correct?\"";
+        let of = |op: &str| ParserError { text: text.into(), ..error(6, "n", op) };
+        let ours = refusal(vec![of("Mine"), of("FusedMatMul")], 2);
+        assert_eq!(ours.code, "unsupported-operator");
+        assert!(ours.help[0].starts_with("`FusedMatMul` is an operator of ONNX Runtime"), "{ours:?}");
+        let custom = refusal(vec![of("Mine")], 1);
+        assert!(custom.help[0].starts_with("change the export"), "{custom:?}");
     }
 
     #[test]
