@@ -12,6 +12,7 @@ use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::engine;
+use crate::fs;
 use crate::manifest::{BuildOptions, Engine};
 use crate::onnx::TypedNode;
 use crate::plan::{BuiltRef, Keyed, ToolchainRef};
@@ -98,24 +99,28 @@ fn run(
     toolchain: &ToolchainRef,
 ) -> Result<(BuiltRef, u64), Vec<Diagnostic>> {
     let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let pinned = trtexec::timings::locked(ctx, engine, keyed).map_err(|e| vec![e])?;
     let job = ctx.cache.job_dir().map_err(cache_failed)?;
-    let (built, wall, peak_rss) = build_in(ctx, engine, engines, keyed, toolchain, job.path())?;
+    let job_path = job.path();
+    let (built, wall, peak_rss) =
+        build_in(ctx, engine, engines, keyed, toolchain, pinned.as_deref(), job_path)?;
     let built = record(ctx, engine, keyed, toolchain, job.path(), built, wall).map_err(cache_failed)?;
     Ok((built, peak_rss))
 }
 
 /// Builds into a job folder, whatever the cache holds; gives what was built, how long that took, and the most memory
-/// that it took.
+/// that it took. Where kernels are timed, they are chosen by `pinned` alone, if that is given.
 pub(super) fn build_in(
     ctx: &Context<'_>,
     engine: &Engine,
     engines: &[String],
     keyed: &Keyed,
     toolchain: &ToolchainRef,
+    pinned: Option<&Path>,
     job: &Path,
 ) -> Result<(Built, Duration, u64), Vec<Diagnostic>> {
     if let Some(asked) = &keyed.trtexec {
-        return trtexec::run::build_in(ctx, engine, engines, keyed, asked, toolchain, job);
+        return trtexec::run::build_in(ctx, engine, engines, (keyed, asked), toolchain, pinned, job);
     }
     let Some(libraries) = toolchain.libraries.clone() else {
         return Err(vec![
@@ -190,11 +195,14 @@ fn record(
     let blob = ctx.cache.adopt(&job.join(ENGINE_FILE), true)?;
     let log = ctx.cache.put_bytes(log_text(&built.log).as_bytes())?;
     let kernels = ctx.cache.adopt(&job.join(KERNELS_FILE), false)?;
-    let outputs = BTreeMap::from([
+    let timings = job.join(trtexec::timings::FILE);
+    let timings = if fs::is_file(&timings) { Some(ctx.cache.adopt(&timings, false)?) } else { None };
+    let mut outputs = BTreeMap::from([
         ("engine".to_owned(), blob),
         ("kernels".to_owned(), kernels),
         ("log".to_owned(), log),
     ]);
+    outputs.extend(timings.map(|blob| ("timings".to_owned(), blob)));
     // Facts about the result, none of which decides it.
     let info = serde_json::json!({
         "engine": engine.name.to_string(),

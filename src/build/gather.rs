@@ -304,6 +304,7 @@ pub(super) fn built_ref(record: &Record, engine: Blob) -> BuiltRef {
         engine,
         duration_ms: record.duration_ms,
         kernels: record.outputs.get("kernels").cloned(),
+        timings: record.outputs.get("timings").cloned(),
         said: said.collect(),
         info: record.info.clone(),
         is_locked: false,

@@ -65,5 +65,6 @@ pub(super) fn engine_block(name: String, sidecar: &Sidecar) -> LockedEngine {
         size: sidecar.file.size,
         class: sidecar.class.clone(),
         verdict: sidecar.verdict.clone(),
+        timings: sidecar.timings,
     }
 }

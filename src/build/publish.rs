@@ -71,6 +71,9 @@ pub struct Sidecar {
     /// The GPU that it was built on, and its driver, where one was needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_on: Option<LocalGpu>,
+    /// Digest of the timing cache that holds what its kernels were timed at, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Digest>,
     /// How its file came here from the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_by: Option<How>,
@@ -311,6 +314,7 @@ fn sidecar(
         class: Class::Unverified.name().to_owned(),
         evidence: None,
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),
+        timings: built.timings.as_ref().map(|blob| blob.b3),
         published_by: None,
         built_on: info.get("gpu").and_then(|gpu| serde_json::from_value(gpu.clone()).ok()),
         tool: TOOL.to_owned(),

@@ -155,7 +155,10 @@ fn again(
     for _ in 0..times {
         let job = ctx.cache.job_dir().map_err(cache_failed)?;
         let names = std::slice::from_ref(&name);
-        let (done, wall, _) = execute::build_in(ctx, engine, names, keyed, toolchain, job.path())?;
+        let pinned = built.timings.as_ref().map(|blob| ctx.cache.find(blob)).transpose();
+        let pinned = pinned.map_err(cache_failed)?.flatten();
+        let (pinned, path) = (pinned.as_deref(), job.path());
+        let (done, wall, _) = execute::build_in(ctx, engine, names, keyed, toolchain, pinned, path)?;
         let file = job.path().join(ENGINE_FILE);
         let stored = ctx.cache.read(&built.engine).map_err(cache_failed)?;
         let Some(stored) = stored else {

@@ -100,6 +100,12 @@ impl Cache {
         Ok(self.hash_blob(blob, &path, false)?.then_some(path))
     }
 
+    /// The file of a blob of which only the digest is known, if it is there and sound.
+    pub fn find_digest(&self, b3: &Digest) -> Result<Option<PathBuf>> {
+        let Some(stat) = self.look_at_blob(&self.blob_path(b3))? else { return Ok(None) };
+        self.find(&Blob { b3: *b3, size: stat.size, sha256: None })
+    }
+
     /// The content of a blob, if it is there and sound (see [`Cache::find`]).
     pub fn read(&self, blob: &Blob) -> Result<Option<Bytes>> {
         let Some(path) = self.find(blob)? else { return Ok(None) };

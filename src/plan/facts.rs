@@ -177,6 +177,8 @@ pub struct BuiltRef {
     pub duration_ms: u64,
     /// What the engine's text says of its kernels.
     pub kernels: Option<Blob>,
+    /// What kernels were timed at, where they were: all that choosing them again needs.
+    pub timings: Option<Blob>,
     /// Codes of what TensorRT said during the build.
     pub said: Vec<String>,
     /// What else was recorded of it: bindings, how the worker ran.

@@ -99,6 +99,9 @@ pub struct LockedEngine {
     pub class: String,
     /// What is known of its accuracy.
     pub verdict: String,
+    /// Digest of the timing cache that it is built with again, where kernels are timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Digest>,
 }
 
 /// A lock file that cannot be used.
@@ -277,6 +280,7 @@ mod tests {
             size: 7,
             class: "unverified".to_owned(),
             verdict: "none-declared".to_owned(),
+            timings: None,
         }
     }
 

@@ -260,6 +260,7 @@ fn engine_built() -> BuiltRef {
         kernels: None,
         said: Vec::new(),
         info: serde_json::Value::Null,
+        timings: None,
         is_locked: false,
     }
 }

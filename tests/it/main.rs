@@ -43,6 +43,7 @@ mod support;
 mod trtexec;
 mod trtexec_lines;
 mod trtexec_runner;
+mod trtexec_timings;
 mod typed;
 mod verify;
 mod why;

@@ -4,6 +4,7 @@
 pub(super) mod host;
 mod launch;
 pub(super) mod run;
+pub(super) mod timings;
 
 use std::path::{Path, PathBuf};
 

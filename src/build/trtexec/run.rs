@@ -11,12 +11,12 @@ use super::super::failure::{COMMAND_FILE, log_text};
 use super::super::toolchains;
 use super::host;
 use super::launch::Launch;
+use super::timings;
 use crate::cache::{self, FailureFile};
 use crate::diagnostic::Diagnostic;
-use crate::digest::{Digest, Preimage, Value};
+use crate::digest::Digest;
 use crate::engine::{Facts, Header};
 use crate::fs;
-use crate::gpu::LocalGpu;
 use crate::manifest::Engine;
 use crate::onnx::{MODEL_FILE, WEIGHTS_FILE};
 use crate::plan::trtexec::{LAYERS_FILE, names_in_job};
@@ -26,9 +26,6 @@ use crate::toolchain::trtexec::{self, Installed, Paths, Runner, Types, Version, 
 use crate::worker::program::{Ending, Ran};
 use crate::worker::protocol::{Binding, Built, Hermetic, KERNELS_FILE, LogLine};
 
-/// Where trtexec keeps what it timed, in the job folder.
-const TIMING_FILE: &str = "timing.cache";
-
 /// The header of an engine, at most.
 const HEADER_BYTES: u64 = 4096;
 
@@ -37,9 +34,9 @@ pub(in crate::build) fn build_in(
     ctx: &Context<'_>,
     engine: &Engine,
     engines: &[String],
-    keyed: &Keyed,
-    asked: &Trtexec,
+    (keyed, asked): (&Keyed, &Trtexec),
     toolchain: &ToolchainRef,
+    pinned: Option<&Path>,
     job: &Path,
 ) -> Result<(Built, Duration, u64), Vec<Diagnostic>> {
     let cache_failed = |e: cache::Error| vec![Diagnostic::from(&e)];
@@ -57,7 +54,9 @@ pub(in crate::build) fn build_in(
     let prepared = &keyed.prepared;
     ctx.link_model(&prepared.graph, prepared.weights.as_ref(), job).map_err(|e| vec![e])?;
     let file_failed = |e: fs::Error| vec![Diagnostic::error("file", e.to_string())];
-    let paths = place(ctx, engine, asked, toolchain, &gpu, job).map_err(file_failed)?;
+    let known = pinned.map_or_else(|| timings::path(ctx, toolchain, &gpu), Path::to_owned);
+    let mut paths = place(engine, asked, &known, job).map_err(file_failed)?;
+    paths.times_nothing = pinned.is_some();
     let is_container = installed.runner.as_ref().is_some_and(Runner::is_container);
     if is_container {
         // A container sees no file of ours but what lies in the folder itself.
@@ -79,6 +78,8 @@ pub(in crate::build) fn build_in(
     let log = outcome::log(&ran);
     let size = fs::stat(&job.join(ENGINE_FILE)).ok().map(|stat| stat.size);
     let failed = runner_failed(installed, &ran).or_else(|| outcome::judge(&ran, size));
+    let failed =
+        failed.map(|failed| if pinned.is_some() { outcome::of_pinned(failed, &ran) } else { failed });
     if let Some(failed) = failed {
         if failed.code == "worker-cancelled" {
             return Err(Vec::new());
@@ -89,14 +90,16 @@ pub(in crate::build) fn build_in(
     }
     if is_container {
         // What it wrote may be another user's.
-        let names = [ENGINE_FILE, LAYERS_FILE, TIMING_FILE];
+        let names = [ENGINE_FILE, LAYERS_FILE, timings::FILE];
         let names = names.into_iter().filter(|name| fs::open_regular_nofollow(&job.join(name)).is_ok());
         names.into_iter().try_for_each(|name| own(job, name)).map_err(file_failed)?;
     }
     let during = format!("`{}` was built", engine.name);
     toolchains::unchanged(ctx, &engine.target.toolchain, toolchain, &during).map_err(|e| vec![e])?;
     given_unchanged(ctx, engine, asked)?;
-    keep_timings(ctx, &paths, toolchain, &gpu, job);
+    if pinned.is_none() {
+        timings::keep(ctx, &known, job);
+    }
     let assignment = assignment(ctx, keyed);
     write_facts(assignment.as_ref(), job).map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
     let log = with_doubts(log, asked, assignment.as_ref());
@@ -170,14 +173,7 @@ fn runner_failed(installed: &Installed, ran: &Ran) -> Option<outcome::Failed> {
 }
 
 /// Puts plugins and timings into the job folder.
-fn place(
-    ctx: &Context<'_>,
-    engine: &Engine,
-    asked: &Trtexec,
-    toolchain: &ToolchainRef,
-    gpu: &LocalGpu,
-    job: &Path,
-) -> Result<Paths, fs::Error> {
+fn place(engine: &Engine, asked: &Trtexec, timings: &Path, job: &Path) -> Result<Paths, fs::Error> {
     let mut paths = names_in_job(&asked.plugins, &asked.files);
     for (name, path) in paths.plugins.iter().zip(&engine.build.trtexec.plugins) {
         fs::symlink(path, &job.join(name))?;
@@ -187,40 +183,12 @@ fn place(
     }
     // DLA's loadables, and builds without any cache, are none of it.
     if !asked.asked.extra_args.iter().any(|arg| arg == "--noBuilderCache") {
-        let known = timings(ctx, toolchain, gpu);
-        if fs::is_file(&known) {
-            fs::copy(&known, &job.join(TIMING_FILE))?;
+        if fs::is_file(timings) {
+            fs::copy(timings, &job.join(timings::FILE))?;
         }
-        paths.timing_cache = Some(TIMING_FILE.to_owned());
+        paths.timing_cache = Some(timings::FILE.to_owned());
     }
     Ok(paths)
-}
-
-/// The timings of a TensorRT on a GPU under a driver: they are in no key, since they only save time where they are right.
-fn timings(ctx: &Context<'_>, toolchain: &ToolchainRef, gpu: &LocalGpu) -> PathBuf {
-    let files: BTreeMap<String, Value> =
-        toolchain.files.iter().map(|(n, d)| (n.clone(), Value::from(d))).collect();
-    let key = Preimage::new("timings")
-        .with("files", files)
-        .with("gpu", gpu.name.clone())
-        .with("driver", gpu.driver.clone().unwrap_or_default())
-        .key();
-    ctx.cache.folder("timings").join(format!("{key}.cache"))
-}
-
-/// Losing timings costs time, and nothing else.
-fn keep_timings(ctx: &Context<'_>, paths: &Paths, toolchain: &ToolchainRef, gpu: &LocalGpu, job: &Path) {
-    let made = job.join(TIMING_FILE);
-    if paths.timing_cache.is_none() || !fs::is_file(&made) {
-        return;
-    }
-    let path = timings(ctx, toolchain, gpu);
-    let kept = fs::create_dir_all(&ctx.cache.folder("timings"))
-        .and_then(|()| fs::read(&made))
-        .and_then(|bytes| fs::write_atomic(&path, &bytes));
-    if let Err(error) = kept {
-        ctx.cache.warn(format!("timings are not kept: {error}"));
-    }
 }
 
 fn assignment(ctx: &Context<'_>, keyed: &Keyed) -> Option<Assignment> {
@@ -244,7 +212,7 @@ fn write_facts(assignment: Option<&Assignment>, job: &Path) -> Result<(), fs::Er
 
 /// The log, and what it does not tell although it should: named layers that got no type, and layers that nobody named.
 fn with_doubts(mut log: Vec<LogLine>, asked: &Trtexec, assignment: Option<&Assignment>) -> Vec<LogLine> {
-    let Types::Weak { layers, .. } = &asked.asked.types else { return log };
+    let Types::Weak { layers, .. } = &asked.asked.types else { return outcome::cut(log) };
     let mut doubts = Vec::new();
     if asked.asked.version >= Version(9, 0, 0) {
         let set: BTreeSet<&str> = outcome::set_layers(&log).map(|(name, _)| name).collect();
@@ -268,6 +236,8 @@ fn with_doubts(mut log: Vec<LogLine>, asked: &Trtexec, assignment: Option<&Assig
                 format!("`{layer}` is a layer of `{node}` too, and its type was asked of nothing")
             }),
     );
+    // They come of all that was said, of which not all is kept.
+    log = outcome::cut(log);
     log.extend(doubts.into_iter().map(|text| LogLine { level: "warning".to_owned(), text }));
     log
 }
@@ -304,7 +274,7 @@ fn keep(
     job: &Path,
 ) -> Option<PathBuf> {
     let about = serde_json::json!({ "engines": engines, "code": failed.code, "message": failed.message, "notes": failed.notes, "help": failed.help });
-    let log = log_text(&outcome::log(ran));
+    let log = log_text(&outcome::cut(outcome::log(ran)));
     let mut files = vec![
         (COMMAND_FILE, FailureFile::Bytes(command.into_bytes())),
         ("failure.json", FailureFile::Bytes(about.to_string().into_bytes())),

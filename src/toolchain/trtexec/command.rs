@@ -87,6 +87,8 @@ pub struct Paths {
     pub layers: String,
     /// The timing cache, if there is one.
     pub timing_cache: Option<String>,
+    /// Is what it does not hold an error, where the version can do that?
+    pub times_nothing: bool,
     /// Plugin libraries.
     pub plugins: Vec<String>,
     /// Files that extra arguments name, and where they lie instead.
@@ -128,6 +130,11 @@ pub fn arguments(asked: &Asked, paths: &Paths) -> Result<Vec<String>, Vec<Unavai
     }
     if let Some(cache) = &paths.timing_cache {
         line.value("--timingCacheFile", cache);
+        const NO_MISS: &str = "--errorOnTimingCacheMiss";
+        let has_it = flags::find(NO_MISS).is_some_and(|flag| flag.exists(asked.version));
+        if paths.times_nothing && has_it && !asked.extra_args.iter().any(|word| word == NO_MISS) {
+            line.flag(NO_MISS);
+        }
     }
     let verbosity = if asked.tells_layers { "detailed" } else { "none" };
     line.value("--profilingVerbosity", verbosity);

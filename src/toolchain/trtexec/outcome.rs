@@ -28,8 +28,18 @@ pub struct Failed {
 /// The log of trtexec, both streams: `[11/23/2026-18:00:00] [I] [TRT] text`.
 #[must_use]
 pub fn log(ran: &Ran) -> Vec<LogLine> {
-    let lines = ran.stdout.lines().chain(ran.stderr.lines()).filter_map(line);
-    lines.take(MAX_LINES).collect()
+    ran.stdout.lines().chain(ran.stderr.lines()).filter_map(line).collect()
+}
+
+/// As much of a log as is kept.
+#[must_use]
+pub fn cut(mut log: Vec<LogLine>) -> Vec<LogLine> {
+    let more = log.len().saturating_sub(MAX_LINES);
+    if more > 0 {
+        log.truncate(MAX_LINES);
+        log.push(LogLine { level: "warning".to_owned(), text: format!("{more} lines more are left out") });
+    }
+    log
 }
 
 fn line(text: &str) -> Option<LogLine> {
@@ -172,6 +182,26 @@ pub fn judge(ran: &Ran, engine: Option<u64>) -> Option<Failed> {
     }
 }
 
+/// A build that failed and was not to time anything: for that, if trtexec says so.
+#[must_use]
+pub fn of_pinned(failed: Failed, ran: &Ran) -> Failed {
+    let errors = errors(ran);
+    let is_about = |line: &&String| line.to_lowercase().replace('_', " ").contains("timing cache");
+    match errors.iter().find(is_about) {
+        Some(line) if failed.code != "trtexec-option" => Failed {
+            code: "timing-cache-miss",
+            message: format!("the timing cache that it is held to does not hold all that is asked of it: {line}"),
+            help: vec!["the driver, or what else uses the GPU, may be another; `apply` without `--locked` times anew, and locks that".to_owned()],
+            ..failed
+        },
+        _ if !["build-failed", "no-implementation"].contains(&failed.code) => failed,
+        _ => {
+            let note = "it was held to the timing cache of an earlier build: a kernel that is not in it is an error";
+            Failed { notes: [failed.notes, vec![note.to_owned()]].concat(), ..failed }
+        }
+    }
+}
+
 fn crashed(signal: i32, errors: &[String]) -> Option<Failed> {
     let name = match signal {
         6 => "SIGABRT",
@@ -271,6 +301,32 @@ mod tests {
         assert_eq!(code(Ending::Signal { signal: 11, name: "SIGSEGV" }, ""), "trtexec-crashed");
         assert_eq!(code(Ending::Signal { signal: 9, name: "SIGKILL" }, ""), "trtexec-out-of-memory");
         assert_eq!(code(Ending::TimedOut(Duration::from_secs(1)), ""), "trtexec-timed-out");
+    }
+
+    #[test]
+    fn a_long_log_is_read_whole_and_kept_in_part() {
+        let line = |n: usize| format!("[11/23/2026-18:00:00] [I] Set layer l{n} to precision fp32\n");
+        let stdout: String = (0..MAX_LINES + 7).map(line).collect();
+        let log = log(&ran(Ending::Exit(0), &stdout, ""));
+        assert_eq!(set_layers(&log).count(), MAX_LINES + 7);
+        let kept = cut(log);
+        assert_eq!(kept.len(), MAX_LINES + 1);
+        assert_eq!(kept[MAX_LINES].text, "7 lines more are left out");
+    }
+
+    #[test]
+    fn what_is_not_in_a_pinned_timing_cache_is_told() {
+        let told = |text: &str, size| {
+            let ran = ran(Ending::Exit(1), "", &format!("[11/23/2026-18:00:00] [E] {text}\n"));
+            of_pinned(judge(&ran, size).unwrap(), &ran)
+        };
+        let missed = told("[TRT] Error Code 4: Internal Error (tactic is not in the timing cache)", None);
+        assert_eq!(missed.code, "timing-cache-miss");
+        let kernel = told("[TRT] Could not find any implementation for node a.", None);
+        assert_eq!(kernel.code, "no-implementation");
+        assert!(kernel.notes.last().unwrap().contains("held to the timing cache"), "{kernel:?}");
+        let parse = told("Failed to parse onnx file", None);
+        assert!(!parse.notes.last().unwrap().contains("held to"), "{parse:?}");
     }
 
     #[test]

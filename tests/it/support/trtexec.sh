@@ -18,7 +18,7 @@ say() { echo "[11/23/2026-18:00:00] $*"; }
 error() { say "[E] $*" >&2; }
 failed() { echo "&&&& FAILED TensorRT.trtexec [TensorRT v$number] # $0"; exit 1; }
 
-engine=; layers=; precisions=; timing=; fp16=; calib=
+engine=; layers=; precisions=; timing=; fp16=; calib=; pinned=
 for argument in "$@"; do
     case $argument in
         --saveEngine=*) engine=${argument#*=} ;;
@@ -26,6 +26,7 @@ for argument in "$@"; do
         --layerPrecisions=*) precisions=${argument#*=} ;;
         --timingCacheFile=*) timing=${argument#*=} ;;
         --fp16) fp16=yes ;;
+        --errorOnTimingCacheMiss) pinned=yes ;;
         --calib=*) calib=${argument#*=} ;;
     esac
 done
@@ -48,6 +49,7 @@ case $scenario in
     kernel) error '[TRT] 10: Could not find any implementation for node {ForeignNode[start.../norm/Add_1]}.'; failed ;;
     truncated) : > "$engine"; say '[I] Engine built in 3 sec.'; error 'Engine set up failed'; failed ;;
     no-engine) echo "&&&& PASSED TensorRT.trtexec [TensorRT v$number] # $0"; exit 0 ;;
+    miss) [ -n "$pinned" ] && { error '[TRT] Error Code 4: Internal Error (a tactic is not in the timing cache)'; failed; } ;;
     changes) echo more >> "$calib" ;;
     no-verdict) printf 'ftrt' > "$engine"; exit 0 ;;
 esac
