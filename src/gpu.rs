@@ -12,8 +12,10 @@
 //! `A10` is the data centre card; `Orin`, `Xavier` and `Thor` are the Jetson modules.
 
 mod local;
+mod model;
 
 pub use local::{LocalGpu, driver_version, uuid_text};
+pub use model::{is_model, model};
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -144,6 +144,7 @@ fn libraries(place: &Place<'_>, build: &Preimage) -> Result<PathBuf, Diagnostic>
     let Some(product) = product else {
         let message = "only builds of TensorRT-RTX can be repeated from the cache yet";
         return Err(Diagnostic::error("not-yet", message)
+            .note("a build by trtexec needs plugins, other files and a GPU, which no cache holds")
             .help("use `enginewright rebuild --check ENGINE` in the project"));
     };
     let folders = match place.toolchain {

@@ -138,7 +138,9 @@ pub(super) enum Command {
     )]
     Lock(LockArgs),
     /// Repeat a build that the cache holds, from the cache alone, and compare the bytes
-    #[command(after_help = "`why ENGINE` shows the digest. Exits with 1 if the bytes differ.\n\n\
+    #[command(after_help = "`why ENGINE` shows the digest. Exits with 1 if the bytes differ.\n\
+                            Of TensorRT-RTX alone: a build by trtexec needs plugins, other files and a GPU, which no cache holds;\n\
+                            `rebuild --check ENGINE` repeats one in its project.\n\n\
                             Example: enginewright build-action 0b6c…e1 --out again.engine")]
     BuildAction(BuildActionArgs),
     /// Make a manifest of what another program was told

@@ -54,7 +54,7 @@ pub struct Toolchain {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gpu {
     /// A GPU of the table.
-    Named(&'static str),
+    Named(String),
     /// Its compute capability alone.
     Sm(Sm),
 }

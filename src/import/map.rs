@@ -190,8 +190,8 @@ impl Mapping<'_> {
 
     fn gpu(&mut self, wishes: &Wishes) -> Option<Gpu> {
         if let Some(wanted) = &wishes.gpu {
-            if let Some(found) = gpu::find(wanted) {
-                return Some(Gpu::Named(found.name));
+            if let Some(model) = gpu::model(wanted) {
+                return Some(Gpu::Named(model));
             }
             if let Ok(sm) = wanted.parse::<Sm>() {
                 return Some(Gpu::Sm(sm));
@@ -204,8 +204,8 @@ impl Mapping<'_> {
             self.notes.error(error.help("or give its compute capability instead, such as `sm_86`"));
             return None;
         }
-        if let Some(found) = self.run.gpu.as_deref().and_then(gpu::find) {
-            return Some(Gpu::Named(found.name));
+        if let Some(model) = self.run.gpu.as_deref().and_then(gpu::model) {
+            return Some(Gpu::Named(model));
         }
         let sm =
             self.run.capability.as_deref().and_then(|c| format!("sm_{}", c.replace('.', "")).parse().ok());
@@ -219,7 +219,7 @@ impl Mapping<'_> {
             Diagnostic::warning(codes::GPU, message)
                 .help("give it with `--gpu`; an engine is not built on another GPU than its target's"),
         );
-        Some(Gpu::Named(SOME_GPU))
+        Some(Gpu::Named(SOME_GPU.to_owned()))
     }
 
     /// What stands around the command: environment, redirections, limits.

@@ -68,7 +68,7 @@ pub fn read(file: &Arc<SourceFile>, folder: &Path, variables: &Variables) -> Res
         program::Found { runs, others: Vec::new() }
     } else {
         let commands = shell::split(file, folder, variables).map_err(|e| vec![e])?;
-        program::find(commands, variables).map_err(|e| vec![e])?
+        program::find(commands, variables, 0).map_err(|e| vec![e])?
     };
     let mut diagnostics = Vec::new();
     if let Some(first) = found.others.first() {

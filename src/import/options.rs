@@ -138,7 +138,7 @@ fn given(
             let value = value.unwrap_or_default();
             let number = match argument {
                 Argument::Int => value.parse::<i64>().is_ok(),
-                Argument::Number => value.parse::<f64>().is_ok(),
+                Argument::Number => value.parse::<f64>().is_ok_and(f64::is_finite),
                 _ => true,
             };
             if value.is_empty() || !number {

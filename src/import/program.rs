@@ -148,7 +148,11 @@ const HARMLESS: &[&str] = &[
     "date",
 ];
 
-pub(super) fn find(commands: Vec<Command>, variables: &Variables) -> Result<Found, Diagnostic> {
+/// How many shells may be run by shells: more is a text that runs itself.
+const DEEPEST: usize = 8;
+
+/// The runs in these commands; `depth` shells run each other around them.
+pub(super) fn find(commands: Vec<Command>, variables: &Variables, depth: usize) -> Result<Found, Diagnostic> {
     let mut found = Found::default();
     let mut after_pipe_of_run = false;
     for command in commands {
@@ -162,13 +166,13 @@ pub(super) fn find(commands: Vec<Command>, variables: &Variables) -> Result<Foun
         }
         let before = found.runs.len();
         after_pipe_of_run = command.is_piped;
-        one(command, variables, &mut found)?;
+        one(command, variables, depth, &mut found)?;
         after_pipe_of_run &= found.runs.len() > before;
     }
     Ok(found)
 }
 
-fn one(command: Command, variables: &Variables, found: &mut Found) -> Result<(), Diagnostic> {
+fn one(command: Command, variables: &Variables, depth: usize, found: &mut Found) -> Result<(), Diagnostic> {
     let mut run =
         Run { environment: command.assignments, outputs: command.redirections, ..Run::new(command.folder) };
     let mut words = command.words.into_iter().peekable();
@@ -210,7 +214,7 @@ fn one(command: Command, variables: &Variables, found: &mut Found) -> Result<(),
                 .at(&word.origin, "")
                 .help("give the command that runs there, and run enginewright there"));
         } else if ["bash", "sh", "zsh"].contains(&name.as_str()) {
-            return inner_shell(word, words.collect(), run, variables, found);
+            return inner_shell(word, words.collect(), run, (variables, depth + 1), found);
         } else {
             let texts: Vec<String> =
                 std::iter::once(word.text.clone()).chain(words.map(|w| w.text)).collect();
@@ -228,9 +232,13 @@ fn inner_shell(
     shell: Word,
     words: Vec<Word>,
     outer: Run,
-    variables: &Variables,
+    (variables, depth): (&Variables, usize),
     found: &mut Found,
 ) -> Result<(), Diagnostic> {
+    if depth > DEEPEST {
+        let error = Diagnostic::error(codes::SHELL, "this shell runs itself again and again");
+        return Err(error.at(&shell.origin, "").help("give the command line of `trtexec` alone"));
+    }
     let has_text = words.iter().position(|w| w.text.starts_with('-') && w.text.ends_with('c'));
     let Some(text) = has_text.and_then(|at| words.get(at + 1)) else {
         let error = Diagnostic::error(codes::SHELL, "what this script does is not known here");
@@ -239,7 +247,7 @@ fn inner_shell(
             .help("give the command line of `trtexec` that it runs; `bash -x SCRIPT` shows it"));
     };
     let commands = shell::split_inner(text, &outer.folder, variables)?;
-    let inner = find(commands, variables)?;
+    let inner = find(commands, variables, depth)?;
     found.others.extend(inner.others);
     for mut run in inner.runs {
         run.runner = [outer.runner.clone(), run.runner].concat();

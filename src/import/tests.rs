@@ -514,6 +514,20 @@ fn containers_become_runners() {
 }
 
 #[test]
+fn hostile_values_are_told() {
+    for value in ["nan", "inf", "-inf", "1e999"] {
+        error(&format!("trtexec --onnx=m.onnx --workspace={value}"), "8.6", "import-value", "");
+    }
+    error("trtexec --onnx=m.onnx --workspace=-5", "8.6", "import-value", "");
+    // A text that runs itself.
+    let text = "bash -c \"$A\"";
+    let file = Arc::new(SourceFile { path: "c".into(), text: text.into() });
+    let variables = Variables { known: [("A".into(), text.into())].into(), home: None };
+    let errors = read(&file, Path::new("/w"), &variables).unwrap_err();
+    assert!(errors[0].message.contains("again and again"), "{errors:?}");
+}
+
+#[test]
 fn several_commands_are_several_models() {
     let text = "set -e\nM=bert\npython export.py && trtexec --onnx=$M.onnx --saveEngine=a.engine --fp16\n\
                 trtexec --onnx=$M.onnx --saveEngine=b.engine; trtexec --loadEngine=a.engine";

@@ -111,7 +111,7 @@ impl Writer<'_> {
         let declared = self.place.beside.map(|m| &m.targets);
         let same = |t: &&manifest::Target| {
             let gpu = match gpu {
-                Gpu::Named(name) => t.gpu.as_deref() == Some(*name),
+                Gpu::Named(name) => t.gpu.as_ref() == Some(name),
                 Gpu::Sm(sm) => t.gpu.is_none() && t.sms == [*sm],
             };
             gpu && t.toolchain == toolchain
@@ -128,7 +128,7 @@ impl Writer<'_> {
         let name = self.free(&wanted, taken);
         self.line(&format!("\n[target.{}]", toml_key(&name)));
         match gpu {
-            Gpu::Named(gpu) => self.pair("gpu", *gpu),
+            Gpu::Named(gpu) => self.pair("gpu", gpu.as_str()),
             Gpu::Sm(sm) => self.pair("sm", sm.to_string()),
         }
         self.pair("toolchain", toolchain);

@@ -75,7 +75,7 @@ pub struct Target {
     pub name: String,
     /// Compute capabilities, sorted, unique, at least one.
     pub sms: Vec<Sm>,
-    /// The GPU named, if one was: `RTX 3090`.
+    /// The GPU named, if one was: `RTX 3090`, `A100 80GB`; see [`crate::gpu::model`].
     pub gpu: Option<String>,
     /// Name of the toolchain.
     pub toolchain: String,

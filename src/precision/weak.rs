@@ -13,7 +13,7 @@ use super::prepare::Prepared;
 use super::problem::Problem;
 use super::select::Selected;
 use super::signature::Role;
-use super::spec::{Spec, Weak};
+use super::spec::{Select, Spec, Weak};
 use super::view::View;
 use super::{attention, fusion, hazard, io, mask, range};
 use crate::onnx;
@@ -51,7 +51,7 @@ pub(super) fn prepare(view: &View<'_>, selected: Selected, spec: &Spec, known: &
             floats: outputs.into_iter().all(|output| view.float(of.scope, output).is_some()),
         });
     }
-    problems.extend(unnamed(view, known, &assignment.nodes));
+    problems.extend(unnamed(view, known, spec, &assignment.nodes));
     let model = (!problems.iter().any(|p| p.is_error)).then(|| view.model.with_graph(graph));
     Prepared { model, assignment, problems }
 }
@@ -122,12 +122,27 @@ fn accumulators(nodes: &[NodeAssignment]) -> Option<Problem> {
 }
 
 /// Nodes that were declared FP32 and whose layers have no name that could be asked for.
-fn unnamed(view: &View<'_>, known: &Weak, nodes: &[NodeAssignment]) -> Vec<Problem> {
+fn unnamed(view: &View<'_>, known: &Weak, spec: &Spec, nodes: &[NodeAssignment]) -> Vec<Problem> {
     let mut free: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut problems = Vec::new();
     for (of, node) in view.nodes.iter().zip(nodes) {
         let is_pinned = node.of == Some(FloatType::Fp32) && !matches!(node.by, Decider::Default);
         if !is_pinned || !known.automatic.contains(&node.op) {
+            continue;
+        }
+        // A rule that names values is about what the node gives, and not about how it computes.
+        let is_of_values = |rule: &usize| match spec.rules.get(*rule).map(|rule| &rule.select) {
+            Some(Select::Written(selector)) => !selector.tensor.is_empty(),
+            _ => false,
+        };
+        if let Decider::Rule(rule) = &node.by
+            && is_of_values(rule)
+        {
+            let message = format!(
+                "a rule wants what `{}` gives in FP32, which cannot be asked of this TensorRT",
+                node.name
+            );
+            problems.push(ways_out(Problem::error("layer-outputs", message).at_node(&node.name, &node.op)));
             continue;
         }
         let stash = of.proto.attribute.iter().find(|a| a.name() == "stash_type").map_or(1, |a| a.i());
@@ -161,5 +176,5 @@ fn unnamed(view: &View<'_>, known: &Weak, nodes: &[NodeAssignment]) -> Vec<Probl
 fn ways_out(problem: Problem) -> Problem {
     problem
         .note("up to 10.0.1, TensorRT gives layers of LayerNormalization names that no rule can know")
-        .help("where its outputs must be FP32 too: export the norm as several nodes (opset 16), or build with TensorRT 10.1 or later")
+        .help("where its outputs must be FP32 too: export the norm as several nodes (opset 16), or build with TensorRT 10.1 or later, or with `typing = \"strong\"` (9.0 and later)")
 }

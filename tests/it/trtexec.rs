@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::support::{Output, Project, models, repository, run};
+use crate::support::{Output, Project, models, repository, rtx_libraries, run};
 
 /// A driver with one GPU.
 pub(crate) fn driver(project: &Project, name: &str, major: u32, minor: u32) {
@@ -195,27 +195,55 @@ fn what_trtexec_did_not_set_is_in_the_log() {
 fn one_plan_for_all_and_what_is_not_here_is_left_out() {
     let text = "[toolchain.trt11]\nkind = \"trtexec\"\nversion = \"11.1\"\nroot = \"../nowhere\"\n\
         [target.on-trt11]\ngpu = \"RTX 3090\"\ntoolchain = \"trt11\"\n\
-        [target.a10]\ngpu = \"A10\"\ntoolchain = \"trt10\"\n"
+        [target.a10]\ngpu = \"A10\"\ntoolchain = \"trt10\"\n\
+        [target.laptop]\ngpu = \"RTX 3090 Laptop\"\ntoolchain = \"trt10\"\n\
+        [target.rtx]\ngpu = \"RTX 3090\"\n\
+        [toolchain.rtx]\nkind = \"tensorrt-rtx\"\nversion = \"1.7.1.116\"\n"
         .to_owned()
-        + &model("mlp", "\"on-trt8\", \"on-trt10\", \"on-trt11\", \"a10\"", "precision = \"fp16\"");
+        + &format!("root = \"{}\"\n", rtx_libraries().display())
+        + &model(
+            "mlp",
+            "\"rtx\", \"on-trt8\", \"on-trt10\", \"on-trt11\", \"a10\", \"laptop\"",
+            "precision = \"fp16\"",
+        );
     let project = project(&[("trt8", "8.6", 8601), ("trt10", "10.3", 100300)], &text);
     go(&project, &["plan"]).expect(0).says(&[
         "1 unknown",
         "cannot be built here: toolchain `trt11` is not on this machine",
         "cannot be built here: target `a10` needs a GPU `A10`, and this machine has `NVIDIA GeForce RTX 3090` (sm_86)",
+        "cannot be built here: target `laptop` needs a GPU `RTX 3090 Laptop`",
     ]);
     go(&project, &["apply"]).expect(1).says(&[
         "error[toolchain-missing]",
         "error[gpu-missing]",
+        "`gpu = \"RTX 3090\"`",
         "--skip-unbuildable",
-        "2 failed",
+        "3 failed",
     ]);
     go(&project, &["apply", "--skip-unbuildable"])
         .expect(0)
-        .says(&["2 of 4 engines ready, 2 cannot be built here"]);
+        .says(&["3 of 6 engines ready, 3 cannot be built here"]);
     let calls = |name: &str| String::from_utf8(project.read(&format!("{name}/bin/calls"))).unwrap();
     assert!(calls("trt8").contains("--fp16") && !calls("trt8").contains("--stronglyTyped"));
     assert!(calls("trt10").contains("--stronglyTyped") && !calls("trt10").contains("--fp16"));
+    // TensorRT-RTX built a real one.
+    assert_eq!(project.read("engines/mlp/rtx.engine")[..4], *b"vtrt");
+}
+
+#[test]
+fn another_trtexec_in_path_is_what_a_host_lacks() {
+    let text = "[toolchain.trt11]\nkind = \"trtexec\"\nversion = \"11.1\"\n\
+        [target.on-trt11]\ngpu = \"RTX 3090\"\ntoolchain = \"trt11\"\n"
+        .to_owned()
+        + &model("mlp", "\"on-trt10\", \"on-trt11\"", "");
+    let project = project(&[("trt10", "10.3", 100300)], &text);
+    let path = format!("{}:/usr/bin:/bin", project.path("trt10/bin").display());
+    let go = |args: &[&str]| {
+        run(project.command(args).env("LD_LIBRARY_PATH", project.path("driver")).env("PATH", &path))
+    };
+    go(&["plan"]).expect(0).says(&["cannot be built here", "must be version 11.1, and 10.3.0 was found"]);
+    go(&["apply", "--skip-unbuildable"]).expect(0).says(&["1 of 2 engines ready, 1 cannot be built here"]);
+    go(&["apply"]).expect(1).says(&["error[toolchain-version]"]);
 }
 
 #[test]

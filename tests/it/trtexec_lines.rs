@@ -133,6 +133,16 @@ fn a_norm_that_cannot_be_named_is_told() {
         assert_eq!(output.stderr.contains("layer-unnamed"), is_told, "{version}: {}", output.stderr);
         assert!(!output.stdout.contains("/norm:fp32"), "{}", output.stdout);
     }
+    // Computing in FP32 is all that it can be held to; a rule about what it gives is another matter.
+    let rule =
+        "precision = \"fp16\"\nrule = [{ name = \"r\", select = { tensor = \"y\" }, precision = \"fp32\" }]";
+    let project = one(&models::norm(17), rule);
+    for (version, code) in [("8.6", 3), ("9.3", 3), ("10.0", 0)] {
+        let output = project.run(&["export", "trtexec", "m", "--for", version]);
+        output.expect(code);
+        let says = "error[layer-outputs]: a rule wants what `/norm` gives in FP32";
+        assert_eq!(output.stderr.contains(says), code == 3, "{}", output.stderr);
+    }
     let project = one(&models::norm(17), "precision = \"fp16\"\nbuild = { typing = \"weak\" }");
     assert!(line(&project, "m", "10.3").contains("--layerPrecisions=/norm:fp32"));
 }

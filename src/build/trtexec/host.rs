@@ -163,20 +163,28 @@ pub(super) fn gpu(ctx: &Context<'_>, engine: &Engine) -> Result<LocalGpu, Diagno
     let fits = |local: &&LocalGpu| match target.gpu_identity {
         GpuIdentity::AmperePlus => local.sm.0 >= 80,
         GpuIdentity::Sm => target.sms.contains(&local.sm),
-        GpuIdentity::Model => {
-            gpu::find(&local.name).is_some_and(|found| Some(found.name) == target.gpu.as_deref())
-        }
+        GpuIdentity::Model => target.gpu.as_ref().is_some_and(|wanted| gpu::is_model(&local.name, wanted)),
     };
     gpus.iter().find(fits).cloned().ok_or_else(|| {
         let here: Vec<String> = gpus.iter().map(|gpu| format!("`{}` ({})", gpu.name, gpu.sm)).collect();
         let error = error(format!("and this machine has {}", here.join(", ")));
         match target.gpu_identity {
-            GpuIdentity::Model => error
+            GpuIdentity::Model => same_name(gpus, target.gpu.as_deref(), error)
                 .note("tactics are timed on the GPU that builds, so that another one gives another engine")
                 .help("build it on a machine that has it; or write `gpu-identity = \"sm\"`, if any GPU of this compute capability will do"),
             _ => error.help("build it on a machine that has one"),
         }
     })
+}
+
+/// A GPU of the name that is wanted is here, and is another model all the same: what a target for it says.
+fn same_name(gpus: &[LocalGpu], wanted: Option<&str>, error: Diagnostic) -> Diagnostic {
+    let found = |name: &str| gpu::find(name).map(|gpu| gpu.name);
+    let of_name = gpus.iter().find(|local| found(&local.name) == wanted.and_then(found));
+    match of_name.and_then(|local| gpu::model(&local.name)) {
+        Some(model) => error.help(format!("a target for the one here says `gpu = \"{model}\"`")),
+        None => error,
+    }
 }
 
 /// What this machine lacks to build an engine.

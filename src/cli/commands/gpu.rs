@@ -107,10 +107,14 @@ fn print(gpus: &[LocalGpu], served: &[Served], in_project: bool) {
 /// A target for this GPU, and its name: by that of the GPU if the table knows it, else by its capability.
 pub(super) fn target(local: &LocalGpu) -> (String, String) {
     let (gpu, key) = match gpu::find(&local.name).filter(|known| known.sm == local.sm) {
-        Some(known) => (known.name, format!("gpu = \"{}\"", known.name)),
-        None => (local.name.as_str(), format!("sm = \"{}\"", local.sm)),
+        Some(known) => {
+            let model = gpu::model(&local.name).unwrap_or_else(|| known.name.to_owned());
+            let key = format!("gpu = \"{model}\"");
+            (model, key)
+        }
+        None => (local.name.clone(), format!("sm = \"{}\"", local.sm)),
     };
-    let name = target_name(gpu);
+    let name = target_name(&gpu);
     let toml = format!("[target.{name}]\n{key}\n");
     (name, toml)
 }

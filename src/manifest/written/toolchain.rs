@@ -95,10 +95,10 @@ pub(super) fn decode_target(_name: &str, item: &Item<'_>) -> Option<Target> {
     match (fields.get("gpu"), fields.get("sm")) {
         (Some(_), Some(_)) => fields.conflict("gpu", "sm"),
         (None, None) => fields.missing("gpu", "gpu = \"RTX 3090\"` or `sm = \"sm_86\""),
-        (Some(gpu), None) => {
-            if let Some(gpu) = decode_gpu(&gpu) {
-                target.sms.push(gpu.sm);
-                target.gpu = Some(gpu.name.to_owned());
+        (Some(named), None) => {
+            if let Some(found) = decode_gpu(&named) {
+                target.sms.push(found.sm);
+                target.gpu = named.text().and_then(|name| gpu::model(&name));
             }
         }
         (None, Some(sm)) => target.sms = decode_sms(&sm),

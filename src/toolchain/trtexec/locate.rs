@@ -1,8 +1,9 @@
 //! Where trtexec and the libraries that it loads lie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::ld_cache;
 use super::runner::Runner;
 use crate::fs;
 
@@ -111,19 +112,28 @@ pub fn find(root: Option<&Path>, path: Option<&str>) -> Result<Installed, NotIns
         looked.push(base.to_owned());
         looked.extend(LIBRARY_FOLDERS.iter().map(|below| base.join(below)));
     }
-    looked.extend(CUDA_FOLDERS.iter().chain(&SYSTEM_FOLDERS).map(PathBuf::from));
-    let mut seen = std::collections::BTreeSet::new();
+    looked.extend(CUDA_FOLDERS.map(PathBuf::from));
+    let mut seen = BTreeSet::new();
     looked.retain(|folder| seen.insert(folder.clone()) && fs::is_dir(folder));
-    collect(program, looked)
+    collect(program, looked, &ld_cache::libraries())
 }
 
-fn collect(program: PathBuf, looked: Vec<PathBuf>) -> Result<Installed, NotInstalled> {
+/// The libraries of a program, as its loader takes them: from the first of the folders, which we lead it to, that has them;
+/// then as its cache says; then from the system's own folders.
+fn collect(
+    program: PathBuf,
+    looked: Vec<PathBuf>,
+    known_to_loader: &[PathBuf],
+) -> Result<Installed, NotInstalled> {
     let mut files = BTreeMap::from([(PROGRAM.to_owned(), program.clone())]);
-    let mut library_path: Vec<PathBuf> = Vec::new();
+    let mut used: BTreeSet<&PathBuf> = BTreeSet::new();
+    let system = SYSTEM_FOLDERS.map(PathBuf::from);
     for family in FAMILIES {
-        // The loader takes the first folder that has it, and so do we.
-        let found = looked
-            .iter()
+        let is_of_family = |path: &&PathBuf| name(path).starts_with(family) && fs::is_file(path);
+        let of_loader = known_to_loader.iter().find(is_of_family).and_then(|path| path.parent());
+        let folders = looked.iter().map(PathBuf::as_path).chain(of_loader);
+        let found = folders
+            .chain(system.iter().map(PathBuf::as_path))
             .map(|folder| (folder, of_family(folder, family)))
             .find(|(_, files)| !files.is_empty());
         let Some((folder, found)) = found else {
@@ -133,11 +143,10 @@ fn collect(program: PathBuf, looked: Vec<PathBuf>) -> Result<Installed, NotInsta
             continue;
         };
         files.extend(found);
-        if !library_path.contains(folder) && !SYSTEM_FOLDERS.iter().any(|system| folder == Path::new(system))
-        {
-            library_path.push(folder.clone());
-        }
+        used.extend(looked.iter().find(|looked| looked.as_path() == folder));
     }
+    // In the order in which they were looked into: a family in two of them is taken from the first by the loader too.
+    let library_path = looked.iter().filter(|folder| used.contains(folder)).cloned().collect();
     Ok(Installed { program, library_path, files, runner: None })
 }
 
@@ -174,7 +183,6 @@ pub fn program_in_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
 /// The libraries of a family in a folder, each once: links have the name of what they lead to.
 fn of_family(folder: &Path, family: &str) -> Vec<(String, PathBuf)> {
     let listed = fs::list(folder).unwrap_or_default();
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let of_family = listed.into_iter().filter(|path| {
         let name = name(path);
         name.starts_with(family) && (name.ends_with(".so") || name.contains(".so.")) && fs::is_file(path)
@@ -185,6 +193,10 @@ fn of_family(folder: &Path, family: &str) -> Vec<(String, PathBuf)> {
             (name(&real), real)
         })
         .collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl NotInstalled {
@@ -245,6 +257,31 @@ mod tests {
         assert_eq!(found.library_path.first(), Some(&root.path().join("lib")));
         let path = format!("/nowhere:{}", root.path().join("bin").display());
         assert_eq!(find(None, Some(&path)).unwrap().files, found.files);
+    }
+
+    #[test]
+    fn libraries_are_those_that_the_loader_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |path: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write_atomic(&path, b"x").unwrap();
+            path
+        };
+        // cuBLAS lies in both, and the loader takes the first that it is led to: so must we.
+        let (first, second) = (folder.path().join("a"), folder.path().join("b"));
+        file("b/libnvinfer.so.8");
+        let cublas = file("a/libcublas.so.12");
+        file("b/libcublas.so.12");
+        let looked = vec![first.clone(), second.clone()];
+        let cudnn = file("c/libcudnn.so.8");
+        let lost = folder.path().join("lost/libcudnn.so.8");
+        let found = collect("/t".into(), looked.clone(), &[lost, cudnn.clone()]).unwrap();
+        assert_eq!(found.library_path, [first, second]);
+        assert_eq!(found.files["libcublas.so.12"], fs::canonicalize(&cublas).unwrap());
+        // What only the loader's own cache leads to.
+        assert_eq!(found.files["libcudnn.so.8"], fs::canonicalize(&cudnn).unwrap());
+        assert!(!collect("/t".into(), looked, &[]).unwrap().files.contains_key("libcudnn.so.8"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod command;
 pub mod flags;
 pub mod layers;
+mod ld_cache;
 mod locate;
 pub mod outcome;
 mod runner;
