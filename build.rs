@@ -19,6 +19,8 @@ fn main() {
     );
     let measure = ["src/onnx", "src/precision", "src/verify", "src/worker/reference"];
     println!("cargo::rustc-env=ENGINEWRIGHT_MEASURE_VERSION={}", digest(&measure, &[words]));
+    let run = [&measure[..], &["src/worker/on_gpu"]].concat();
+    println!("cargo::rustc-env=ENGINEWRIGHT_RUN_VERSION={}", digest(&run, &[words]));
 }
 
 /// Digest of all sources in these folders, but for those in others.

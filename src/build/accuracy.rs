@@ -1,28 +1,21 @@
 //! Accuracy: measured in a worker, kept under its key, held against tolerances.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use serde::de::DeserializeOwned;
-
-use super::context::{Context, millis};
+use super::context::Context;
 use super::events::Event;
-use super::failure::Failure;
-use super::toolchains;
+use super::measure::{self, MEASURE, METRICS};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
-use crate::fs;
-use crate::manifest::Engine;
+use crate::gpu::LocalGpu;
+use crate::manifest::{Engine, Require, Verify};
 use crate::plan::{
-    Accuracy, AccuracyFact, Judged, Keyed, ModelRef, Published, ToolchainFact, ToolchainRef, keys,
+    Accuracy, AccuracyFact, BuiltRef, Judged, Keyed, ModelRef, Published, RunRef, ToolchainFact,
+    ToolchainRef, keys,
 };
-use crate::verify::{self, Inputs, Judgement, MeasureSpec, Measured, ProfileShapes, SampleError, Verdict};
-use crate::worker::protocol::{MEASURED_FILE, MeasureRequest, PREPARED_FOLDER, Request, Response};
-use crate::worker::{Limits, Outcome};
+use crate::verify::{self, Judgement, MeasureSpec, Measured, NOT_RUN, OnGpu, ProfileShapes, SampleError, Verdict};
 
-/// Name of the metrics among the outputs of a measurement.
-const METRICS: &str = "metrics";
+/// Name of the action that runs an engine on a GPU.
+pub(super) const RUN: &str = "run";
 
 /// Bytes of memory that a measurement is expected to need, beside what its values take.
 #[must_use]
@@ -43,7 +36,7 @@ pub(super) fn fact(
     keyed: &Keyed,
     model: &ModelRef,
     reference: Option<&ToolchainFact>,
-    published: &Published,
+    (built, published): (Option<&BuiltRef>, &Published),
 ) -> Result<AccuracyFact, Vec<Diagnostic>> {
     let Some(verify) = &engine.verify else { return Ok(AccuracyFact::NoneDeclared) };
     if !ctx.verify {
@@ -61,7 +54,7 @@ pub(super) fn fact(
     };
     let spec = MeasureSpec::of(engine, &model.summary, profiles.collect()).map_err(|e| at_inputs(&e))?;
     let Some(spec) = spec else { return Ok(AccuracyFact::NoneDeclared) };
-    let samples = digests(ctx, engine, &spec)?;
+    let samples = measure::digests(ctx, engine, &spec)?;
     let reference = match reference {
         Some(ToolchainFact::Found(found)) => found,
         Some(ToolchainFact::Bad(error) | ToolchainFact::Absent(error)) => {
@@ -70,8 +63,13 @@ pub(super) fn fact(
         Some(ToolchainFact::NotFetched) | None => return Ok(AccuracyFact::NotFetched),
     };
     let measure = keys::measure(keyed, &spec, &samples, reference);
-    let judged = Judged { measure: measure.key(), judged_by: verify::judged_by(verify) };
-    let measured = known(ctx, &judged.measure).map_err(|e| vec![Diagnostic::from(&e)])?;
+    let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let runs = match whole_engine(keyed, built, published) {
+        Some(b3) => runs(ctx, engine, keyed, &measure, &b3).map_err(failed)?,
+        None => Vec::new(),
+    };
+    let judged = Judged { measure: measure.key(), judged_by: judged_by(verify, &runs) };
+    let measured = known(ctx, "measure", &judged.measure).map_err(failed)?;
     let old = match published {
         Published::Whole { judged: Some(old), .. } => {
             ctx.cache.record("measure", &old.measure).ok().flatten()
@@ -82,35 +80,60 @@ pub(super) fn fact(
         spec,
         measure,
         judged,
-        judgement: measured.map(|measured| verify::judge(&measured, verify)),
+        judgement: measured.map(|measured| judge(&measured, &runs, verify)),
+        runs,
         previous: old.map(|record| record.preimage),
     })))
 }
 
-/// Digests of the files of all samples, by their names in the folder.
-fn digests(
+/// Digest of the engine of these inputs: in the cache, or where it is published.
+pub(super) fn whole_engine(keyed: &Keyed, built: Option<&BuiltRef>, published: &Published) -> Option<Digest> {
+    match (built, published) {
+        (Some(built), _) => Some(built.engine.b3),
+        (None, Published::Whole { engine, build_key, .. }) => {
+            (*build_key == keyed.build_key).then_some(*engine)
+        }
+        (None, _) => None,
+    }
+}
+
+/// What is recorded of runs of an engine, by compute capability.
+fn runs(
     ctx: &Context<'_>,
     engine: &Engine,
-    spec: &MeasureSpec,
-) -> Result<BTreeMap<String, Digest>, Vec<Diagnostic>> {
-    let Inputs::Files { samples, .. } = &spec.inputs else { return Ok(BTreeMap::new()) };
-    let mut digests = BTreeMap::new();
-    for sample in samples {
-        for file in &sample.files {
-            let (blob, _) = ctx.cache.file_digest(&file.path).map_err(|e| {
-                let what = format!("sample `{}` of `{}` cannot be read: {e}", sample.name, engine.name);
-                vec![Diagnostic::error("sample-unreadable", what).in_file(&file.path)]
-            })?;
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            digests.insert(format!("{}/{name}", sample.name), blob.b3);
-        }
+    keyed: &Keyed,
+    measure: &Preimage,
+    b3: &Digest,
+) -> Result<Vec<RunRef>, cache::Error> {
+    let mut runs = Vec::new();
+    for sm in &engine.target.sms {
+        runs.extend(run_of(ctx, keys::run(measure, &keyed.build, b3, *sm).key())?);
     }
-    Ok(digests)
+    Ok(runs)
+}
+
+/// The run under a key, if the cache holds it.
+pub(super) fn run_of(ctx: &Context<'_>, key: Digest) -> Result<Option<RunRef>, cache::Error> {
+    let Some(record) = ctx.cache.record(RUN, &key)? else { return Ok(None) };
+    let Some(gpu) = record.info.get("gpu").cloned() else { return Ok(None) };
+    let Ok(gpu) = serde_json::from_value::<LocalGpu>(gpu) else { return Ok(None) };
+    let measured = known(ctx, RUN, &key)?;
+    Ok(measured.map(|measured| RunRef { key, run: OnGpu { gpu, measured } }))
+}
+
+fn judged_by(verify: &Verify, runs: &[RunRef]) -> Digest {
+    let keys: Vec<Digest> = runs.iter().map(|run| run.key).collect();
+    verify::judged_by(verify, &keys)
+}
+
+fn judge(measured: &Measured, runs: &[RunRef], verify: &Verify) -> Judgement {
+    let runs: Vec<OnGpu> = runs.iter().map(|run| run.run.clone()).collect();
+    verify::judge(measured, &runs, verify)
 }
 
 /// The metrics under a key, if the cache holds them.
-fn known(ctx: &Context<'_>, key: &Digest) -> Result<Option<Measured>, cache::Error> {
-    let Some(record) = ctx.cache.result("measure", key)? else { return Ok(None) };
+fn known(ctx: &Context<'_>, action: &str, key: &Digest) -> Result<Option<Measured>, cache::Error> {
+    let Some(record) = ctx.cache.result(action, key)? else { return Ok(None) };
     let Some(metrics) = record.outputs.get(METRICS) else { return Ok(None) };
     let Some(bytes) = ctx.cache.read(metrics)? else { return Ok(None) };
     Ok(serde_json::from_slice(&bytes).ok())
@@ -144,13 +167,13 @@ pub(super) fn judgement(
     let lock = ctx.cache.lock_action_unless("measure", key, &give_up, &mut |_| {}).map_err(failed)?;
     let Some(_lock) = lock else { return Err(Vec::new()) };
     // Another engine with the same inputs, or another process, may have done it while we waited.
-    if let Some(measured) = known(ctx, key).map_err(failed)? {
-        return Ok(verify::judge(&measured, verify));
+    if let Some(measured) = known(ctx, MEASURE.action, key).map_err(failed)? {
+        return Ok(judge(&measured, &accuracy.runs, verify));
     }
     ctx.events.event(&Event::MeasureStarted { engine: name.clone(), samples: accuracy.spec.count() });
-    match run::<Measured>(ctx, subject, accuracy, &MEASURE) {
+    match measure::run::<Measured>(ctx, subject, accuracy, &MEASURE) {
         Ok((measured, ms)) => {
-            let judgement = verify::judge(&measured, verify);
+            let judgement = judge(&measured, &accuracy.runs, verify);
             let verdict = judgement.verdict.name().to_owned();
             ctx.events.event(&Event::MeasureFinished { engine: name, ms, verdict });
             Ok(judgement)
@@ -167,139 +190,55 @@ pub(super) fn judgement(
     }
 }
 
-/// What a worker is asked of a model and its oracle.
-pub(super) struct Asked {
-    /// Name of the action.
-    pub(super) action: &'static str,
-    /// What is done, for messages.
-    pub(super) verb: &'static str,
-    pub(super) request: fn(Box<MeasureRequest>) -> Request,
-    /// The file that it writes.
-    pub(super) file: &'static str,
-    /// Its name among the outputs.
-    pub(super) output: &'static str,
-}
-
-const MEASURE: Asked = Asked {
-    action: "measure",
-    verb: "measuring",
-    request: Request::Measure,
-    file: MEASURED_FILE,
-    output: METRICS,
-};
-
-/// Asks a worker, and records what it found under the measurement's inputs.
-pub(super) fn run<T: DeserializeOwned>(
-    ctx: &Context<'_>,
-    subject: &Subject<'_>,
-    accuracy: &Accuracy,
-    asked: &Asked,
-) -> Result<(T, u64), Vec<Diagnostic>> {
-    let Subject { engine, keyed, model, reference } = subject;
-    let Some(verify) = &engine.verify else { return Err(Vec::new()) };
-    let Some((reference, libraries)) = reference.and_then(|r| Some((r, r.libraries.clone()?))) else {
-        let message = format!("toolchain `{}` is not on this machine", verify.reference);
-        let help = "run `enginewright toolchain fetch`, or `apply` without `--offline`";
-        return Err(vec![Diagnostic::error("toolchain-missing", message).help(help)]);
-    };
-    let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
-    let file_failed = |e: fs::Error| vec![Diagnostic::error("cache", e.to_string())];
-    let job = ctx.cache.job_dir().map_err(failed)?;
-    ctx.link_model(&model.graph, model.weights.as_ref(), job.path()).map_err(|e| vec![e])?;
-    let folder = job.path().join(PREPARED_FOLDER);
-    fs::create_dir_all(&folder).map_err(file_failed)?;
-    ctx.link_model(&keyed.prepared.graph, keyed.prepared.weights.as_ref(), &folder).map_err(|e| vec![e])?;
-
-    let what = format!("{} `{}`", asked.verb, engine.name);
-    let request = (asked.request)(Box::new(MeasureRequest { libraries, spec: accuracy.spec.clone() }));
-    let limits = Limits { timeout: verify.timeout, memory: engine.build.memory_limit, env: Vec::new() };
-    let names = [engine.name.to_string()];
-    let (wall, peak_rss) = match ctx.worker.run(job.path(), &request, &limits, &ctx.cancel) {
-        Ok(Outcome { response: Response::Measured, wall, peak_rss, .. }) => (wall, peak_rss),
-        // A sample is at fault: nothing is worth keeping that is not in front of the user.
-        Ok(Outcome { response: Response::Refused(refusal), .. }) if refusal.stage == "sample" => {
-            let origin = verify.key_origins.get("inputs").unwrap_or(&verify.origin);
-            let at = |mut d: Diagnostic| {
-                d.message = format!("{what} failed: {}", d.message);
-                if d.place.is_none() { d.at(origin, "") } else { d }
-            };
-            if refusal.diagnostics.is_empty() {
-                return Err(vec![Failure::of_refusal(*refusal).diagnostic(&what).at(origin, "")]);
-            }
-            return Err(refusal.diagnostics.into_iter().map(Diagnostic::from).map(at).collect());
-        }
-        Ok(Outcome { response: Response::Refused(refusal), .. }) => {
-            let failure = Failure::of_refusal(*refusal).keep(ctx, &names, &request, job.path());
-            return Err(vec![failure.diagnostic(&what)]);
-        }
-        Ok(Outcome { response, .. }) => {
-            let message = format!("the worker's answer makes no sense: {response:?}");
-            return Err(vec![Diagnostic::error("worker-garbage", message)]);
-        }
-        Err(error) => {
-            let mut failure = Failure::of_worker(&error);
-            if failure.code == "worker-timed-out" {
-                failure.help =
-                    vec!["give fewer samples, or raise `timeout` in the model's `verify` table".to_owned()];
-            }
-            return Err(vec![failure.keep(ctx, &names, &request, job.path()).diagnostic(&what)]);
-        }
-    };
-    let during = format!("`{}` was measured", engine.name);
-    toolchains::unchanged(ctx, &verify.reference, reference, &during).map_err(|e| vec![e])?;
-    unchanged(ctx, engine, accuracy)?;
-    let path: PathBuf = job.path().join(asked.file);
-    let bytes = fs::read(&path).map_err(file_failed)?;
-    let measured: T = serde_json::from_slice(&bytes).map_err(|e| {
-        vec![Diagnostic::error("worker-garbage", format!("{what}: what it measured cannot be read: {e}"))]
-    })?;
-    let outputs = BTreeMap::from([(asked.output.to_owned(), ctx.cache.adopt(&path, false).map_err(failed)?)]);
-    let info = serde_json::json!({
-        "engine": engine.name.to_string(),
-        "reference_version": reference.version,
-        "samples": accuracy.spec.count(),
-        "peak_rss": peak_rss,
-    });
-    ctx.record(preimage(accuracy, asked), outputs, info, wall).map_err(failed)?;
-    Ok((measured, millis(wall)))
-}
-
-/// The inputs of what is asked: those of the measurement.
-pub(super) fn preimage(accuracy: &Accuracy, asked: &Asked) -> Preimage {
-    Preimage { action: asked.action.to_owned(), ..accuracy.measure.clone() }
-}
-
-/// Nothing is recorded for samples that changed while they were read.
-fn unchanged(ctx: &Context<'_>, engine: &Engine, accuracy: &Accuracy) -> Result<(), Vec<Diagnostic>> {
-    let now: BTreeMap<String, crate::digest::Value> =
-        digests(ctx, engine, &accuracy.spec)?.into_iter().map(|(n, d)| (n, (&d).into())).collect();
-    let before = match accuracy.measure.fields.get("inputs") {
-        Some(crate::digest::Value::Map(inputs)) => inputs.get("files").cloned(),
-        _ => None,
-    };
-    if before.is_none_or(|before| before == crate::digest::Value::from(now)) {
-        return Ok(());
-    }
-    let message = format!("samples of `{}` changed while they were read", engine.name);
-    Err(vec![
-        Diagnostic::error("source-changed", message)
-            .help("nothing was recorded; run again when nobody writes to them"),
-    ])
-}
-
 /// An engine whose verdict is bad.
 pub(super) fn rejected(engine: &Engine, judgement: &Judgement) -> Diagnostic {
     let mut failures = judgement.failures.iter();
     let first = failures.next().cloned().unwrap_or_default();
-    let mut error =
-        Diagnostic::error("verify-failed", format!("`{}` is not accurate enough: {first}", engine.name));
+    let what = if first == NOT_RUN { "may not be published yet" } else { "is not accurate enough" };
+    let mut error = Diagnostic::error("verify-failed", format!("`{}` {what}: {first}", engine.name));
     if let Some(verify) = &engine.verify {
         error = error.at(&verify.origin, "asked here");
     }
     error.notes.extend(failures.cloned());
-    error
-        .note("its engine is in the cache and was not published; what was published before stays")
-        .help(format!("`enginewright verify {}` shows all metrics", engine.name))
+    error = error.note("its engine is in the cache and was not published; what was published before stays");
+    let is_run_missing = engine.verify.as_ref().is_some_and(|v| v.require == Some(Require::OnDevice))
+        && judgement.on_gpu.is_empty();
+    if is_run_missing {
+        let sms: Vec<String> = engine.target.sms.iter().map(ToString::to_string).collect();
+        error = error.help(format!(
+            "run `enginewright verify --on gpu {}` where this cache and a GPU of {} are, then `apply` again",
+            engine.name,
+            sms.join(" or "),
+        ));
+    }
+    error.help(format!("`enginewright verify {}` shows all metrics", engine.name))
+}
+
+/// What an engine is published with.
+pub(super) struct Judging {
+    pub(super) verdict: Verdict,
+    /// What it was made from.
+    pub(super) judged: Option<Judged>,
+    /// Runs of the engine itself.
+    pub(super) runs: Vec<RunRef>,
+}
+
+/// What is known of the accuracy of an engine that may have been built just now: runs are of one engine's bytes.
+fn of_build(
+    ctx: &Context<'_>,
+    subject: &Subject<'_>,
+    accuracy: &Accuracy,
+    built: &BuiltRef,
+) -> Result<Accuracy, Vec<Diagnostic>> {
+    let Subject { engine, keyed, .. } = subject;
+    let Some(verify) = &engine.verify else { return Err(Vec::new()) };
+    let runs = runs(ctx, engine, keyed, &accuracy.measure, &built.engine.b3);
+    let runs = runs.map_err(|e| vec![Diagnostic::from(&e)])?;
+    if runs == accuracy.runs {
+        return Ok(accuracy.clone());
+    }
+    let judged = Judged { judged_by: judged_by(verify, &runs), ..accuracy.judged };
+    Ok(Accuracy { judged, judgement: None, runs, ..accuracy.clone() })
 }
 
 /// The verdict to publish an engine with, and what it was made from.
@@ -310,10 +249,12 @@ pub(super) fn verdict(
     ctx: &Context<'_>,
     subject: &Subject<'_>,
     accuracy: &AccuracyFact,
-) -> Result<(Verdict, Option<Judged>), Vec<Diagnostic>> {
+    built: &BuiltRef,
+) -> Result<Judging, Vec<Diagnostic>> {
+    let without = |verdict| Judging { verdict, judged: None, runs: Vec::new() };
     match accuracy {
-        AccuracyFact::NoneDeclared => Ok((Verdict::NoneDeclared, None)),
-        AccuracyFact::Skipped => Ok((Verdict::Skipped, None)),
+        AccuracyFact::NoneDeclared => Ok(without(Verdict::NoneDeclared)),
+        AccuracyFact::Skipped => Ok(without(Verdict::Skipped)),
         AccuracyFact::NotFetched => {
             let message = format!("`{}` needs its reference, which is not fetched yet", subject.engine.name);
             Err(vec![
@@ -322,11 +263,13 @@ pub(super) fn verdict(
             ])
         }
         AccuracyFact::Known(accuracy) => {
+            let accuracy = &of_build(ctx, subject, accuracy, built)?;
             let judgement = judgement(ctx, subject, accuracy)?;
             if judgement.verdict == Verdict::Failed {
                 return Err(vec![rejected(subject.engine, &judgement)]);
             }
-            Ok((judgement.verdict, Some(accuracy.judged)))
+            let (judged, runs) = (Some(accuracy.judged), accuracy.runs.clone());
+            Ok(Judging { verdict: judgement.verdict, judged, runs })
         }
     }
 }

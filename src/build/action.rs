@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::context::{link_model, millis};
-use super::execute::{self, ENGINE_FILE};
+use super::execute;
 use super::failure::Failure;
 use super::rebuild::{self, Difference};
 use crate::cache::{self, Cache, Record};
@@ -18,7 +18,9 @@ use crate::fs;
 use crate::manifest::ToolchainKind;
 use crate::plan::keys;
 use crate::toolchain;
-use crate::worker::protocol::{BuildRequest, Hermetic, Options, ProfileShapes, Request, Response};
+use crate::worker::protocol::{
+    BuildRequest, ENGINE_FILE, Hermetic, Options, ProfileShapes, Request, Response,
+};
 use crate::worker::{CancelToken, Client, Limits, Outcome};
 
 /// A build that was repeated.

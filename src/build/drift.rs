@@ -1,8 +1,9 @@
 //! `verify --layers`: where the numbers of an engine break.
 
-use super::accuracy::{self, Asked, Subject};
+use super::accuracy::Subject;
 use super::context::Context;
 use super::gather::{Gathered, gather};
+use super::measure::{self, Asked};
 use super::verify::unmeasured_because;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
@@ -69,14 +70,14 @@ pub(super) fn of_engine(
 ) -> Result<Drift, Vec<Diagnostic>> {
     let (subject, accuracy) = subject(ctx, gathered, engine, planned)?;
     let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
-    let key = accuracy::preimage(accuracy, &LAYERS).key();
+    let key = measure::preimage(accuracy, &LAYERS).key();
     let give_up = || ctx.cancel.is_cancelled();
     let lock = ctx.cache.lock_action_unless(LAYERS.action, &key, &give_up, &mut |_| {}).map_err(failed)?;
     let Some(_lock) = lock else { return Err(Vec::new()) };
     if let Some(drift) = known(ctx, &key).map_err(failed)? {
         return Ok(drift);
     }
-    accuracy::run::<Drift>(ctx, &subject, accuracy, &LAYERS).map(|(drift, _)| drift)
+    measure::run::<Drift>(ctx, &subject, accuracy, &LAYERS).map(|(drift, _)| drift)
 }
 
 fn known(ctx: &Context<'_>, key: &Digest) -> Result<Option<Drift>, cache::Error> {
@@ -91,6 +92,6 @@ fn known(ctx: &Context<'_>, key: &Digest) -> Result<Option<Drift>, cache::Error>
 /// The cache cannot be used at all.
 pub fn recorded(ctx: &Context<'_>, planned: &Planned) -> Result<Option<(Digest, Drift)>, cache::Error> {
     let AccuracyFact::Known(accuracy) = &planned.accuracy else { return Ok(None) };
-    let key = accuracy::preimage(accuracy, &LAYERS).key();
+    let key = measure::preimage(accuracy, &LAYERS).key();
     Ok(known(ctx, &key)?.map(|drift| (key, drift)))
 }

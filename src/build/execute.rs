@@ -17,12 +17,9 @@ use crate::manifest::{BuildOptions, Engine};
 use crate::onnx::TypedNode;
 use crate::plan::{BuiltRef, Keyed, ToolchainRef};
 use crate::worker::protocol::{
-    BuildRequest, Built, Hermetic, KERNELS_FILE, Options, ProfileShapes, Request, Response,
+    BuildRequest, Built, ENGINE_FILE, Hermetic, KERNELS_FILE, Options, ProfileShapes, Request, Response,
 };
 use crate::worker::{CancelToken, Client, Limits, Outcome, WorkerError};
-
-/// Where a worker puts an engine, in the job folder.
-pub(super) const ENGINE_FILE: &str = "engine.plan";
 
 /// Bytes of memory that a build is expected to need at most: measured on TensorRT-RTX 1.7.
 #[must_use]

@@ -260,7 +260,7 @@ fn plan_engine(
     let locked = ctx.lock.engine(&name.to_string()).filter(|locked| locked.build == keyed.build_key);
     let built = built(ctx, &keyed.build_key, locked.map(|locked| &locked.b3))?;
     let reference = engine.verify.as_ref().and_then(|verify| toolchains.get(&verify.reference));
-    let accuracy = match accuracy::fact(ctx, engine, &keyed, model, reference, published) {
+    let accuracy = match accuracy::fact(ctx, engine, &keyed, model, reference, (built.as_ref(), published)) {
         Ok(accuracy) => accuracy,
         Err(errors) => return Ok(Planned::error(name, errors)),
     };

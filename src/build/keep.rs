@@ -107,6 +107,8 @@ fn keep_published(project: &Path, roots: &mut Roots) {
                 keep_engine(roots, sidecar.build_key, sidecar.prepare_key, &sidecar.file.b3);
                 // So that another tolerance is judged, not measured.
                 roots.results.extend(sidecar.judged.map(|judged| ("measure".to_owned(), judged.measure)));
+                // No machine without that GPU can make it again.
+                roots.results.extend(sidecar.ran_on.iter().map(|ran| ("run".to_owned(), ran.run)));
             }
         }
     }
@@ -156,6 +158,7 @@ pub fn results_of(ctx: &Context<'_>, gathered: &Gathered) -> Result<Vec<(String,
         }
         if let AccuracyFact::Known(accuracy) = &planned.accuracy {
             keys.insert(("measure", accuracy.judged.measure));
+            keys.extend(accuracy.runs.iter().map(|run| ("run", run.key)));
         }
     }
     if !errors.is_empty() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::accuracy::Judging;
 use super::context::{Context, TOOL};
 use super::rebuild::{self, Class, Evidence};
 use crate::cache::Cache;
@@ -61,6 +62,9 @@ pub struct Sidecar {
     /// What the verdict was made from, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<Judged>,
+    /// The GPUs that it ran on, within the tolerances.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ran_on: Vec<RanOn>,
     /// How reproducible it is known to be.
     pub class: String,
     /// What the class is made from, if it was built again.
@@ -79,6 +83,15 @@ pub struct Sidecar {
     pub published_by: Option<How>,
     /// The program that made it.
     pub tool: String,
+}
+
+/// A run of an engine, as told in a sidecar.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RanOn {
+    /// The GPU.
+    pub gpu: LocalGpu,
+    /// Key of the run action.
+    pub run: Digest,
 }
 
 /// How an engine's file came from the cache.
@@ -177,7 +190,7 @@ pub(super) fn publish(
     model: &ModelRef,
     toolchain: &ToolchainRef,
     built: &BuiltRef,
-    (verdict, judged, pins): (Verdict, Option<Judged>, Option<Counts>),
+    (judging, pins): (Judging, Option<Counts>),
 ) -> Result<Sidecar, Diagnostic> {
     let failed = |e: fs::Error| {
         let help = match () {
@@ -199,7 +212,8 @@ pub(super) fn publish(
         .help("run again: it is built anew"));
     };
     let mut sidecar = sidecar(engine, keyed, model, toolchain, built, pins);
-    (sidecar.verdict, sidecar.judged) = (verdict.name().to_owned(), judged);
+    (sidecar.verdict, sidecar.judged) = (judging.verdict.name().to_owned(), judging.judged);
+    sidecar.ran_on = judging.runs.into_iter().map(|run| RanOn { gpu: run.run.gpu, run: run.key }).collect();
     let evidence = rebuild::evidence(&ctx.cache, &keyed.build_key, &built.engine.b3).map_err(cache)?;
     evidence.class().name().clone_into(&mut sidecar.class);
     sidecar.evidence = (evidence.rebuilds > 0).then_some(evidence);
@@ -311,6 +325,7 @@ fn sidecar(
         pins,
         verdict: Verdict::NoneDeclared.name().to_owned(),
         judged: None,
+        ran_on: Vec::new(),
         class: Class::Unverified.name().to_owned(),
         evidence: None,
         hermetic: info.get("hermetic").and_then(|h| h.as_str()).unwrap_or("plain").to_owned(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, millis};
-use super::execute::{self, ENGINE_FILE};
+use super::execute;
 use super::gather::{Gathered, gather};
 use super::lock_file;
 use super::publish::{self, Sidecar};
@@ -20,6 +20,7 @@ use crate::digest::{Digest, Preimage};
 use crate::fs;
 use crate::manifest::Engine;
 use crate::plan::{Action, LOCK_FILE_NAME, Planned};
+use crate::worker::protocol::ENGINE_FILE;
 
 /// How reproducible an engine is known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

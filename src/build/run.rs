@@ -348,24 +348,16 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             let reference = engine.verify.as_ref().and_then(|v| gathered.toolchains.get(&v.reference));
             let reference = reference.map(|reference| &**reference);
             let subject = Subject { engine, keyed, model, reference };
-            let verdict = accuracy::verdict(ctx, &subject, &planned.accuracy)?;
+            let judging = accuracy::verdict(ctx, &subject, &planned.accuracy, &built)?;
             unchanged(gathered, engine)?;
             if let Some(locked) = ctx.lock.engine(&engine.name.to_string()).filter(|_| ctx.locked) {
                 same_engine(locked, &built.engine.b3).map_err(|e| vec![e])?;
                 if ctx.verify {
-                    same_verdict(locked, verdict.0.name()).map_err(|e| vec![e])?;
+                    same_verdict(locked, judging.verdict.name()).map_err(|e| vec![e])?;
                 }
             }
-            let sidecar = publish::publish(
-                ctx,
-                engine,
-                keyed,
-                model,
-                toolchain,
-                &built,
-                (verdict.0, verdict.1, counts),
-            )
-            .map_err(|e| vec![e])?;
+            let sidecar = publish::publish(ctx, engine, keyed, model, toolchain, &built, (judging, counts))
+                .map_err(|e| vec![e])?;
             let path = publish::engine_path(&ctx.manifest.root, &engine.name);
             let path = path.strip_prefix(&ctx.manifest.root).unwrap_or(&path).display().to_string();
             ctx.events.event(&Event::Published {

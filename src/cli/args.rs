@@ -361,12 +361,26 @@ pub(super) struct VerifyArgs {
     /// Use no network: fail where something must be fetched
     #[arg(long)]
     pub(super) offline: bool,
+    /// Run the engines themselves on a GPU of this machine, instead of measuring beside them
+    #[arg(long, value_name = "WHERE", conflicts_with = "layers")]
+    pub(super) on: Option<On>,
+    /// With `--on gpu`: the GPU, by its number or UUID as `enginewright gpu` shows them [default: the first that an
+    /// engine serves]
+    #[arg(long, value_name = "N|UUID", requires = "on")]
+    pub(super) gpu: Option<String>,
     /// Show every value beside its reference: which node breaks first, and where the error grows
     #[arg(long)]
     pub(super) layers: bool,
     /// With `--layers`: the error, as a share of a value, above which it counts as broken
     #[arg(long, value_name = "SHARE", requires = "layers", default_value_t = crate::verify::DRIFT_LIMIT)]
     pub(super) drift: f64,
+}
+
+/// Where engines are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum On {
+    /// On a GPU.
+    Gpu,
 }
 
 #[derive(Debug, ClapArgs)]

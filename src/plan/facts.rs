@@ -11,7 +11,7 @@ use crate::digest::{Blob, Digest, Preimage};
 use crate::manifest::ToolchainKind;
 use crate::onnx::Summary;
 use crate::toolchain::trtexec::Installed;
-use crate::verify::{Judgement, MeasureSpec};
+use crate::verify::{Judgement, MeasureSpec, OnGpu};
 
 /// A model in its canonical form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,8 +151,19 @@ pub struct Accuracy {
     pub judged: Judged,
     /// The verdict, if it is measured.
     pub judgement: Option<Judgement>,
+    /// Runs of the engine itself, if it is built.
+    pub runs: Vec<RunRef>,
     /// The measure action before this one, if the cache holds it: what a change is told against.
     pub previous: Option<Preimage>,
+}
+
+/// A run of an engine on a GPU, as it is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRef {
+    /// Key of the run action.
+    pub key: Digest,
+    /// What it found.
+    pub run: OnGpu,
 }
 
 /// What is known of the accuracy of an engine.

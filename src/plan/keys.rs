@@ -24,6 +24,11 @@
 //! | outputs compared, and where they are not | measure | what the metrics are of |
 //! | digests of the reference's files | measure | the numbers are its |
 //! | TF32 | measure | it decides if the oracle is kinder than a GPU |
+//! | the sources of `worker/on_gpu/`, and all of measure's | run | they decide the metrics |
+//! | digest of the engine | run | what runs |
+//! | what measure has of the model, the samples, profiles, outputs and the reference | run | what it is held against |
+//! | digests of the toolchain's files | run | the runtime is one of them |
+//! | one compute capability | run | an engine may hold other kernels for another; the GPU and its driver are recorded, not in the key, so that machines without one can look |
 //! | epoch | build | a rebuild wanted for no other reason |
 //! | paths, mtimes, host, user, locale, environment, log level, `-j` | no key | they decide nothing |
 //! | timeout, memory limit | no key | they decide if there is an engine, not which |
@@ -36,6 +41,7 @@ use super::facts::{ModelRef, PreparedRef, ToolchainRef};
 use super::profiles::ResolvedProfile;
 use super::trtexec::Trtexec;
 use crate::digest::{Digest, Preimage, Value};
+use crate::gpu::Sm;
 use crate::manifest::{BuildOptions, Engine};
 use crate::precision::Spec;
 use crate::verify::{Inputs, MeasureSpec};
@@ -49,6 +55,9 @@ pub const PREPARE_VERSION: &str = env!("ENGINEWRIGHT_PREPARE_VERSION");
 
 /// Digest of the sources that decide what is measured.
 pub const MEASURE_VERSION: &str = env!("ENGINEWRIGHT_MEASURE_VERSION");
+
+/// Digest of the sources that decide what is found by running an engine.
+pub const RUN_VERSION: &str = env!("ENGINEWRIGHT_RUN_VERSION");
 
 /// Where a model's external data lies: a function of the model file alone.
 #[must_use]
@@ -154,6 +163,20 @@ pub fn measure(
         .with("ignore-where", ignored)
         .with("tf32", spec.tf32)
         .with("reference", files)
+}
+
+/// What running an engine on a GPU finds. `measure` and `build` are the actions of the same engine.
+#[must_use]
+pub fn run(measure: &Preimage, build: &Preimage, engine: &Digest, sm: Sm) -> Preimage {
+    // Of these, the oracle is made; the engine takes its place.
+    let of_oracle = ["version", "prepared", "tf32"];
+    let fields = measure.fields.iter().filter(|(name, _)| !of_oracle.contains(&name.as_str()));
+    let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Preimage { action: "run".to_owned(), fields }
+        .with("version", RUN_VERSION)
+        .with("engine", engine)
+        .with("toolchain", build.fields.get("toolchain").cloned())
+        .with("sm", sm.to_string())
 }
 
 /// The engine.

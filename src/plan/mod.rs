@@ -17,7 +17,7 @@ pub mod trtexec;
 pub use causes::{Models, NamedRule, Now, causes};
 pub use decide::{Action, Keyed, Planned, check, decide, fits, keyed, spec};
 pub use facts::{
-    Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, SourceFact,
+    Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, RunRef, SourceFact,
     ToolchainFact, ToolchainRef,
 };
 pub use file::{PlanEntry, PlanFile, PlanFileError, PlanInputs, Told};

@@ -324,6 +324,7 @@ fn accuracy(judged: Option<Verdict>) -> Accuracy {
         samples: 1,
         rounding: 0,
         optimistic: Vec::new(),
+        on_gpu: Vec::new(),
     });
     let inputs = Inputs::Generated { seed: 1, samples: 3, ranges: BTreeMap::new(), fill: BTreeMap::new() };
     let spec = MeasureSpec {
@@ -336,7 +337,7 @@ fn accuracy(judged: Option<Verdict>) -> Accuracy {
     };
     let measure = keys::measure(&key(&engine()), &spec, &BTreeMap::new(), &toolchain());
     let judged = Judged { measure: measure.key(), judged_by: Digest::of(b"tolerances") };
-    Accuracy { spec, measure, judged, judgement, previous: None }
+    Accuracy { spec, measure, judged, judgement, runs: Vec::new(), previous: None }
 }
 
 #[test]

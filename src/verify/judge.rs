@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::measured::{Bucket, Measured, Number, Optimistic, OutputMetrics, SampleMetrics};
+use super::measured::{Bucket, Measured, Number, OnGpu, Optimistic, OutputMetrics, SampleMetrics};
 use crate::digest::{Digest, Preimage, Value};
+use crate::gpu::LocalGpu;
 use crate::manifest::{Require, Verify};
 use crate::onnx::Tensor;
 
@@ -21,6 +22,9 @@ const OF_INTEGERS: [&str; 2] = ["mismatch", "set-mismatch"];
 
 /// Metrics of floats that are shown without a tolerance too.
 const SHOWN: [&str; 5] = ["max-abs", "max-rel", "rmse", "cosine", "snr-db"];
+
+/// Why an engine fails that must have run on a GPU and has not.
+pub const NOT_RUN: &str = "the engine has not run on a GPU, and `on-device` is required";
 
 /// What is known of an engine's accuracy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +102,17 @@ pub struct Judgement {
     pub rounding: u64,
     /// Where the oracle is kinder than a GPU.
     pub optimistic: Vec<Optimistic>,
+    /// Where the engine itself ran.
+    pub on_gpu: Vec<Ran>,
+}
+
+/// A run of the engine itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ran {
+    /// The GPU.
+    pub gpu: LocalGpu,
+    /// Do all tolerances hold?
+    pub ok: bool,
 }
 
 /// Does an output of this type hold floats?
@@ -116,9 +131,10 @@ pub(super) fn foreign_metric<'v>(verify: &'v Verify, output: &Tensor) -> Option<
     own.keys().map(String::as_str).find(|m| OF_INTEGERS.contains(m) == is_float(&output.element))
 }
 
-/// Digest of all that the verdict depends on beside the metrics.
+/// Digest of all that the verdict depends on beside the metrics of the oracle: `runs` are the keys of what was run on
+/// GPUs.
 #[must_use]
-pub fn judged_by(verify: &Verify) -> Digest {
+pub fn judged_by(verify: &Verify, runs: &[Digest]) -> Digest {
     let text = |tolerances: &BTreeMap<String, f64>| -> BTreeMap<String, Value> {
         tolerances.iter().map(|(metric, limit)| (metric.clone(), Value::from(limit.to_string()))).collect()
     };
@@ -126,17 +142,87 @@ pub fn judged_by(verify: &Verify) -> Digest {
         verify.output_tolerance.iter().map(|(output, t)| (output.clone(), Value::from(text(t)))).collect();
     let defaults: Vec<Value> =
         DEFAULT_TOLERANCE.iter().map(|(m, t)| Value::from(format!("{m} {t}"))).collect();
-    Preimage::new("judge")
+    let judge = Preimage::new("judge")
         .with("tolerance", text(&verify.tolerance))
         .with("outputs", outputs)
         .with("require", verify.require.map_or("", Require::name))
-        .with("defaults", defaults)
-        .key()
+        .with("defaults", defaults);
+    // Elsewhere a run changes no verdict, or makes it a failure, which is not published.
+    if runs.is_empty() || verify.require != Some(Require::OnDevice) {
+        return judge.key();
+    }
+    judge.with("runs", runs.iter().map(Value::from).collect::<Vec<Value>>()).key()
 }
 
-/// Judges.
+/// Judges the oracle, and what was run on GPUs: all of them must hold. Runs raise the verdict only where the manifest
+/// requires one, since other machines may know of none.
 #[must_use]
-pub fn judge(measured: &Measured, verify: &Verify) -> Judgement {
+pub fn judge(measured: &Measured, runs: &[OnGpu], verify: &Verify) -> Judgement {
+    let (rows, mut failures) = hold(measured, verify);
+    let mut on_gpu = Vec::new();
+    for run in runs {
+        let found = hold(&run.measured, verify).1;
+        on_gpu.push(Ran { gpu: run.gpu.clone(), ok: found.is_empty() });
+        failures.extend(found.into_iter().map(|what| format!("on {}: {what}", run.gpu.name)));
+    }
+    let is_run = !runs.is_empty() && verify.require == Some(Require::OnDevice);
+    let reached = match () {
+        () if measured.is_generated => Require::Smoke,
+        () if is_run => Require::OnDevice,
+        () if !measured.optimistic.is_empty() => Require::EmulatedOptimistic,
+        () => Require::Emulated,
+    };
+    if verify.require == Some(Require::OnDevice) && runs.is_empty() {
+        failures.push(NOT_RUN.to_owned());
+    } else {
+        failures.extend(too_little(reached, verify));
+    }
+    Judgement {
+        verdict: verdict(reached, &failures),
+        rows,
+        failures,
+        samples: measured.samples.len() as u64,
+        rounding: measured.rounding,
+        optimistic: measured.optimistic.clone(),
+        on_gpu,
+    }
+}
+
+/// Judges one run on a GPU alone.
+#[must_use]
+pub fn judge_run(run: &OnGpu, verify: &Verify) -> Judgement {
+    let (rows, mut failures) = hold(&run.measured, verify);
+    let on_gpu = vec![Ran { gpu: run.gpu.clone(), ok: failures.is_empty() }];
+    let reached = if run.measured.is_generated { Require::Smoke } else { Require::OnDevice };
+    failures.extend(too_little(reached, verify));
+    Judgement {
+        verdict: verdict(reached, &failures),
+        rows,
+        failures,
+        samples: run.measured.samples.len() as u64,
+        rounding: 0,
+        optimistic: Vec::new(),
+        on_gpu,
+    }
+}
+
+fn too_little(reached: Require, verify: &Verify) -> Option<String> {
+    let required = verify.require.filter(|required| *required > reached)?;
+    Some(format!("the verdict would be `{}`, and `{}` is required", reached.name(), required.name()))
+}
+
+fn verdict(reached: Require, failures: &[String]) -> Verdict {
+    match reached {
+        _ if !failures.is_empty() => Verdict::Failed,
+        Require::Smoke => Verdict::Smoke,
+        Require::EmulatedOptimistic => Verdict::EmulatedOptimistic,
+        Require::Emulated => Verdict::Emulated,
+        Require::OnDevice => Verdict::OnDevice,
+    }
+}
+
+/// Holds metrics against tolerances: every metric, and what does not hold.
+fn hold(measured: &Measured, verify: &Verify) -> (Vec<Row>, Vec<String>) {
     let mut rows = Vec::new();
     let mut failures = Vec::new();
     for output in &measured.outputs {
@@ -154,33 +240,7 @@ pub fn judge(measured: &Measured, verify: &Verify) -> Judgement {
             "{metric} of `{output}` is {worst}{of} in sample `{sample}`, and {bound} {limit}{default} is required"
         ));
     }
-    let reached = match () {
-        () if measured.is_generated => Require::Smoke,
-        () if !measured.optimistic.is_empty() => Require::EmulatedOptimistic,
-        () => Require::Emulated,
-    };
-    if let Some(required) = verify.require.filter(|required| *required > reached) {
-        failures.push(format!(
-            "the verdict would be `{}`, and `{}` is required",
-            reached.name(),
-            required.name()
-        ));
-    }
-    let verdict = match reached {
-        _ if !failures.is_empty() => Verdict::Failed,
-        Require::Smoke => Verdict::Smoke,
-        Require::EmulatedOptimistic => Verdict::EmulatedOptimistic,
-        Require::Emulated => Verdict::Emulated,
-        Require::OnDevice => Verdict::OnDevice,
-    };
-    Judgement {
-        verdict,
-        rows,
-        failures,
-        samples: measured.samples.len() as u64,
-        rounding: measured.rounding,
-        optimistic: measured.optimistic.clone(),
-    }
+    (rows, failures)
 }
 
 /// Is more of this metric better?

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::gpu::LocalGpu;
+
 /// What a measurement found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -17,6 +19,15 @@ pub struct Measured {
     pub optimistic: Vec<Optimistic>,
     /// How many nodes round to 16 bits.
     pub rounding: u64,
+}
+
+/// What a run of the engine itself found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnGpu {
+    /// The GPU that it ran on.
+    pub gpu: LocalGpu,
+    /// Its outputs beside the reference's.
+    pub measured: Measured,
 }
 
 /// One output.

@@ -61,7 +61,7 @@ impl SampleError {
 
 /// Bytes of an element of ONNX's types of one size; none for all others.
 #[must_use]
-pub(super) fn width(element: &str) -> Option<usize> {
+pub fn width(element: &str) -> Option<usize> {
     Some(match element {
         "bool" | "int8" | "uint8" => 1,
         "float16" | "bfloat16" | "int16" | "uint16" => 2,

@@ -275,6 +275,12 @@ impl MeasureSpec {
         }
     }
 
+    /// The first profile that a sample lies within.
+    #[must_use]
+    pub fn profile_of(&self, sample: &Sample) -> Option<usize> {
+        self.profiles.iter().position(|profile| outside(profile, sample).is_none())
+    }
+
     /// A sample must lie within one of the profiles: outside them the engine does not run.
     fn fits(&self, sample: &Sample) -> Result<(), SampleError> {
         // Dimensions of one name are equal to TensorRT.
@@ -290,30 +296,7 @@ impl MeasureSpec {
                 }
             }
         }
-        let outside = |profile: &ProfileShapes| {
-            let values = profile.values.iter().find_map(|(name, [min, _, max])| {
-                let values = sample.arrays.get(name)?.to_integers();
-                let allowed = |(value, (min, max)): (&i128, (&i64, &i64))| {
-                    (i128::from(*min)..=i128::from(*max)).contains(value)
-                };
-                let within = values.len() == min.len() && values.iter().zip(min.iter().zip(max)).all(allowed);
-                (!within).then(|| format!("`{name}` holds {values:?}, the profile allows {min:?} to {max:?}"))
-            });
-            let mut shapes = profile.shapes.iter();
-            values.or_else(|| {
-                shapes.find_map(|(name, [min, _, max])| {
-                    let shape = &sample.arrays.get(name)?.shape;
-                    let within = shape.len() == min.len()
-                        && shape
-                            .iter()
-                            .zip(min.iter().zip(max))
-                            .all(|(n, (min, max))| (min..=max).contains(&n));
-                    (!within).then(|| {
-                        format!("`{name}` has the shape {shape:?}, the profile allows {min:?} to {max:?}")
-                    })
-                })
-            })
-        };
+        let outside = |profile| outside(profile, sample);
         let found: Option<Vec<String>> = self.profiles.iter().map(outside).collect();
         let Some(what) = found.as_ref().and_then(|all| all.first()) else { return Ok(()) };
         let profiles = if self.profiles.len() == 1 { "the profile" } else { "every profile" };
@@ -321,4 +304,26 @@ impl MeasureSpec {
         Err(SampleError::new("sample-outside-profile", message)
             .help("widen the profile, or give samples that the engine will be asked for"))
     }
+}
+
+/// How a sample lies outside a profile.
+fn outside(profile: &ProfileShapes, sample: &Sample) -> Option<String> {
+    let values = profile.values.iter().find_map(|(name, [min, _, max])| {
+        let values = sample.arrays.get(name)?.to_integers();
+        let allowed = |(value, (min, max)): (&i128, (&i64, &i64))| {
+            (i128::from(*min)..=i128::from(*max)).contains(value)
+        };
+        let within = values.len() == min.len() && values.iter().zip(min.iter().zip(max)).all(allowed);
+        (!within).then(|| format!("`{name}` holds {values:?}, the profile allows {min:?} to {max:?}"))
+    });
+    let mut shapes = profile.shapes.iter();
+    values.or_else(|| {
+        shapes.find_map(|(name, [min, _, max])| {
+            let shape = &sample.arrays.get(name)?.shape;
+            let allowed = |(n, (min, max)): (&i64, (&i64, &i64))| (min..=max).contains(&n);
+            let within = shape.len() == min.len() && shape.iter().zip(min.iter().zip(max)).all(allowed);
+            (!within)
+                .then(|| format!("`{name}` has the shape {shape:?}, the profile allows {min:?} to {max:?}"))
+        })
+    })
 }

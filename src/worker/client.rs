@@ -212,6 +212,10 @@ fn environment(request: &Request, limits: &Limits) -> Vec<(String, String)> {
         | Request::Layers(_) => {
             env.push(("CUDA_VISIBLE_DEVICES".to_owned(), String::new()));
         }
+        Request::OnGpu(_) => {
+            // Kernels that the driver compiles are kept nowhere.
+            env.push(("CUDA_CACHE_DISABLE".to_owned(), "1".to_owned()));
+        }
         Request::Canonicalize { .. } | Request::Prepare(_) | Request::Inspect { .. } | Request::Gpus => {}
     }
     env.extend(limits.env.iter().cloned());
@@ -379,7 +383,10 @@ mod tests {
     fn a_worker_of_another_version_is_named() {
         let hello = frame(r#"{"magic":"enginewright-worker","protocol":9,"program":"3.1.4"}"#);
         let error = Fake::acting(&format!("{hello}sleep 60\n")).run().unwrap_err();
-        assert_eq!(error.to_string(), "the worker speaks protocol 9 (version 3.1.4), this program speaks 4");
+        assert_eq!(
+            error.to_string(),
+            format!("the worker speaks protocol 9 (version 3.1.4), this program speaks {VERSION}")
+        );
     }
 
     #[test]

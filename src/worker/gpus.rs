@@ -1,25 +1,15 @@
 //! Which GPUs are here: asked of the NVIDIA driver, in a worker, since a driver that is half installed can hang or
 //! crash whoever asks.
 
-use std::ffi::{OsStr, c_char, c_int, c_uint};
 use std::path::Path;
 use std::time::Duration;
 
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-
 use super::client::{CancelToken, Client, Limits};
+use super::cuda::{Answer, Driver};
 use super::error::WorkerError;
 use super::protocol::{Refusal, Request, Response};
 use crate::diagnostic::Diagnostic;
-use crate::gpu::{LocalGpu, Sm, driver_version, uuid_text};
-
-/// The driver's library: by its name, then where containers, WSL and hosted notebooks put it beside the loader's way.
-const LIBRARIES: [&str; 4] = [
-    "libcuda.so.1",
-    "/usr/local/nvidia/lib64/libcuda.so.1",
-    "/usr/lib/wsl/lib/libcuda.so.1",
-    "/usr/lib64-nvidia/libcuda.so.1",
-];
+use crate::gpu::LocalGpu;
 
 /// Variables that decide which GPUs the driver shows, and where it is.
 const PASSED_ON: [&str; 3] = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LD_LIBRARY_PATH"];
@@ -73,164 +63,49 @@ pub fn local_gpus(
     }
 }
 
-/// `CUresult` of a machine without a GPU, or with all of them hidden.
-const NO_DEVICE: c_int = 100;
-
-/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `…_MINOR`.
-const CAPABILITY: [c_int; 2] = [75, 76];
-
-/// The functions of the driver that are called: none of them makes a context, so none takes memory of a GPU.
-struct Driver {
-    library: Library,
+/// The variables with which a worker sees one GPU alone: the one at this place in the driver's order.
+#[must_use]
+pub fn only_gpu(env: &[(String, String)], place: usize, gpu: &LocalGpu) -> Vec<(String, String)> {
+    const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+    let passed = |name: &'static str| env.iter().filter(move |(n, _)| n == name).cloned();
+    // As the user names it: parts of a divided GPU have names that the driver does not tell.
+    let named = passed(VISIBLE).find_map(|(_, all)| Some(all.split(',').nth(place)?.trim().to_owned()));
+    let one = named.filter(|name| !name.is_empty()).unwrap_or_else(|| gpu.uuid.clone());
+    let others = PASSED_ON.into_iter().filter(|name| *name != VISIBLE).flat_map(passed);
+    others.chain([(VISIBLE.to_owned(), one)]).collect()
 }
 
-type Answer<T> = Result<T, Box<Refusal>>;
-
-/// What the driver says.
+/// What the driver says. No context is made, so that no memory of a GPU is taken.
 pub(super) fn ask_driver() -> Answer<Vec<LocalGpu>> {
-    let driver = Driver::open()?;
-    driver.start()?;
-    let cuda = driver.number("cuDriverGetVersion")?;
-    let cuda = format!("{}.{}", cuda / 1000, cuda % 1000 / 10);
-    let version = ["/proc/driver/nvidia/version", "/sys/module/nvidia/version"]
-        .iter()
-        .find_map(|file| driver_version(&crate::fs::read_to_string(Path::new(file)).ok()?));
-    let count = driver.number("cuDeviceGetCount")?;
-    if count == 0 {
-        return Err(no_gpu());
-    }
-    (0..count).map(|ordinal| driver.gpu(ordinal, version.clone(), cuda.clone())).collect()
+    Driver::start()?.gpus()
 }
 
-impl Driver {
-    #[expect(unsafe_code, reason = "loading a library runs its initializers")]
-    fn open() -> Answer<Driver> {
-        for name in LIBRARIES {
-            // SAFETY: the initializers are the driver's, in a process that exists to run them.
-            if let Ok(library) = unsafe { Library::open(Some(OsStr::new(name)), RTLD_NOW | RTLD_LOCAL) } {
-                return Ok(Driver { library });
-            }
-        }
-        let message = "there is no NVIDIA driver on this machine: `libcuda.so.1` is not found";
-        let refusal = Refusal::new("driver", "no-driver", message)
-            .help("engines for TensorRT-RTX are built without a GPU; one is needed only to run them")
-            .help("in a container, start it with `--gpus all`; elsewhere, install NVIDIA's driver");
-        Err(Box::new(refusal))
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Sm;
 
-    /// `cuInit`.
-    fn start(&self) -> Answer<()> {
-        type Init = unsafe extern "C" fn(c_uint) -> c_int;
-        #[expect(unsafe_code, reason = "calling a C function")]
-        let status = {
-            // SAFETY: the type of `cuInit`, whose one argument must be 0.
-            unsafe { self.function::<Init>("cuInit")?(0) }
+    #[test]
+    fn one_gpu_is_shown_by_the_name_that_the_user_gave_it() {
+        let gpu = LocalGpu {
+            name: "NVIDIA GeForce RTX 3090".to_owned(),
+            sm: Sm(86),
+            memory: 24 << 30,
+            uuid: "GPU-1".to_owned(),
+            driver: None,
+            cuda: "12.8".to_owned(),
         };
-        if status == NO_DEVICE { Err(no_gpu()) } else { self.check("cuInit", status) }
-    }
-
-    /// What a function says that gives one number.
-    fn number(&self, name: &str) -> Answer<c_int> {
-        type Number = unsafe extern "C" fn(*mut c_int) -> c_int;
-        let mut number = 0;
-        #[expect(unsafe_code, reason = "calling a C function")]
-        let status = {
-            // SAFETY: the type of both functions that this is called for; the number outlives the call.
-            unsafe { self.function::<Number>(name)?(&raw mut number) }
+        let shown = |env: &[(&str, &str)], place| {
+            let env: Vec<_> = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            let env = only_gpu(&env, place, &gpu);
+            env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
         };
-        self.check(name, status).map(|()| number)
+        assert_eq!(shown(&[], 1), "CUDA_VISIBLE_DEVICES=GPU-1");
+        assert_eq!(
+            shown(&[("CUDA_VISIBLE_DEVICES", "3, MIG-7"), ("HOME", "/")], 1),
+            "CUDA_VISIBLE_DEVICES=MIG-7"
+        );
+        let ordered = [("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("CUDA_VISIBLE_DEVICES", "")];
+        assert_eq!(shown(&ordered, 0), "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=GPU-1");
     }
-
-    fn gpu(&self, ordinal: c_int, driver: Option<String>, cuda: String) -> Answer<LocalGpu> {
-        type Get = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
-        type Name = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
-        type Memory = unsafe extern "C" fn(*mut usize, c_int) -> c_int;
-        type Attribute = unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int;
-        type Uuid = unsafe extern "C" fn(*mut [u8; 16], c_int) -> c_int;
-        let (mut device, mut name, mut memory) = (0, [0; 256], 0);
-        let (mut capability, mut uuid) = ([0; 2], [0; 16]);
-        #[expect(unsafe_code, reason = "calling C functions")]
-        // SAFETY: the types of these functions. Each writes one value, which outlives the call, and no more of the
-        // name than its length.
-        unsafe {
-            self.check("cuDeviceGet", self.function::<Get>("cuDeviceGet")?(&raw mut device, ordinal))?;
-            let status = self.function::<Name>("cuDeviceGetName")?(
-                name.as_mut_ptr(),
-                c_int::try_from(name.len()).unwrap_or(0),
-                device,
-            );
-            self.check("cuDeviceGetName", status)?;
-            let status = self.function::<Memory>("cuDeviceTotalMem_v2")?(&raw mut memory, device);
-            self.check("cuDeviceTotalMem_v2", status)?;
-            let attribute = self.function::<Attribute>("cuDeviceGetAttribute")?;
-            for (part, which) in capability.iter_mut().zip(CAPABILITY) {
-                self.check("cuDeviceGetAttribute", attribute(part, which, device))?;
-            }
-            // The newer one tells parts of a divided GPU apart.
-            let ask = self
-                .function::<Uuid>("cuDeviceGetUuid_v2")
-                .or_else(|_| self.function::<Uuid>("cuDeviceGetUuid"))?;
-            self.check("cuDeviceGetUuid", ask(&raw mut uuid, device))?;
-        }
-        let name: Vec<u8> = name.iter().take_while(|c| **c != 0).map(|c| c.cast_unsigned()).collect();
-        let [major, minor] = capability.map(|part: c_int| u32::try_from(part).unwrap_or(0));
-        Ok(LocalGpu {
-            name: String::from_utf8_lossy(&name).into_owned(),
-            sm: Sm(major * 10 + minor),
-            memory: memory as u64,
-            uuid: uuid_text(uuid),
-            driver,
-            cuda,
-        })
-    }
-
-    /// A function of the driver.
-    ///
-    /// # Safety
-    /// `F` is the type of that function.
-    #[expect(unsafe_code, reason = "symbols have no types")]
-    unsafe fn function<F: Copy>(&self, name: &str) -> Answer<F> {
-        // SAFETY: as the caller promises. The library is open as long as this exists.
-        let found = unsafe { self.library.get::<F>(name.as_bytes()) };
-        found.map(|symbol| *symbol).map_err(|_| {
-            let message = format!("the NVIDIA driver has no `{name}`: it is too old, or a stub");
-            Box::new(Refusal::new("driver", "driver-failed", message).help("install NVIDIA's driver"))
-        })
-    }
-
-    fn check(&self, function: &str, status: c_int) -> Answer<()> {
-        if status == 0 {
-            return Ok(());
-        }
-        let what = self.error_name(status).unwrap_or_else(|| "an unknown error".to_owned());
-        let message = format!("the NVIDIA driver fails: `{function}` says {what} ({status})");
-        let help = match status {
-            // CUDA_ERROR_STUB_LIBRARY
-            34 => "a stub of the driver was found first: take CUDA's `stubs` folder out of `LD_LIBRARY_PATH`",
-            // CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
-            803 => {
-                "the driver's library and its kernel module are of different versions: restart the machine"
-            }
-            _ => "`nvidia-smi` shows if the driver works at all",
-        };
-        Err(Box::new(Refusal::new("driver", "driver-failed", message).help(help)))
-    }
-
-    fn error_name(&self, status: c_int) -> Option<String> {
-        type ErrorName = unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int;
-        let mut name = std::ptr::null();
-        #[expect(unsafe_code, reason = "calling a C function")]
-        // SAFETY: the type of that function. It gives a null pointer or a text that lives as long as the library.
-        unsafe {
-            let ask = self.function::<ErrorName>("cuGetErrorName").ok()?;
-            (ask(status, &raw mut name) == 0 && !name.is_null())
-                .then(|| std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned())
-        }
-    }
-}
-
-fn no_gpu() -> Box<Refusal> {
-    let message = "the NVIDIA driver shows no GPU";
-    let help = "`CUDA_VISIBLE_DEVICES` may hide it; `nvidia-smi -L` lists what the driver sees";
-    Box::new(Refusal::new("driver", "no-gpu", message).help(help))
 }

@@ -10,10 +10,12 @@
 mod canonicalize;
 mod client;
 mod codec;
+mod cuda;
 mod det;
 mod error;
 mod gpus;
 mod inspect;
+mod on_gpu;
 mod prepare;
 mod process;
 pub mod program;
@@ -24,7 +26,7 @@ mod tensorrt;
 
 pub use client::{CancelToken, Client, Limits, Outcome};
 pub use error::{MemoryDeath, WorkerError};
-pub use gpus::{NoGpus, local_gpus};
+pub use gpus::{NoGpus, local_gpus, only_gpu};
 pub use reference::{NEWEST_REFERENCE, OLDEST_REFERENCE, REFERENCE_LIBRARY};
 pub use server::{is_worker, serve};
 pub use tensorrt::{

@@ -69,6 +69,9 @@ pub enum Request {
     Measure(Box<MeasureRequest>),
     /// Run the same with every float value of both compared; what is found is written to [`DRIFT_FILE`].
     Layers(Box<MeasureRequest>),
+    /// Run the model in the job folder on the CPU, and the engine [`ENGINE_FILE`] on a GPU; what is found is written to
+    /// [`MEASURED_FILE`].
+    OnGpu(Box<OnGpuRequest>),
     /// Build an engine from `model.onnx` (and `weights.bin`) in the job folder into `engine.plan`, and write what its text
     /// says into [`KERNELS_FILE`].
     Build(Box<BuildRequest>),
@@ -94,6 +97,20 @@ pub struct MeasureRequest {
     pub libraries: PathBuf,
     /// What is to be measured.
     pub spec: MeasureSpec,
+}
+
+/// An engine that is built, or is to be run, in the job folder.
+pub const ENGINE_FILE: &str = "engine.plan";
+
+/// One measurement on a GPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OnGpuRequest {
+    /// The UUID of the GPU, which must be the first that the worker sees.
+    pub gpu: String,
+    /// Folder of TensorRT-RTX's libraries.
+    pub runtime: PathBuf,
+    /// The reference, and what is to be measured.
+    pub measure: MeasureRequest,
 }
 
 /// One build, everything by value.
@@ -331,8 +348,8 @@ pub struct LogLine {
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Where: `driver`, `read`, `load`, `parse`, `options`, `profile`, `build`, `sample`, `oracle`, `reference`, `write`,
-    /// `answer`.
+    /// Where: `driver`, `read`, `load`, `parse`, `options`, `profile`, `build`, `run`, `sample`, `oracle`, `reference`,
+    /// `write`, `answer`.
     pub stage: String,
     /// Stable code, kebab-case.
     pub code: String,

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use super::codec::{self, FrameError};
 use super::process::Memory;
 use super::protocol::{Answer, Hello, MAGIC, Refusal, Request, Response, VERSION};
-use super::{canonicalize, gpus, inspect, prepare, reference, tensorrt};
+use super::{canonicalize, gpus, inspect, on_gpu, prepare, reference, tensorrt};
 
 /// The one argument that makes the program a worker.
 pub(super) const ARGUMENT: &str = "__worker";
@@ -84,6 +84,7 @@ fn respond(request: &Request) -> Response {
         }
         Request::Layers(request) => reference::layers(request, Path::new(".")).map(|()| Response::Measured),
         Request::Measure(request) => reference::measure(request, Path::new(".")).map(|()| Response::Measured),
+        Request::OnGpu(request) => on_gpu::run(request, Path::new(".")).map(|()| Response::Measured),
         Request::Inspect { file } => inspect::run(file).map(|found| Response::Inspected(Box::new(found))),
         Request::Gpus => gpus::ask_driver().map(Response::Gpus),
         Request::Build(build) => tensorrt::build(build).map(|built| Response::Built(Box::new(built))),

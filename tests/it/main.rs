@@ -28,6 +28,7 @@ mod lock_file;
 mod locked;
 mod memo;
 mod models;
+mod on_gpu;
 mod onnx_cases;
 mod opset;
 mod oracle;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::context::Context;
-use super::super::execute::ENGINE_FILE;
 use super::super::failure::{COMMAND_FILE, log_text};
 use super::super::toolchains;
 use super::host;
@@ -24,7 +23,7 @@ use crate::plan::{Keyed, ToolchainRef, Trtexec};
 use crate::precision::{Assignment, Fix, FloatType, Problem};
 use crate::toolchain::trtexec::{self, Installed, Paths, Runner, Types, Version, outcome, quoted};
 use crate::worker::program::{Ending, Ran};
-use crate::worker::protocol::{Binding, Built, Hermetic, KERNELS_FILE, LogLine};
+use crate::worker::protocol::{Binding, Built, ENGINE_FILE, Hermetic, KERNELS_FILE, LogLine};
 
 /// The header of an engine, at most.
 const HEADER_BYTES: u64 = 4096;

@@ -5,16 +5,17 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::super::args::VerifyArgs;
+use super::super::args::{On, VerifyArgs};
 use super::super::exit::{self, Failed};
 use super::super::progress::Progress;
 use super::super::settings::{Format, Settings};
 use super::super::{output, render};
 use super::{distinct, print_warnings};
-use crate::build::{self, Verified, VerifyOutcome};
+use crate::build::{self, Gpus, Verified, VerifyOutcome};
 use crate::diagnostic::Diagnostic;
+use crate::gpu::LocalGpu;
 use crate::source::Network;
-use crate::verify::{Judgement, Number, Row, Verdict, is_at_least};
+use crate::verify::{Judgement, Number, Ran, Row, Verdict, is_at_least};
 
 pub(super) fn run(settings: &Settings, args: &VerifyArgs) -> Result<u8, Failed> {
     let project = settings.project()?;
@@ -24,7 +25,14 @@ pub(super) fn run(settings: &Settings, args: &VerifyArgs) -> Result<u8, Failed> 
     let progress = Progress::new(settings, project.cache.start_run(now).ok());
     let network = if args.offline { Network::Deny } else { Network::Allow };
     let ctx = settings.context(&project, network, args.jobs, &progress)?;
-    let (verified, warnings) = build::verify(&ctx, &engines)?;
+    let (verified, warnings) = match args.on {
+        None => build::verify(&ctx, &engines)?,
+        Some(On::Gpu) => {
+            let all = settings.local_gpus().map_err(|e| Failed::new(exit::CANNOT_START, e.into()))?;
+            let wanted = args.gpu.as_deref().map(|wanted| place(&all, wanted)).transpose()?;
+            build::on_gpu(&ctx, &engines, Gpus { all: &all, wanted })?
+        }
+    };
 
     let of_engines = verified.iter().flat_map(|v| match &v.outcome {
         VerifyOutcome::Failed(errors) => errors.as_slice(),
@@ -58,6 +66,19 @@ pub(super) fn run(settings: &Settings, args: &VerifyArgs) -> Result<u8, Failed> 
     Ok(if verified.iter().all(is_fine) { exit::DONE } else { exit::FAILED })
 }
 
+/// The place of the GPU that somebody means by a number or a UUID.
+fn place(gpus: &[LocalGpu], wanted: &str) -> Result<usize, Failed> {
+    let by_number = wanted.parse::<usize>().ok().filter(|number| *number < gpus.len());
+    let by_uuid = || gpus.iter().position(|gpu| gpu.uuid.eq_ignore_ascii_case(wanted));
+    by_number.or_else(by_uuid).ok_or_else(|| {
+        let here: Vec<String> =
+            gpus.iter().enumerate().map(|(n, gpu)| format!("{n} is {} ({})", gpu.name, gpu.uuid)).collect();
+        let message = format!("this machine has no GPU `{wanted}`");
+        let error = Diagnostic::error("gpu-missing", message).note(here.join(", "));
+        Failed::new(exit::USAGE, error.help("give a number or a UUID of `enginewright gpu`"))
+    })
+}
+
 fn text(verified: &Verified) -> String {
     let name = &verified.engine;
     match &verified.outcome {
@@ -75,6 +96,11 @@ fn judged(name: &str, judgement: &Judgement) -> String {
     let mut text = format!("{name}: {}, {}\n", judgement.verdict, output::count(samples, "sample"));
     let rows: Vec<Vec<String>> = judgement.rows.iter().map(cells).collect();
     text += &output::table(&["OUTPUT", "METRIC", "WORST", "LIMIT", "IN SAMPLE", "OK"], &rows);
+    for Ran { gpu, ok } in &judgement.on_gpu {
+        let driver = gpu.driver.as_ref().map(|driver| format!(", driver {driver}")).unwrap_or_default();
+        let what = if *ok { "within the tolerances" } else { "outside the tolerances" };
+        let _ = writeln!(text, "the engine ran on {} ({}{driver}): {what}", gpu.name, gpu.sm);
+    }
     for failure in &judgement.failures {
         let _ = writeln!(text, "fails: {failure}");
     }

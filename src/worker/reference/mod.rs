@@ -52,16 +52,34 @@ pub(super) fn measure(request: &MeasureRequest, folder: &Path) -> Result<()> {
     let rounding = oracle.rounding;
     // Written out: a model of more than 2 GB has its weights beside it.
     let reference = Session::open(&environment, source, &folder.join("reference"), SOURCE)?;
-    let oracle = Session::open(&environment, oracle.model, &folder.join("oracle"), ORACLE)?;
+    let mut oracle = Session::open(&environment, oracle.model, &folder.join("oracle"), ORACLE)?;
+    let oracle = |sample: &Sample, outputs: &[String]| oracle.run(sample, outputs, ORACLE);
     let measured = run(&request.spec, reference, oracle, &bounds)?;
     let measured = Measured {
         rounding: rounding.len() as u64,
         optimistic: optimistic(&rounding, request.spec.tf32, &prepared),
         ..measured
     };
+    write(&measured, folder)
+}
+
+/// Measures what gives outputs of samples beside the model in `folder`; writes [`MEASURED_FILE`].
+pub(super) fn measure_beside(
+    request: &MeasureRequest,
+    folder: &Path,
+    candidate: impl FnMut(&Sample, &[String]) -> Result<Vec<Array>>,
+) -> Result<()> {
+    let environment = library::load(&request.libraries)?;
+    let source = read(folder)?;
+    let bounds = index_bounds(&source);
+    let reference = Session::open(&environment, source, &folder.join("reference"), SOURCE)?;
+    write(&run(&request.spec, reference, candidate, &bounds)?, folder)
+}
+
+fn write(measured: &Measured, folder: &Path) -> Result<()> {
     let path = folder.join(MEASURED_FILE);
     let json =
-        serde_json::to_vec(&measured).map_err(|e| refusal("write", "file-unreadable", e.to_string()))?;
+        serde_json::to_vec(measured).map_err(|e| refusal("write", "file-unreadable", e.to_string()))?;
     fs::write_atomic(&path, &json).map_err(|e| refused(&e.into()))
 }
 
@@ -111,7 +129,7 @@ fn optimistic(rounding: &[Rounding], tf32: bool, prepared: &Model) -> Vec<Optimi
 fn run(
     spec: &MeasureSpec,
     mut reference: Session,
-    mut oracle: Session,
+    mut candidate: impl FnMut(&Sample, &[String]) -> Result<Vec<Array>>,
     bounds: &BTreeMap<String, i64>,
 ) -> Result<Measured> {
     let mut outputs: Vec<OutputMetrics> = Vec::new();
@@ -119,7 +137,7 @@ fn run(
     for number in 0..spec.count() {
         let sample = spec.sample(number, bounds).map_err(bad_sample)?;
         let expected = reference.run(&sample, &spec.outputs, SOURCE)?;
-        let found = oracle.run(&sample, &spec.outputs, ORACLE)?;
+        let found = candidate(&sample, &spec.outputs)?;
         for (i, (name, (expected, found))) in spec.outputs.iter().zip(expected.iter().zip(&found)).enumerate()
         {
             // A typed model may give another type of float than its source.

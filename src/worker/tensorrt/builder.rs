@@ -104,6 +104,6 @@ impl Builder {
 }
 
 /// A version of the headers, as the entry points take it.
-pub(super) fn header_version(version: u32) -> c_int {
+pub(in crate::worker) fn header_version(version: u32) -> c_int {
     c_int::try_from(version).unwrap_or(c_int::MAX)
 }

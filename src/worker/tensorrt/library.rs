@@ -48,16 +48,16 @@ impl fmt::Display for LibraryVersion {
 }
 
 /// The loaded libraries. Never unloaded.
-pub(super) struct Libraries {
+pub(in crate::worker) struct Libraries {
     builder: Library,
     parser: Library,
     /// Version of the library that builds.
-    pub(super) version: LibraryVersion,
+    pub(in crate::worker) version: LibraryVersion,
 }
 
 impl Libraries {
     /// Loads both libraries from a folder, and refuses versions that must not be called.
-    pub(super) fn open(folder: &Path) -> Result<Libraries> {
+    pub(in crate::worker) fn open(folder: &Path) -> Result<Libraries> {
         let builder = load(folder, BUILDER_LIBRARY)?;
         let version = version(&builder, folder)?;
         if !version.is_accepted() {
@@ -79,7 +79,7 @@ impl Libraries {
     /// # Safety
     /// `F` is the type of that function.
     #[expect(unsafe_code, reason = "symbols have no types")]
-    pub(super) unsafe fn builder_function<F>(&self, name: &str) -> Result<Symbol<F>> {
+    pub(in crate::worker) unsafe fn builder_function<F>(&self, name: &str) -> Result<Symbol<F>> {
         // SAFETY: as the caller promises.
         unsafe { function(&self.builder, name) }
     }

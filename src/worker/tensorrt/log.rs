@@ -17,7 +17,7 @@ const MAX_LINE: usize = 16 << 10;
 
 /// What was said so far. TensorRT calls from several threads.
 #[derive(Default)]
-pub(super) struct Log(Mutex<Lines>);
+pub(in crate::worker) struct Log(Mutex<Lines>);
 
 #[derive(Default)]
 struct Lines {
@@ -28,13 +28,13 @@ struct Lines {
 
 impl Log {
     /// A log that lives as long as the process, since TensorRT keeps its logger for ever.
-    pub(super) fn start() -> &'static Log {
+    pub(in crate::worker) fn start() -> &'static Log {
         Box::leak(Box::default())
     }
 
     /// TensorRT's logger interface that writes here; null if memory is out.
     #[expect(unsafe_code, reason = "the logger is a C++ object that calls back")]
-    pub(super) fn interface(&'static self) -> *mut c_void {
+    pub(in crate::worker) fn interface(&'static self) -> *mut c_void {
         let this: *const Log = self;
         // SAFETY: `receive` takes the pointer given here, which lives for ever; the bridge is never
         // destroyed.
@@ -45,7 +45,7 @@ impl Log {
     }
 
     /// Takes what was said.
-    pub(super) fn take(&self) -> Vec<LogLine> {
+    pub(in crate::worker) fn take(&self) -> Vec<LogLine> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = std::mem::take(&mut lines.kept);
         if lines.dropped > 0 {

@@ -20,10 +20,11 @@ use std::path::{Path, PathBuf};
 pub use library::{BUILDER_LIBRARY, LibraryVersion, NEWEST_LIBRARY, OLDEST_LIBRARY, PARSER_LIBRARY};
 
 use self::builder::Builder;
-use self::library::Libraries;
-use self::log::Log;
+pub(super) use self::builder::header_version;
+pub(super) use self::library::Libraries;
+pub(super) use self::log::Log;
 use super::det;
-use super::protocol::{Binding, BuildRequest, Built, Hermetic, KERNELS_FILE, Refusal};
+use super::protocol::{Binding, BuildRequest, Built, ENGINE_FILE, Hermetic, KERNELS_FILE, Refusal};
 use crate::engine::Facts;
 use crate::onnx::{self, MODEL_FILE, WEIGHTS_FILE};
 
@@ -33,9 +34,6 @@ pub const SUPPORTED_SMS: [u32; 6] = [75, 80, 86, 89, 120, 121];
 /// [`MODEL_FILE`] in the job folder. Named without its folder: where the folder lies must not reach the
 /// engine. `weights.bin` is found beside it.
 const MODEL: &CStr = c"model.onnx";
-
-/// Where the engine is written, in the job folder.
-const ENGINE: &str = "engine.plan";
 
 /// A refusal in the making. Boxed, as it is large and rare.
 type Result<T> = std::result::Result<T, Box<Refusal>>;
@@ -122,7 +120,7 @@ fn attempt(request: &BuildRequest, log: &'static Log) -> Result<Attempt> {
     config::apply(&mut builder, &sms, &settings)?;
     profile::apply(&mut builder, &network.inputs, &request.profiles)?;
     let engine = builder.build()?;
-    write(ENGINE, engine)?;
+    write(ENGINE_FILE, engine)?;
     Ok((network.bindings(), libraries.version, engine))
 }
 
