@@ -12,7 +12,9 @@ use crate::plan::{
     Accuracy, AccuracyFact, BuiltRef, Judged, Keyed, ModelRef, Published, RunRef, ToolchainFact,
     ToolchainRef, keys,
 };
-use crate::verify::{self, Judgement, MeasureSpec, Measured, NOT_RUN, OnGpu, ProfileShapes, SampleError, Verdict};
+use crate::verify::{
+    self, Judgement, MeasureSpec, Measured, NOT_RUN, OnGpu, ProfileShapes, SampleError, Verdict,
+};
 
 /// Name of the action that runs an engine on a GPU.
 pub(super) const RUN: &str = "run";

@@ -87,6 +87,11 @@ impl Failure {
             };
             notes.push(format!("{node}{} (code {})", error.text.trim(), error.code));
         }
+        if refusal.stage == "run" {
+            let of_runtime =
+                refusal.log.iter().find(|line| ["error", "fatal"].contains(&line.level.as_str()));
+            notes.extend(of_runtime.map(|line| format!("the runtime says: {}", line.text)));
+        }
         let left_out = refusal.parser_error_count.saturating_sub(refusal.parser_errors.len() as u64);
         if left_out > 0 {
             notes.push(format!("and {left_out} more errors of the parser"));

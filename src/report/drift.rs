@@ -60,6 +60,9 @@ pub(super) fn html(drift: &Drift, id: &str) -> String {
         esc(&drift.engines.join(", ")),
         count(drift.samples, "sample"),
     );
+    if let Some(untapped) = &drift.untapped {
+        let _ = writeln!(text, "<p class=\"quiet\">Not looked at: {}.</p>", esc(untapped));
+    }
     if drift.nodes.is_empty() {
         return text + "<p>No node has a float value.</p>\n";
     }

@@ -196,6 +196,8 @@ pub struct Drift {
     pub limit: f64,
     /// The nodes in order.
     pub nodes: Vec<DriftNode>,
+    /// What is not among them, in words.
+    pub untapped: Option<String>,
 }
 
 /// A node beside its reference.

@@ -86,6 +86,7 @@ fn report(name: &str, nodes: usize) -> Report {
                 samples: 2,
                 limit: 0.01,
                 nodes: (0..nodes).map(drift).collect(),
+                untapped: Some("3 nodes inside <subgraphs>".to_owned()),
             }],
         }],
         messages: vec![message],

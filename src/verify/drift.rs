@@ -15,6 +15,39 @@ pub struct Drift {
     pub samples: Vec<String>,
     /// The nodes of the main graph of the source that make floats, in its order.
     pub nodes: Vec<NodeDrift>,
+    /// What is not among them.
+    pub untapped: Untapped,
+}
+
+/// Nodes whose values are not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Untapped {
+    /// Nodes inside `If`, `Loop`, `Scan` and the like. What these give is looked at.
+    pub in_subgraphs: usize,
+    /// Nodes inside functions of the model. What their calls give is looked at.
+    pub in_functions: usize,
+    /// Nodes that `fuse` joined, whose values the built model does not have.
+    pub joined: usize,
+}
+
+impl Untapped {
+    /// In words; nothing if every node was looked at.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        let nodes = |n: usize| if n == 1 { "1 node".to_owned() } else { format!("{n} nodes") };
+        let Untapped { in_subgraphs, in_functions, joined } = *self;
+        let parts = [
+            (in_subgraphs, "inside subgraphs (`If`, `Loop`, `Scan`)"),
+            (in_functions, "inside functions of the model"),
+            (joined, "that `fuse` joined"),
+        ];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, which)| format!("{} {which}", nodes(count)))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
 }
 
 /// A node.
@@ -251,7 +284,7 @@ mod tests {
     }
 
     fn drift(nodes: Vec<NodeDrift>) -> Drift {
-        Drift { samples: vec!["one".to_owned()], nodes }
+        Drift { samples: vec!["one".to_owned()], nodes, untapped: Untapped::default() }
     }
 
     fn names<'d>(rows: &[DriftRow<'d>]) -> Vec<&'d str> {

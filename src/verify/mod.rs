@@ -21,9 +21,13 @@ mod tests;
 mod tune;
 
 pub use bound::index_bounds;
-pub use drift::{Broken as BrokenNode, DRIFT_LIMIT, Drift, DriftRow, FP16_MAX, NodeDrift, ValueDrift};
+pub use drift::{
+    Broken as BrokenNode, DRIFT_LIMIT, Drift, DriftRow, FP16_MAX, NodeDrift, Untapped, ValueDrift,
+};
 pub use generate::{Shapes, sample_count};
-pub use judge::{DEFAULT_TOLERANCE, Judgement, NOT_RUN, Ran, Row, Verdict, is_at_least, judge, judge_run, judged_by};
+pub use judge::{
+    DEFAULT_TOLERANCE, Judgement, NOT_RUN, Ran, Row, Verdict, is_at_least, judge, judge_run, judged_by,
+};
 pub use measured::{Measured, Number, OnGpu, Optimistic, OutputMetrics, SampleMetrics};
 pub use metrics::compare;
 pub use npy::Broken;

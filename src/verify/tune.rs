@@ -278,7 +278,7 @@ pub fn selections(drift: &Drift, set: &Nodes) -> Vec<Selection> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::drift::{NodeDrift, ValueDrift};
+    use super::super::drift::{NodeDrift, Untapped, ValueDrift};
     use super::super::measured::Number;
     use super::*;
     use std::convert::Infallible;
@@ -302,7 +302,7 @@ mod tests {
         nodes.push(node("one/square", Some(("layer-norm", "one")), 1e5, &[16]));
         nodes.push(node("two/sub", Some(("layer-norm", "two")), 1.0, &[]));
         nodes.push(node("two/square", Some(("layer-norm", "two")), 10.0, &[18]));
-        Drift { samples: Vec::new(), nodes }
+        Drift { samples: Vec::new(), nodes, untapped: Untapped::default() }
     }
 
     /// Searches a model that passes if all of `needed` are FP32; gives the found set and the number of probes.

@@ -169,3 +169,37 @@ fn twelve_layers_are_tapped_within_bounds() {
     );
     assert!(peak < 3 << 30 && took.as_secs() < 60, "{took:?}, {peak} bytes");
 }
+
+#[test]
+fn what_is_not_looked_at_is_counted() {
+    let project = project(
+        "[defaults]\ntargets = [\"a\"]\nprecision = \"fp16\"\n[model.m]\nsource = { path = \"../m.onnx\" }\n\
+         [model.m.verify]\ninputs = { seed = 7, samples = 1, ranges = { n = [0, 1] } }\ntolerance = { max-abs = 1 }\n\
+         [model.t]\nsource = { path = \"../t.onnx\" }\nfuse = [\"layer-norm\"]\n\
+         profile = [{ name = \"p\", dims = { batch = 1, seq = 4 } }]\n\
+         [model.t.verify]\ninputs = { seed = 7, samples = 1 }\n",
+    );
+    project.write("m.onnx", models::control_flow());
+    project.write("t.onnx", Transformer::small(Norms::Decomposed).model().encode_to_vec());
+    let text = project.run(&["verify", "--layers"]);
+    // One node in each branch, four in the body of the loop.
+    text.says(&[
+        "m@a: ",
+        "not looked at: 6 nodes inside subgraphs (`If`, `Loop`, `Scan`)\n",
+        "that `fuse` joined",
+    ]);
+    let json = project.run(&["--format", "json", "verify", "--layers"]).json();
+    let untapped = |engine: usize, what: &str| json["engines"][engine]["untapped"][what].as_u64().unwrap();
+    assert_eq!((untapped(0, "in_subgraphs"), untapped(0, "joined")), (6, 0));
+    // What they give is looked at.
+    assert!(nodes(&json["engines"][0], "nodes").contains(&"loop"));
+    assert_eq!(untapped(1, "in_subgraphs"), 0);
+    assert!(
+        untapped(1, "joined") >= 8 * 4,
+        "eight of the nine nodes of each norm: {}",
+        untapped(1, "joined")
+    );
+    let report = project.run(&["report", "--format", "json"]).json();
+    let drift = &report["models"][0]["drift"][0];
+    assert_eq!(drift["untapped"], "6 nodes inside subgraphs (`If`, `Loop`, `Scan`)", "{report:#}");
+}

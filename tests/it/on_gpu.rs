@@ -29,7 +29,7 @@ fn built(verify: &str) -> Project {
 fn with_driver(project: &Project, what: &[&str], args: &[&str]) -> Output {
     let folder = project.path("driver");
     std::fs::create_dir_all(&folder).unwrap();
-    let source = repository().join("tests/it/driver.c");
+    let source = repository().join("tests/it/support/driver.c");
     let definitions = what.iter().map(|d| format!("-D{d}"));
     let library = folder.join("libcuda.so.1");
     run(Command::new("cc").args(definitions).args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source))

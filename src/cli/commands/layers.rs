@@ -56,6 +56,9 @@ pub(super) fn run(settings: &Settings, args: &VerifyArgs) -> Result<u8, Failed> 
 fn text(engine: &str, drift: &Drift, limit: f64) -> String {
     let samples = output::count(drift.samples.len(), "sample");
     let mut text = format!("{engine}: {}, {samples}\n", output::count(drift.nodes.len(), "node"));
+    if let Some(untapped) = drift.untapped.text() {
+        let _ = writeln!(text, "not looked at: {untapped}");
+    }
     let (range, first) = (drift.out_of_range(), drift.first_broken(limit));
     if !range.is_empty() {
         let _ = writeln!(text, "\nvalues of the reference that FP16 cannot hold (65504):");
@@ -107,6 +110,7 @@ fn as_json(found: &Drifted, limit: f64) -> Value {
         Ok(drift) => json!({
             "engine": found.engine,
             "samples": drift.samples,
+            "untapped": drift.untapped,
             "out_of_range": drift.out_of_range(),
             "first_broken": drift.first_broken(limit),
             "growth": drift.growth(limit, SHOWN),

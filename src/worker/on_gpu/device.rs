@@ -213,3 +213,44 @@ impl Memory {
         device.driver.check("cuMemFree_v2", status)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs a GPU: `cargo test --lib on_gpu -- --ignored`"]
+    fn a_gpu_keeps_what_is_written_and_says_when_it_is_full() {
+        let uuid = Driver::start().unwrap().gpus().unwrap().swap_remove(0).uuid;
+        let device = Device::open(&uuid).unwrap();
+        let (free, total) = device.memory().unwrap();
+        assert!(free > 1 << 28 && free <= total, "{free} of {total}");
+        // Odd sizes, growing and shrinking, in several places at once.
+        let mut places: Vec<Memory> = (0..4).map(|_| Memory::default()).collect();
+        for round in 0..50usize {
+            let size = (round * 7919) % 300_001;
+            let sent =
+                |place: usize| -> Vec<u8> { (0..size).map(|i| ((i ^ place ^ round) % 251) as u8).collect() };
+            for (i, place) in places.iter_mut().enumerate() {
+                place.hold(&device, size).unwrap();
+                assert!(place.address().addr() % 256 == 0, "TensorRT asks for that");
+                place.write(&device, &sent(i)).unwrap();
+            }
+            device.wait().unwrap();
+            for (i, place) in places.iter().enumerate() {
+                assert!(place.read(&device, size).unwrap() == sent(i), "place {i} of {size} bytes");
+            }
+        }
+        let mut large = Memory::default();
+        large.hold(&device, 1 << 30).unwrap();
+        assert!(device.memory().unwrap().0 <= free - (1 << 30));
+        let refusal = large.hold(&device, usize::try_from(total).unwrap()).unwrap_err();
+        assert_eq!(refusal.code, "gpu-out-of-memory", "{}", refusal.message);
+        assert!(refusal.message.contains("MiB are free"), "{}", refusal.message);
+        // What was held is given back, and the GPU still works.
+        large.hold(&device, 1 << 30).unwrap();
+        device.try_memory().unwrap();
+        let refusal = Device::open("GPU-00000000-0000-0000-0000-000000000000").err().unwrap();
+        assert_eq!(refusal.code, "gpu-changed");
+    }
+}

@@ -12,7 +12,7 @@ use super::device::{Device, Memory};
 use crate::engine::Header;
 use crate::verify::{Array, MeasureSpec, Sample, width};
 use crate::worker::cuda::{Answer, out_of_memory};
-use crate::worker::protocol::Refusal;
+use crate::worker::protocol::{LogLine, Refusal};
 use crate::worker::tensorrt::{Libraries, Log, header_version};
 
 /// Words of its log that mean that memory is out.
@@ -332,7 +332,13 @@ fn why(said: EngineInvalidityDiagnostics, header: &Header, log: &Log, device: &D
         }
         () => *failed(log, "TensorRT-RTX does not load the engine"),
     };
-    refusal.log = log.take();
+    refusal.log.extend(log.take());
+    if !said.is_empty() {
+        refusal.log.push(LogLine {
+            level: "error".to_owned(),
+            text: format!("the engine is invalid here: {said:?}"),
+        });
+    }
     Box::new(refusal)
 }
 

@@ -13,10 +13,11 @@ use super::products::Products;
 use super::session::Session;
 use super::{Result, bad_sample, library, no_oracle, read, refusal};
 use crate::fs;
+use crate::onnx::graph::{GraphView, ScopeKind};
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
 use crate::onnx::{self, ElementTypes, MODEL_FILE, Model, pattern};
 use crate::precision::{FloatType, oracle};
-use crate::verify::{Array, Drift, MeasureSpec, NodeDrift, ValueDrift, index_bounds};
+use crate::verify::{Array, Drift, MeasureSpec, NodeDrift, Untapped, ValueDrift, index_bounds};
 use crate::worker::canonicalize::refused;
 use crate::worker::protocol::{DRIFT_FILE, MeasureRequest, PREPARED_FOLDER};
 
@@ -36,7 +37,7 @@ pub(in crate::worker) fn layers(request: &MeasureRequest, folder: &Path) -> Resu
     let bounds = index_bounds(&source);
     let prepared = read(&folder.join(PREPARED_FOLDER))?;
     let oracle = oracle::oracle(&prepared).map_err(|problems| no_oracle(&problems))?.model;
-    let mut nodes = nodes(&source, &prepared, &oracle);
+    let (mut nodes, untapped) = nodes(&source, &prepared, &oracle);
     drop(prepared);
 
     let products = Products::of(&source);
@@ -66,7 +67,7 @@ pub(in crate::worker) fn layers(request: &MeasureRequest, folder: &Path) -> Resu
         node.macs = shapes.iter().map(|shapes| products.macs(&node.node, shapes)).sum();
     }
     let samples = names(&request.spec, &bounds)?;
-    let json = serde_json::to_vec(&Drift { samples, nodes })
+    let json = serde_json::to_vec(&Drift { samples, nodes, untapped })
         .map_err(|e| refusal("write", "file-unreadable", e.to_string()))?;
     fs::write_atomic(&folder.join(DRIFT_FILE), &json).map_err(|e| refused(&e.into()))
 }
@@ -159,8 +160,8 @@ impl Graph {
     }
 }
 
-/// The nodes of the main graph whose float values both graphs have.
-fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> Vec<NodeDrift> {
+/// The nodes of the main graph whose float values both graphs have, and how many others there are.
+fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> (Vec<NodeDrift>, Untapped) {
     let (types, built) = (onnx::element_types(source), onnx::element_types(prepared));
     let made: BTreeSet<&str> =
         oracle.graph().node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
@@ -176,6 +177,7 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> Vec<NodeDrift> {
             }
         }
     }
+    let mut untapped = inner(source.proto());
     let mut nodes: Vec<NodeDrift> = Vec::new();
     let mut makers: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, node) in source.graph().node.iter().enumerate() {
@@ -186,6 +188,8 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> Vec<NodeDrift> {
             .filter(|name| float(&types, name).is_some() && made.contains(name.as_str()))
             .collect();
         if is_constant || values.is_empty() {
+            let is_joined = node.output.iter().any(|name| float(&types, name).is_some());
+            untapped.joined += usize::from(is_joined && !is_constant);
             // What it passes on of others is passed on.
             let read = onnx::reads(node).into_iter().find_map(|name| makers.get(name).copied());
             if let Some(read) = read.filter(|_| !is_constant) {
@@ -212,5 +216,19 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> Vec<NodeDrift> {
                 .collect(),
         });
     }
-    nodes
+    (nodes, untapped)
+}
+
+/// How many nodes lie below the main graph.
+fn inner(model: &ModelProto) -> Untapped {
+    let mut untapped = Untapped::default();
+    let graph = GraphView::new(model);
+    for (_, node) in graph.nodes().filter(|(_, node)| node.proto.op_type() != "Constant") {
+        match graph.scopes()[node.scope].kind {
+            ScopeKind::Main => {}
+            ScopeKind::Subgraph { .. } => untapped.in_subgraphs += 1,
+            ScopeKind::Function(_) => untapped.in_functions += 1,
+        }
+    }
+    untapped
 }

@@ -294,7 +294,8 @@ fn of_drift(drift: &Drift) -> report::Drift {
         }
     });
     let nodes = nodes.collect();
-    report::Drift { engines: Vec::new(), samples: drift.samples.len(), limit: DRIFT_LIMIT, nodes }
+    let untapped = drift.untapped.text();
+    report::Drift { engines: Vec::new(), samples: drift.samples.len(), limit: DRIFT_LIMIT, nodes, untapped }
 }
 
 /// The model that a diagnostic is about, if it lies in the model's files.
