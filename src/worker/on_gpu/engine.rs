@@ -336,7 +336,10 @@ fn why(said: EngineInvalidityDiagnostics, header: &Header, log: &Log, device: &D
     if !said.is_empty() {
         refusal.log.push(LogLine {
             level: "error".to_owned(),
-            text: format!("the engine is invalid here: {said:?}"),
+            text: {
+                let names: Vec<&str> = said.iter_names().map(|(name, _)| name).collect();
+                format!("the engine is invalid here: {}", names.join(", "))
+            },
         });
     }
     Box::new(refusal)
