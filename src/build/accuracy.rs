@@ -7,7 +7,7 @@ use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Digest, Preimage};
 use crate::gpu::LocalGpu;
-use crate::manifest::{Engine, Require, Verify};
+use crate::manifest::{Engine, Verify};
 use crate::plan::{
     Accuracy, AccuracyFact, BuiltRef, Judged, Keyed, ModelRef, Published, RunRef, ToolchainFact,
     ToolchainRef, keys,
@@ -203,9 +203,7 @@ pub(super) fn rejected(engine: &Engine, judgement: &Judgement) -> Diagnostic {
     }
     error.notes.extend(failures.cloned());
     error = error.note("its engine is in the cache and was not published; what was published before stays");
-    let is_run_missing = engine.verify.as_ref().is_some_and(|v| v.require == Some(Require::OnDevice))
-        && judgement.on_gpu.is_empty();
-    if is_run_missing {
+    if judgement.failures.iter().any(|failure| failure == NOT_RUN) {
         let sms: Vec<String> = engine.target.sms.iter().map(ToString::to_string).collect();
         error = error.help(format!(
             "run `enginewright verify --on gpu {}` where this cache and a GPU of {} are, then `apply` again",

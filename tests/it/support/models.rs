@@ -43,6 +43,25 @@ name = "default"
 shapes = { x = { min = [1, 3, 48, 192], opt = [6, 3, 48, 192], max = [8, 3, 48, 192] } }
 "#;
 
+/// super-resolution-10: in the tests of a crate that ours names for its sake. None where cargo cannot fetch it.
+pub(crate) fn super_resolution() -> Option<Vec<u8>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["metadata", "--locked", "--format-version", "1"]).current_dir(super::repository());
+    let said = command.output().expect("cargo starts");
+    if !said.status.success() {
+        eprintln!("super-resolution-10: {}", String::from_utf8_lossy(&said.stderr));
+        return None;
+    }
+    let metadata: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let package = packages.iter().find(|p| p["name"] == "trtx").expect("Cargo.toml names it");
+    let folder = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder");
+    Some(
+        std::fs::read(folder.join("tests/data/super-resolution-10.onnx")).expect("the model is in the crate"),
+    )
+}
+
 fn graph(input: &[TestDim], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> GraphProto {
     GraphProto {
         input: vec![value("x", DataType::Float, input)],
