@@ -1,20 +1,19 @@
 //! The command line as written.
 
+mod help;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::schema::Document;
 use crate::digest::Digest;
 use crate::manifest::Precision;
 
-/// Infrastructure as code for NVIDIA TensorRT engines: manifests in, engines out, rebuilt when something changed
+/// Infrastructure as code for NVIDIA TensorRT engines: manifests in, engines out
 #[derive(Debug, Parser)]
 #[command(name = "enginewright", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(
-    after_help = "Exit codes: 0 done; 1 an engine failed, or `check` found errors; 2 --detailed-exitcode found work;\n\
-                        3 bad manifest, model or lock file; 4 nothing could start; 64 bad command line; 130, 143 stopped by a signal."
-)]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) global: Global,
@@ -22,16 +21,28 @@ pub(super) struct Args {
     pub(super) command: Command,
 }
 
+/// The command line as the program takes it and explains itself.
+pub(super) fn program() -> clap::Command {
+    help::grouped(Args::command())
+}
+
+/// What a command line says.
+pub(super) fn parse(argv: &[OsString]) -> Result<Args, clap::Error> {
+    let mut program = program();
+    let mut matches = program.try_get_matches_from_mut(argv)?;
+    Args::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
+}
+
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// Run as if started in DIR [default: the nearest folder above with `manifests/`]
+    /// Run as if started in DIR [default: where `manifests/` is]
     #[arg(short = 'C', global = true, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
     /// The cache [default: `cache/` in the project]
-    #[arg(long, global = true, value_name = "DIR", env = "ENGINEWRIGHT_CACHE")]
+    #[arg(long, global = true, value_name = "DIR", env = "ENGINEWRIGHT_CACHE", hide_env_values = true)]
     pub(super) cache_dir: Option<PathBuf>,
-    /// How to print data
+    /// How to print data; `html` and `md` are for `report`
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub(super) format: FormatArg,
     /// When to use colours; NO_COLOR is respected
@@ -52,9 +63,7 @@ pub(super) struct Global {
 pub(super) enum FormatArg {
     Text,
     Json,
-    /// Of `report` alone: one page
     Html,
-    /// Of `report` alone: Markdown, for a comment
     Md,
 }
 
@@ -67,12 +76,14 @@ pub(super) enum ColorArg {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Describe models: write manifests that pass `check`, with targets, profiles and rules
+    /// Write manifests for models: targets, profiles, rules, comments
     #[command(after_help = "Example: enginewright init models/encoder.onnx --target 'RTX 3090'")]
     Init(InitArgs),
-    /// Find everything that is wrong with manifests, models and their numbers; build nothing
-    #[command(after_help = "Exits with 1 if there is an error. Levels of hazards are set in manifests: \
-                            `[model.encoder.hazards]`.\n\nExample: enginewright check --fix-hints")]
+    /// Find what is wrong with manifests, models and their numbers
+    #[command(
+        after_help = "Builds nothing. Exits with 1 if there is an error. Levels of hazards are set in manifests: \
+                            `[model.encoder.hazards]`.\n\nExample: enginewright check --fix-hints"
+    )]
     Check(CheckArgs),
     /// Show what would be done, and why
     #[command(after_help = "Example: enginewright plan 'magika@*' --detailed-exitcode")]
@@ -87,7 +98,7 @@ pub(super) enum Command {
     /// Show what is published, and if it is current
     #[command(after_help = "Example: enginewright status --format json")]
     Status(EngineArgs),
-    /// Show the inputs of an engine's build, and what differs from its last build
+    /// Show what an engine is made of, and what differs from before
     #[command(after_help = "Example: enginewright why encoder@rtx-3090 --since lock")]
     Why {
         /// The engine: MODEL[.VARIANT]@TARGET
@@ -97,13 +108,13 @@ pub(super) enum Command {
         #[arg(long, value_name = "RUN|lock")]
         since: Option<String>,
     },
-    /// Measure accuracy beside ONNX Runtime, and hold it against the tolerances
+    /// Measure accuracy beside ONNX Runtime, against the tolerances
     #[command(after_help = "Example: enginewright verify 'magika@*'")]
     Verify(VerifyArgs),
-    /// Find a smallest set of nodes that must stay FP32 for a model to pass its tolerances
+    /// Find a smallest set of FP32 nodes that passes the tolerances
     #[command(after_help = "Example: enginewright tune magika --write")]
     Tune(TuneArgs),
-    /// Show the type of every node of a model, and the rule that decided it
+    /// Show the type of every node, and the rule that decided it
     #[command(after_help = "Example: enginewright rules encoder")]
     Rules {
         /// MODEL, MODEL.VARIANT, MODEL@TARGET or globs of them
@@ -130,14 +141,14 @@ pub(super) enum Command {
     /// Show, verify or collect the cache
     #[command(subcommand, after_help = "Example: enginewright cache gc --max-size 50GiB --dry-run")]
     Cache(CacheCommand),
-    /// Write the lock file from what is used and published, without a build
+    /// Write the lock file from what is here, without a build
     #[command(
         after_help = "`--upgrade` takes the files that the package index has now, of the versions that the manifests name, and \
                             locks their hashes.\n`--force` writes a lock file that cannot be read (merge markers, damage, another \
                             format) anew.\n\nExample: enginewright lock --upgrade rtx"
     )]
     Lock(LockArgs),
-    /// Repeat a build that the cache holds, from the cache alone, and compare the bytes
+    /// Repeat a build from the cache alone, and compare the bytes
     #[command(after_help = "`why ENGINE` shows the digest. Exits with 1 if the bytes differ.\n\
                             Of TensorRT-RTX alone: a build by trtexec needs plugins, other files and a GPU, which no cache holds;\n\
                             `rebuild --check ENGINE` repeats one in its project.\n\n\
@@ -152,7 +163,7 @@ pub(super) enum Command {
     /// Tell other programs what is known of an engine
     #[command(subcommand, after_help = "Example: enginewright export provenance encoder@rtx-3090")]
     Export(ExportCommand),
-    /// Show the project on one page: engines, what the last run did, the types of all nodes, accuracy, keys
+    /// Show the project on one page: engines, runs, types, accuracy
     #[command(after_help = "Reads what is recorded, builds nothing and needs no network.\n\n\
                             Example: enginewright report --out report.html")]
     Report(ReportArgs),
@@ -160,7 +171,7 @@ pub(super) enum Command {
     #[command(after_help = "Exits with 1 if the engine does not load on a GPU named by --on.\n\n\
                             Example: enginewright inspect engines/encoder/desktop.engine --on 'RTX 4090'")]
     Inspect(InspectArgs),
-    /// Explain a message by its code; without one, list all codes
+    /// Explain a message by its code, or list all codes
     #[command(after_help = "Example: enginewright explain mask-overflow-fp16")]
     Explain {
         /// What stands in brackets after `error` or `warning`
@@ -170,7 +181,7 @@ pub(super) enum Command {
     #[command(after_help = "Example: enginewright schema manifest > enginewright.schema.json\n\n\
                             Editors find it by the first line of a manifest: #:schema ../enginewright.schema.json")]
     Schema {
-        /// What it is of
+        /// What it is of: `manifests/*.toml`, what `plan` and `report` print with `--format json`, `enginewright.lock`
         #[arg(value_name = "DOCUMENT", default_value = "manifest")]
         document: Document,
     },

@@ -17,6 +17,8 @@ pub const INVALID: u8 = 3;
 pub const CANNOT_START: u8 = 4;
 /// A bad command line.
 pub const USAGE: u8 = 64;
+/// A bug: the program panicked, and Rust's runtime gives this code.
+pub const BUG: u8 = 101;
 /// Stopped by SIGINT.
 pub const INTERRUPTED: u8 = 130;
 /// Stopped by SIGTERM.

@@ -35,7 +35,7 @@ pub(super) fn entry(code: &str) -> Option<Entry> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::path::{Path, PathBuf};
 
@@ -71,14 +71,39 @@ mod tests {
         }
     }
 
-    fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    fn files(folder: &Path, into: &mut Vec<PathBuf>) {
         for path in crate::fs::list(folder).unwrap() {
             if crate::fs::is_dir(&path) {
-                sources(&path, into);
+                files(&path, into);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 into.push(path);
             }
         }
+    }
+
+    /// The source files, without their tests.
+    pub(in crate::cli) fn sources() -> Vec<(PathBuf, String)> {
+        let mut found = Vec::new();
+        files(Path::new("src"), &mut found);
+        let is_test =
+            |file: &Path| file.components().any(|c| c.as_os_str() == "tests") || file.ends_with("tests.rs");
+        let code = |file: &Path| {
+            let text = crate::fs::read_to_string(file).unwrap();
+            let tests = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+            text[..tests].to_owned()
+        };
+        found.into_iter().filter(|file| !is_test(file)).map(|file| (file.clone(), code(&file))).collect()
+    }
+
+    /// Is a page that is made from the sources as they say? `UPDATE=1 cargo test --lib reference` writes it anew.
+    #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "who runs the tests asks for it")]
+    pub(in crate::cli) fn is_up_to_date(file: &str, expected: &str) {
+        if std::env::var_os("UPDATE").is_some() {
+            crate::fs::write_atomic(Path::new(file), expected.as_bytes()).unwrap();
+        }
+        let page = crate::fs::read_to_string(Path::new(file)).unwrap_or_default();
+        assert!(page == expected, "{file} is out of date: run `UPDATE=1 cargo test --lib reference`");
     }
 
     /// Codes stand in the sources as what is made of them: the first argument of a diagnostic, the second of a refusal.
@@ -92,18 +117,10 @@ mod tests {
             r#"Error::[A-Za-z]+(?: \{ \.\. \}|\([a-z_]+\))? => "([a-z0-9-]+)""#,
         ]
         .map(|pattern| regex::Regex::new(pattern).unwrap());
-        let mut files = Vec::new();
-        sources(Path::new("src"), &mut files);
         let known: BTreeSet<&str> = entries().iter().map(|entry| entry.code).collect();
         let mut all = String::new();
         let mut missing = BTreeSet::new();
-        for file in files.iter().filter(|file| !file.ends_with("cli/explain.rs")) {
-            let text = crate::fs::read_to_string(file).unwrap();
-            let is_test = file.components().any(|c| c.as_os_str() == "tests") || file.ends_with("tests.rs");
-            if is_test {
-                continue;
-            }
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for (file, code) in sources().iter().filter(|(file, _)| !file.ends_with("cli/explain.rs")) {
             for pattern in &made {
                 let codes = pattern.captures_iter(code).map(|found| found[1].to_owned());
                 missing

@@ -10,6 +10,7 @@ mod explain;
 mod memo;
 mod output;
 mod progress;
+mod reference;
 mod render;
 mod schema;
 mod settings;
@@ -17,15 +18,13 @@ mod settings;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Runs the program.
 pub fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     if crate::worker::is_worker(argv.iter().cloned()) {
         crate::worker::serve();
     }
-    let args = match args::Args::try_parse_from(&argv) {
+    let args = match args::parse(&argv) {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();

@@ -2,7 +2,7 @@
 //! elsewhere. The same lines go to the log file, and the events to the record of the run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -13,14 +13,25 @@ use crate::build::{Event, Made, Sink};
 use crate::cache::RunLog;
 use crate::plan::Action;
 
+/// What takes less than this is not worth a line, nor a moving one.
+const SHORT: Duration = Duration::from_millis(250);
+/// How often moving lines are drawn.
+const FRAME: Duration = Duration::from_millis(100);
+
 /// Shows events, and records them.
 pub(super) struct Progress {
     mode: Mode,
     verbose: bool,
     started: Instant,
+    live: Arc<Live>,
+    log: Mutex<Option<RunLog>>,
+}
+
+/// The moving lines.
+#[derive(Default)]
+struct Live {
     bars: MultiProgress,
     state: Mutex<State>,
-    log: Mutex<Option<RunLog>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,9 +44,9 @@ enum Mode {
 /// What is in flight, and how far the run is.
 #[derive(Default)]
 struct State {
-    lines: BTreeMap<String, ProgressBar>,
+    lines: BTreeMap<String, Line>,
     /// The line below all others.
-    total: Option<ProgressBar>,
+    total: Option<Line>,
     /// Engines of this run; 0 if it is none that has engines to finish.
     engines: usize,
     /// Engines that needed nothing.
@@ -43,6 +54,74 @@ struct State {
     ready: usize,
     failed: usize,
     in_flight: BTreeSet<String>,
+}
+
+/// A moving line, which is seen when what it tells of has lasted.
+struct Line {
+    text: String,
+    since: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Line {
+    fn new(text: String) -> Line {
+        Line { text, since: Instant::now(), bar: None }
+    }
+
+    /// Shows it, if it is time to: with a bar that is put where it belongs.
+    fn draw(&mut self, template: &str, put: impl FnOnce(ProgressBar) -> ProgressBar) {
+        if self.bar.is_none() && self.since.elapsed() >= SHORT {
+            let bar = ProgressBar::new_spinner().with_elapsed(self.since.elapsed());
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            self.bar = Some(put(bar));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(self.text.clone());
+            bar.tick();
+        }
+    }
+
+    fn clear(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Live {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draw(&self) {
+        let State { lines, total, .. } = &mut *self.state();
+        if let Some(line) = total {
+            line.draw("  {elapsed:>4}  {wide_msg}", |bar| self.bars.add(bar));
+        }
+        let total = total.as_ref().and_then(|line| line.bar.as_ref());
+        for line in lines.values_mut() {
+            line.draw("{spinner} {elapsed:>4}  {wide_msg}", |bar| match total {
+                Some(total) => self.bars.insert_before(total, bar),
+                None => self.bars.add(bar),
+            });
+        }
+    }
+
+    /// Draws as long as somebody has lines to show.
+    fn start(live: &Arc<Live>) {
+        let live = Arc::downgrade(live);
+        let drawing = move || {
+            while let Some(live) = live.upgrade() {
+                live.draw();
+                drop(live);
+                std::thread::sleep(FRAME);
+            }
+        };
+        // Without a thread nothing moves, and the run goes on.
+        let _ = std::thread::Builder::new().name("progress".to_owned()).spawn(drawing);
+    }
 }
 
 /// What to do with a line.
@@ -67,14 +146,11 @@ impl Progress {
             (false, false) => Mode::Plain,
             (false, true) => Mode::Silent,
         };
-        Progress {
-            mode,
-            verbose: settings.verbose,
-            started: Instant::now(),
-            bars: MultiProgress::new(),
-            state: Mutex::default(),
-            log: Mutex::new(log),
+        let live = Arc::default();
+        if mode == Mode::Live {
+            Live::start(&live);
         }
+        Progress { mode, verbose: settings.verbose, started: Instant::now(), live, log: Mutex::new(log) }
     }
 
     /// Prints a line; below the moving ones it would be in their way.
@@ -83,7 +159,7 @@ impl Progress {
         let shown = if self.verbose { timed() } else { format!("{text}\n") };
         match self.mode {
             Mode::Live => {
-                let _ = self.bars.println(shown.trim_end());
+                let _ = self.live.bars.println(shown.trim_end());
             }
             Mode::Plain => output::stderr_only(&shown),
             Mode::Silent => {}
@@ -102,28 +178,20 @@ impl Progress {
 
     fn begin(&self, key: String, text: String) {
         self.detail(&text);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = ProgressBar::new_spinner();
-        let bar = match &state.total {
-            Some(total) => self.bars.insert_before(total, bar),
-            None => self.bars.add(bar),
-        };
-        style(&bar, "{spinner} {msg}  {elapsed}");
-        bar.set_message(text);
-        if let Some(old) = state.lines.insert(key, bar) {
-            old.finish_and_clear();
+        if let Some(old) = self.live.state().lines.insert(key, Line::new(text)) {
+            old.clear();
         }
     }
 
     fn end(&self, key: &str) {
-        if let Some(bar) = self.state.lock().unwrap_or_else(PoisonError::into_inner).lines.remove(key) {
-            bar.finish_and_clear();
+        if let Some(line) = self.live.state().lines.remove(key) {
+            line.clear();
         }
     }
 
     /// Keeps count, and the line for all of them.
     fn count(&self, event: &Event) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.live.state();
         match event {
             Event::RunStarted { engines, .. } => state.engines = *engines,
             Event::Planned { action: Action::UpToDate, .. } => state.unchanged += 1,
@@ -158,24 +226,19 @@ impl Progress {
         let text = format!("{done} of {}: {}", output::count(state.engines, "engine"), parts.join(", "));
         if is_over {
             if let Some(total) = state.total.take() {
-                total.finish_and_clear();
+                total.clear();
             }
-        } else if let Some(total) = &state.total {
-            total.set_message(text);
+        } else if let Some(total) = &mut state.total {
+            total.text = text;
         } else if !state.in_flight.is_empty() {
-            let total = self.bars.add(ProgressBar::new_spinner());
-            style(&total, "  {msg}  {elapsed}");
-            total.set_message(text);
-            state.total = Some(total);
+            state.total = Some(Line::new(text));
         }
     }
 }
 
-fn style(bar: &ProgressBar, template: &str) {
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(100));
+/// What is mostly short has ended.
+fn ended(ms: u64, key: String, text: String) -> Step {
+    if Duration::from_millis(ms) < SHORT { Step::EndQuietly(key, text) } else { Step::End(key, text) }
 }
 
 /// What is said of an event. Words have one width, so that names stand below each other.
@@ -202,14 +265,14 @@ fn step(event: &Event) -> Step {
             Step::EndQuietly(source.clone(), say("known", format!("{source}: as it was read before")))
         }
         Event::SourceRead { source, ms } => {
-            Step::End(source.clone(), say("read", format!("{source} in {}", time(ms))))
+            ended(*ms, source.clone(), say("read", format!("{source} in {}", time(ms))))
         }
         Event::SourceFailed { source } => Step::End(source.clone(), say("failed", source.clone())),
         Event::PrepareStarted { engine } => {
             Step::BeginQuietly(engine.clone(), say("preparing", engine.clone()))
         }
         Event::PrepareFinished { engine, ms } => {
-            Step::End(engine.clone(), say("prepared", format!("{engine} in {}", time(ms))))
+            ended(*ms, engine.clone(), say("prepared", format!("{engine} in {}", time(ms))))
         }
         Event::PrepareFailed { engine } => Step::End(engine.clone(), say("failed", engine.clone())),
         Event::Planned { engine, action, reasons, .. } => {

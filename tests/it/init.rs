@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Project, models, shared_cache};
+use crate::support::{Project, models, run, shared_cache};
+use crate::trtexec::driver;
 
 /// The real models that TensorRT-RTX builds, as files.
 fn real() -> Vec<PathBuf> {
@@ -115,4 +116,36 @@ fn names_of_a_model_write_nothing_into_its_manifest() {
     let text = String::from_utf8(project.read("manifests/m.toml")).unwrap();
     assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("[model.evil]")), "{text}");
     project.run(&["check"]).expect(0).says(&["1 engine checked"]);
+}
+
+/// With a driver of one GPU in the place of a real one.
+#[test]
+fn targets_are_the_gpus_found_or_it_says_why_not() {
+    let init = |gpu: &str, major: u32, minor: u32, said: &[&str]| {
+        let project = Project::bare();
+        driver(&project, gpu, major, minor);
+        let model = project.write("mlp.onnx", models::mlp(1.0));
+        let model = model.to_str().unwrap();
+        let with = |args: &[&str]| run(project.command(args).env("LD_LIBRARY_PATH", project.path("driver")));
+        with(&["init", model]).expect(0).says(said);
+        with(&["check"]).expect(0);
+        String::from_utf8(project.read("manifests/targets.toml")).unwrap()
+    };
+    let found = init("NVIDIA GeForce RTX 3090", 8, 6, &["targets: rtx-3090 (found on this machine)"]);
+    assert!(found.ends_with("# Found on this machine.\n[target.rtx-3090]\ngpu = \"RTX 3090\"\n"), "{found}");
+    let unknown = init("NVIDIA PG506-230", 8, 0, &["targets: nvidia-pg506-230 (found on this machine)"]);
+    assert!(unknown.ends_with("[target.nvidia-pg506-230]\nsm = \"sm_80\"\n"), "{unknown}");
+    let why = "no GPU of TensorRT-RTX is here: one engine for RTX 30, 40 and 50; choose with `--target`";
+    let note = "TensorRT-RTX has no engines for the NVIDIA H100 80GB HBM3 (sm_90) here: Hopper (H100, H200, GH200) needs \
+                the full TensorRT: a toolchain of kind `trtexec`";
+    let other = init("NVIDIA H100 80GB HBM3", 9, 0, &[why, "note: ", note]);
+    let comments = format!("# N{}.\n# {note}.\n[target.desktop]", &why[1..]);
+    assert!(other.contains(&comments), "{other}");
+    // A driver that fails is not a machine without a GPU.
+    let project = Project::bare();
+    let source = project.write("driver/cuda.c", "int cuInit(unsigned f) { return 999; }");
+    let library = project.path("driver/libcuda.so.1");
+    run(std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(source)).expect(0);
+    let init = run(project.command(&["init"]).env("LD_LIBRARY_PATH", project.path("driver")));
+    init.expect(0).says(&["the NVIDIA driver fails, as `enginewright gpu` tells"]);
 }

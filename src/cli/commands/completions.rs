@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use clap::CommandFactory;
-
-use super::super::args::Args;
+use super::super::args;
 use super::super::exit::{self, Failed};
 use super::super::output;
 use crate::diagnostic::Diagnostic;
@@ -12,7 +10,7 @@ use crate::fs;
 
 pub(super) fn completions(shell: clap_complete::Shell) -> u8 {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "enginewright", &mut script);
+    clap_complete::generate(shell, &mut args::program(), "enginewright", &mut script);
     output::stdout(&String::from_utf8_lossy(&script));
     exit::DONE
 }
@@ -21,7 +19,7 @@ pub(super) fn completions(shell: clap_complete::Shell) -> u8 {
 pub(super) fn man(folder: &Path) -> Result<u8, Failed> {
     let failed = |e: String| Failed::new(exit::CANNOT_START, Diagnostic::error("file", e));
     fs::create_dir_all(folder).map_err(|e| failed(e.to_string()))?;
-    let mut program = Args::command();
+    let mut program = args::program();
     program.build();
     let mut pages = Vec::new();
     collect(&program, "enginewright", &mut pages);

@@ -6,6 +6,7 @@ use super::super::exit::{self, Failed};
 use super::super::output;
 use super::super::render;
 use super::super::settings::{Format, Project, Settings};
+use crate::diagnostic::Diagnostic;
 use crate::gpu::{self, LocalGpu, Sm};
 use crate::toolchain::{self, tensorrt_rtx};
 
@@ -125,6 +126,17 @@ pub(super) fn target_name(gpu: &str) -> String {
     let words = words.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let name = words.collect::<Vec<_>>().join("-");
     if name.is_empty() { "gpu".to_owned() } else { name.chars().take(64).collect() }
+}
+
+/// That nothing has this name, such as `no GPU`, and what may have been meant.
+pub(super) fn unknown_gpu(name: &str, nothing: &str) -> Failed {
+    let error = Diagnostic::error("unknown-gpu", format!("{nothing} is named `{name}`"));
+    let near: Vec<String> = gpu::nearest_names(name).iter().map(|n| format!("`{n}`")).collect();
+    let help = match near.as_slice() {
+        [] => "name a GPU such as `RTX 3090`, or a compute capability such as `sm_86`".to_owned(),
+        near => format!("did you mean {}?", near.join(" or ")),
+    };
+    Failed::new(exit::USAGE, error.help(help))
 }
 
 #[cfg(test)]

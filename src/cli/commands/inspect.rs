@@ -10,6 +10,7 @@ use super::super::args::InspectArgs;
 use super::super::exit::{self, Failed};
 use super::super::output;
 use super::super::settings::{Format, Settings};
+use super::gpu::unknown_gpu;
 use crate::diagnostic::Diagnostic;
 use crate::engine::PlanKind;
 use crate::fs;
@@ -51,17 +52,7 @@ pub(super) fn run(settings: &Settings, args: &InspectArgs) -> Result<u8, Failed>
 
 /// The compute capability of a GPU, or as written.
 fn capability(name: &str) -> Result<Sm, Failed> {
-    name.parse().ok().or_else(|| Some(gpu::find(name)?.sm)).ok_or_else(|| {
-        let error = Diagnostic::error("unknown-gpu", format!("no GPU is named `{name}`"));
-        let near: Vec<String> = gpu::nearest_names(name).iter().map(|n| format!("`{n}`")).collect();
-        Failed::new(
-            exit::USAGE,
-            match near.as_slice() {
-                [] => error.help("name a GPU such as `RTX 3090`, or a compute capability such as `sm_86`"),
-                near => error.help(format!("did you mean {}?", near.join(" or "))),
-            },
-        )
-    })
+    name.parse().ok().or_else(|| Some(gpu::find(name)?.sm)).ok_or_else(|| unknown_gpu(name, "no GPU"))
 }
 
 fn look(settings: &Settings, file: &Path) -> Result<Inspected, Failed> {

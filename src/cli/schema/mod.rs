@@ -6,16 +6,16 @@
 #[cfg(test)]
 mod tests;
 
-/// What a schema is of.
+/// What a schema is of. (The comments are none of documentation: clap would spread all of the help for them.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Document {
-    /// `manifests/*.toml`
+    // `manifests/*.toml`.
     Manifest,
-    /// What `plan --format json` prints, and what `plan --out` writes
+    // What `plan --format json` prints, and what `plan --out` writes.
     Plan,
-    /// What `report --format json` prints
+    // What `report --format json` prints.
     Report,
-    /// `enginewright.lock`
+    // `enginewright.lock`.
     Lock,
 }
 

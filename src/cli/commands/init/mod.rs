@@ -269,11 +269,15 @@ fn report(
             "files": others.iter().map(|file| output::path(file)).collect::<Vec<_>>(),
             "targets": targets.names,
             "why_targets": targets.why,
+            "notes": targets.notes,
             "diagnostics": failed.iter().map(render::json).collect::<Vec<_>>(),
         }));
         return;
     }
     let mut text = format!("targets: {} ({})\n", targets.names.join(", "), targets.why);
+    for note in &targets.notes {
+        text += &format!("note: {note}\n");
+    }
     for made in written {
         let (file, precision) = (relative(&made.file, root).display(), made.precision.name());
         let rules = match made.rules {

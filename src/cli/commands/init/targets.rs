@@ -2,20 +2,22 @@
 
 use std::path::Path;
 
-use super::super::gpu::{target, target_name};
+use super::super::gpu::{target, target_name, unknown_gpu};
 use super::SCHEMA_FILE;
 use crate::cli::exit::{self, Failed};
 use crate::cli::settings::Settings;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::fs;
-use crate::gpu::{self, Sm};
+use crate::gpu::{self, LocalGpu, Sm};
 use crate::manifest::{Manifest, ToolchainKind};
 use crate::toolchain::tensorrt_rtx;
+use crate::worker::NoGpus;
 
 /// Where nothing is known: what most people have.
 const DEFAULT: &str = "[target.desktop]\nsm = [\"sm_86\", \"sm_89\", \"sm_120\"]\n";
 
 /// Targets, and how they came about.
+#[derive(Default)]
 pub(super) struct Targets {
     /// Their names.
     pub(super) names: Vec<String>,
@@ -23,6 +25,8 @@ pub(super) struct Targets {
     pub(super) toml: String,
     /// Why these, for people.
     pub(super) why: String,
+    /// What else there is to say of them.
+    pub(super) notes: Vec<String>,
 }
 
 impl Targets {
@@ -31,7 +35,7 @@ impl Targets {
         asked: &[String],
         manifest: Option<&Manifest>,
     ) -> Result<Targets, Failed> {
-        let mut targets = Targets { names: Vec::new(), toml: String::new(), why: String::new() };
+        let mut targets = Targets::default();
         if !asked.is_empty() {
             for target in asked {
                 targets.ask_for(target, manifest)?;
@@ -51,24 +55,7 @@ impl Targets {
         if !of_project.is_empty() {
             return Ok(Targets { names: of_project, why: "those of this project".to_owned(), ..targets });
         }
-        let found = settings.local_gpus().unwrap_or_default();
-        let (served, others): (Vec<_>, Vec<_>) =
-            found.iter().partition(|gpu| tensorrt_rtx::SMS.contains(&gpu.sm.0));
-        for gpu in &served {
-            let (name, toml) = target(gpu);
-            targets.add(name, Some(toml));
-        }
-        targets.why = match (served.as_slice(), others.as_slice()) {
-            ([], []) => "no GPU is here: one engine for RTX 30, 40 and 50; choose with `--target`".to_owned(),
-            ([], [other, ..]) => format!(
-                "TensorRT-RTX has no engines for the {} here: one for RTX 30, 40 and 50; choose with `--target`",
-                other.sm
-            ),
-            _ => "found on this machine".to_owned(),
-        };
-        if served.is_empty() {
-            targets.add("desktop".to_owned(), Some(DEFAULT.to_owned()));
-        }
+        targets.of_machine(settings.local_gpus());
         if let Some(name) =
             targets.names.iter().find(|name| manifest.is_some_and(|m| m.targets.contains_key(*name)))
         {
@@ -80,6 +67,41 @@ impl Targets {
             ));
         }
         Ok(targets)
+    }
+
+    /// Those GPUs of this machine that TensorRT-RTX serves, or what most people have.
+    fn of_machine(&mut self, found: Result<Vec<LocalGpu>, NoGpus>) {
+        let is_broken = match &found {
+            Err(NoGpus::Refused(refusal)) => !["no-driver", "no-gpu"].contains(&refusal.code.as_str()),
+            Err(NoGpus::Worker(_)) => true,
+            Ok(_) => false,
+        };
+        let found = found.unwrap_or_default();
+        let (served, others): (Vec<_>, Vec<_>) =
+            found.iter().partition(|gpu| tensorrt_rtx::SMS.contains(&gpu.sm.0));
+        for gpu in &served {
+            let (name, toml) = target(gpu);
+            self.add(name, Some(toml));
+        }
+        for other in &others {
+            let note = format!("TensorRT-RTX has no engines for the {} ({}) here", other.name, other.sm);
+            let instead = tensorrt_rtx::instead(other.sm).map(|text| format!(": {text}"));
+            let note = note + &instead.unwrap_or_default();
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        if !served.is_empty() {
+            "found on this machine".clone_into(&mut self.why);
+            return;
+        }
+        let cause = match (is_broken, others.is_empty()) {
+            (true, _) => "the NVIDIA driver fails, as `enginewright gpu` tells",
+            (false, true) => "no GPU is here",
+            (false, false) => "no GPU of TensorRT-RTX is here",
+        };
+        self.why = format!("{cause}: one engine for RTX 30, 40 and 50; choose with `--target`");
+        self.add("desktop".to_owned(), Some(DEFAULT.to_owned()));
     }
 
     /// The file that declares targets, with those that must be added; none if none must.
@@ -94,7 +116,13 @@ impl Targets {
         } else {
             format!("#:schema ../{SCHEMA_FILE}\nschema = 1\n")
         };
-        let text = format!("{}\n\n# {}.\n{}", before.trim_end(), self.why, self.toml);
+        let comment = |text: &String| {
+            let mut letters = text.chars();
+            let first = letters.next().map(|c| c.to_ascii_uppercase());
+            format!("# {}{}.\n", first.into_iter().collect::<String>(), letters.as_str())
+        };
+        let comments: String = [&self.why].into_iter().chain(&self.notes).map(comment).collect();
+        let text = format!("{}\n\n{comments}{}", before.trim_end(), self.toml);
         Ok(Some(SourceFile { path, text }))
     }
 
@@ -108,25 +136,14 @@ impl Targets {
         let (name, sm, toml) = match (asked.parse::<Sm>(), gpu::find(asked)) {
             (Ok(sm), _) => (sm.to_string().replace('_', "-"), sm, format!("sm = \"{sm}\"")),
             (_, Some(gpu)) => (target_name(gpu.name), gpu.sm, format!("gpu = \"{}\"", gpu.name)),
-            _ => {
-                let error =
-                    Diagnostic::error("unknown-gpu", format!("no GPU and no target is named `{asked}`"));
-                let near: Vec<String> = gpu::nearest_names(asked).iter().map(|n| format!("`{n}`")).collect();
-                return Err(usage(match near.as_slice() {
-                    [] => {
-                        error.help("name a GPU such as `RTX 3090`, or a compute capability such as `sm_86`")
-                    }
-                    near => error.help(format!("did you mean {}?", near.join(" or "))),
-                }));
-            }
+            _ => return Err(unknown_gpu(asked, "no GPU and no target")),
         };
         if !tensorrt_rtx::SMS.contains(&sm.0) {
             let error =
                 Diagnostic::error("sm-unsupported", format!("TensorRT-RTX builds no engines for {sm}"));
             let instead = tensorrt_rtx::instead(sm);
-            return Err(usage(
-                error.help(instead.unwrap_or("it builds for sm_75 and newer GPUs of desktops")),
-            ));
+            let error = error.help(instead.unwrap_or("it builds for sm_75 and newer GPUs of desktops"));
+            return Err(usage(error.help("docs/trtexec.md tells how to build for it")));
         }
         match manifest.and_then(|m| m.targets.get(&name)) {
             Some(target) if target.sms == [sm] => self.add(name, None),
