@@ -368,7 +368,9 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             let made = if planned.action == Action::Restore { Made::Restored } else { made };
             Ok(Published { sidecar, built, made, warnings })
         });
-        if ctx.cancel.is_cancelled() && result.as_ref().is_err_and(Vec::is_empty) {
+        // A worker that was stopped has not failed either.
+        let is_cancelled = |errors: &Vec<Diagnostic>| errors.iter().all(|e| e.code == "worker-cancelled");
+        if ctx.cancel.is_cancelled() && result.as_ref().is_err_and(is_cancelled) {
             continue;
         }
         results.insert(engine.name.to_string(), result);

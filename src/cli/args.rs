@@ -174,7 +174,7 @@ pub(super) enum Command {
     /// Explain a message by its code, or list all codes
     #[command(after_help = "Example: enginewright explain mask-overflow-fp16")]
     Explain {
-        /// What stands in brackets after `error` or `warning`
+        /// What stands in brackets after `error` or `warning`; or `environment`, or `exit-codes`
         code: Option<String>,
     },
     /// Print the JSON Schema of a document

@@ -298,6 +298,11 @@ fn step(event: &Event) -> Step {
             let text = format!("{engine}: {} in {}", output::size(*size), time(ms));
             Step::End(engine.clone(), say("built", text))
         }
+        Event::BuildFailed { engine, code, .. } | Event::MeasureFailed { engine, code, .. }
+            if code == "worker-cancelled" =>
+        {
+            Step::End(engine.clone(), say("stopped", engine.clone()))
+        }
         Event::BuildFailed { engine, message, .. } | Event::MeasureFailed { engine, message, .. } => {
             Step::End(engine.clone(), say("failed", format!("{engine}: {message}")))
         }

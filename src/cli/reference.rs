@@ -40,6 +40,11 @@ pub(super) const PASSED_ON: &[Variable] = &[
         "Index, mirror, credentials and certificates of pip and uv: `PIP_INDEX_URL`, `PIP_CONFIG_FILE`",
     ),
     variable("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "Proxies of pip, uv and curl, in small letters too"),
+    variable(
+        "DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH, CONTAINER_HOST, CONTAINERD_ADDRESS, \
+         XDG_RUNTIME_DIR",
+        "Where docker, podman or nerdctl are reached, with PATH and HOME: all that the `runner` of a toolchain gets",
+    ),
     variable("SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE", "Certificates"),
 ];
 
@@ -184,7 +189,15 @@ mod tests {
             let found = name.captures_iter(&code).map(|c| c[1].to_owned());
             used.extend(found.filter(|name| !by_the_compiler.is_match(name)));
         }
-        let listed = READ.iter().chain(SET).map(|v| v.name.split('<').next().unwrap_or_default().to_owned());
-        assert_eq!(used, listed.collect());
+        let names = |variables: &'static [Variable]| {
+            let names = variables.iter().flat_map(|v| v.name.split(", "));
+            names.map(|name| name.split('<').next().unwrap_or_default().to_owned()).collect::<BTreeSet<_>>()
+        };
+        let ours = &names(READ) | &names(SET);
+        let listed = &ours | &names(PASSED_ON);
+        let missing: Vec<_> = used.difference(&listed).collect();
+        assert!(missing.is_empty(), "read, and not listed: {missing:?}");
+        let stale: Vec<_> = ours.difference(&used).collect();
+        assert!(stale.is_empty(), "listed, and in no source: {stale:?}");
     }
 }
