@@ -390,7 +390,7 @@ pub(super) struct VerifyArgs {
 /// Where engines are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum On {
-    /// On a GPU.
+    // A comment of documentation would spread the help of the command over two screens.
     Gpu,
 }
 
