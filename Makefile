@@ -4,7 +4,7 @@
 # make bench  what we claim about speed, beside a peer
 # make sweep  every model of an old opset, raised to newer ones, before and after in ONNX Runtime; and
 #             every case of ONNX's own tests, written back and in FP16; and `init` on all real models
-# make fuzz   any bytes, read and rewritten: FUZZ_SECONDS each (600); needs cargo-fuzz and a nightly toolchain
+# make fuzz   any bytes, read and rewritten; any text as a manifest, and as a line of trtexec: FUZZ_SECONDS each (600); needs cargo-fuzz and a nightly toolchain
 # make report pages of real projects, in headless Chromium (apt-get install chromium): speed, errors, pictures
 # make soak   kills at any moment, flipped bits, failing disks, wrong clocks: SOAK_SECONDS (3600)
 
@@ -84,6 +84,11 @@ fuzz: setup
 	done
 	$(FUZZ) run --target-dir target/fuzz read target/fuzz/corpus/read -- $(FUZZ_FLAGS)
 	$(FUZZ) run --target-dir target/fuzz rewrite target/fuzz/corpus/rewrite -- $(FUZZ_FLAGS)
+	@mkdir -p target/fuzz/corpus/manifest target/fuzz/corpus/import
+	@cp -n manifests/*.toml examples/*/manifests/*.toml target/fuzz/corpus/manifest
+	@grep -rhoE 'trtexec --[^`]*' docs README.md | split -l 1 -a 4 - target/fuzz/corpus/import/line
+	$(FUZZ) run --target-dir target/fuzz manifest target/fuzz/corpus/manifest -- $(FUZZ_FLAGS)
+	$(FUZZ) run --target-dir target/fuzz import target/fuzz/corpus/import -- $(FUZZ_FLAGS)
 
 setup:
 	@sh tools/setup.sh

@@ -95,7 +95,7 @@ pub struct Blob {
 }
 
 /// A value in a [`Preimage`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
     /// Absent: an option without a value.
@@ -173,6 +173,72 @@ impl fmt::Display for Value {
                 f.write_str("}")
             }
         }
+    }
+}
+
+// By hand: trying one kind after the other, as `untagged` does, takes most of the time that a record takes to read.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> serde::de::Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing, a truth value, a whole number, text, a list or a map")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Int(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        let too_large = |_| E::invalid_value(serde::de::Unexpected::Unsigned(value), &self);
+        i64::try_from(value).map(Value::Int).map_err(too_large)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((name, value)) = fields.next_entry()? {
+            map.insert(name, value);
+        }
+        Ok(Value::Map(map))
     }
 }
 
@@ -332,9 +398,17 @@ mod tests {
 
     #[test]
     fn preimages_survive_json() {
-        let p =
-            Preimage::new("build").with("a", Value::Null).with("b", vec![Value::Int(1), Value::Bool(true)]);
+        let map = BTreeMap::from([("x".to_owned(), Value::Int(-7)), ("y".to_owned(), Value::Null)]);
+        let p = Preimage::new("build")
+            .with("a", Value::Null)
+            .with("b", vec![Value::Int(1), Value::Bool(true)])
+            .with("c", map)
+            .with("d", "text");
         let back: Preimage = serde_json::from_str(&serde_json::to_string(&p).unwrap()).unwrap();
         assert_eq!((back.key(), &back), (p.key(), &p));
+        let through_value: Preimage = serde_json::from_value(serde_json::to_value(&p).unwrap()).unwrap();
+        assert_eq!(through_value, p);
+        assert!(serde_json::from_str::<Value>("1.5").is_err());
+        assert!(serde_json::from_str::<Value>("18446744073709551615").is_err());
     }
 }

@@ -288,7 +288,42 @@ pub fn reflink(from: &Path, to: &Path) -> Result<()> {
 /// The kind of network file system that a path lies on; none if it lies on none that is known.
 #[must_use]
 pub fn network_kind(path: &Path) -> Option<&'static str> {
-    network_name(rustix::fs::statfs(path).ok()?.f_type)
+    match rustix::fs::statfs(path).ok()?.f_type {
+        FUSE => {
+            let path = fs::canonicalize(path).ok()?;
+            fuse_network_name(&fs::read_to_string("/proc/self/mountinfo").ok()?, &path)
+        }
+        kind => network_name(kind),
+    }
+}
+
+/// The number of all file systems that are programs.
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
+
+/// The network file system that serves a path without links by FUSE, by the list of mounts.
+fn fuse_network_name(mounts: &str, path: &Path) -> Option<&'static str> {
+    fn of_line<'a>(line: &'a str, path: &Path) -> Option<(usize, &'a str)> {
+        // `47 27 0:46 / /mnt rw - fuse.sshfs :/data rw`: the mount point is the fifth, the type stands behind the dash.
+        let (before, behind) = line.split_once(" - ")?;
+        let point = PathBuf::from(before.split(' ').nth(4)?.replace("\\040", " "));
+        let kind = behind.split(' ').next()?;
+        path.starts_with(&point).then(|| (point.as_os_str().len(), kind))
+    }
+    // Of several at one point, the last one hides the others.
+    let (_, kind) =
+        mounts.lines().filter_map(|line| of_line(line, path)).max_by_key(|(length, _)| *length)?;
+    Some(match kind.strip_prefix("fuse.")? {
+        "sshfs" => "SSHFS",
+        "glusterfs" => "GlusterFS",
+        "ceph-fuse" | "ceph" => "Ceph",
+        "juicefs" | "JuiceFS" => "JuiceFS",
+        "gcsfuse" => "Cloud Storage FUSE",
+        "s3fs" | "mountpoint-s3" | "goofys" => "S3",
+        "blobfuse" | "blobfuse2" => "Blobfuse",
+        "rclone" => "rclone",
+        "curlftpfs" => "FTP",
+        _ => return None,
+    })
 }
 
 /// Kinds of network file systems by the number that the kernel gives them.
@@ -479,4 +514,22 @@ pub fn is_writable(folder: &Path) -> bool {
 pub fn is_executable(file: &Path) -> bool {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     accessat(CWD, file, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_file_systems_that_are_programs_are_told_by_their_mounts() {
+        let mounts = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+                      47 22 0:46 / /mnt rw,nosuid - fuse.sshfs host:/data rw\n\
+                      48 47 0:47 / /mnt/my\\040disk rw - fuse.juicefs JuiceFS:x rw\n\
+                      49 22 0:48 / /usb rw - fuseblk /dev/sdb1 rw\n";
+        let name = |path: &str| fuse_network_name(mounts, Path::new(path));
+        assert_eq!(name("/mnt/cache"), Some("SSHFS"));
+        assert_eq!(name("/mnt/my disk/cache"), Some("JuiceFS"));
+        assert_eq!(name("/mntx"), None);
+        assert_eq!(name("/usb/cache"), None);
+    }
 }

@@ -28,5 +28,13 @@ pub(crate) fn canonical(data: &[u8]) -> Option<Model> {
     std::fs::create_dir(&second).unwrap();
     let again = onnx::canonicalize(&first.join(onnx::MODEL_FILE), &second).unwrap();
     assert!(read(&second, again.has_weights) == (graph, weights), "its canonical form has another one");
+    // What is digested is what was written.
+    let third = folder.path().join("third");
+    std::fs::create_dir(&third).unwrap();
+    let told = onnx::digest(&path, &third, 1).unwrap();
+    assert!(read(&third, false).0 == read(&first, false).0, "the graph is another one");
+    let digest = |bytes: &[u8]| enginewright::digest::Digest::of(bytes);
+    let written = done.has_weights.then(|| digest(&std::fs::read(first.join(onnx::WEIGHTS_FILE)).unwrap()));
+    assert!(told.digested.map(|digested| digested.weights.b3) == written, "the weights are others");
     Some(model)
 }

@@ -98,6 +98,15 @@ impl Context<'_> {
     }
 }
 
+/// Links a file of the store; where links cannot be made or followed, as on some network file systems, it is copied.
+fn link(from: &Path, to: &Path) -> Result<(), fs::Error> {
+    if fs::symlink(from, to).is_ok() && fs::exists(to) {
+        return Ok(());
+    }
+    fs::remove_file(to)?;
+    fs::copy(from, to)
+}
+
 /// Puts a model that the store holds into a worker's folder, under the names that it reads.
 pub(super) fn link_model(
     cache: &Cache,
@@ -111,7 +120,7 @@ pub(super) fn link_model(
             let message = format!("the cache lost a model: blob `{}`", blob.b3);
             return Err(Diagnostic::error("model-lost", message).help("run again: it is made anew"));
         };
-        fs::symlink(&path, &job.join(file)).map_err(|e| Diagnostic::error("cache", e.to_string()))?;
+        link(&path, &job.join(file)).map_err(|e| Diagnostic::error("cache", e.to_string()))?;
     }
     Ok(())
 }

@@ -60,6 +60,7 @@ impl Failure {
                 "other engines are not affected; the builder itself failed on this model"
             }
             WorkerError::Unsendable { .. } => "paths must be UTF-8: rename the file or folder that is not",
+            WorkerError::Full(_) => "make room: `enginewright cache gc`",
             WorkerError::WrongProtocol { .. } => "the program was replaced while it ran: run it again",
             _ => "",
         };

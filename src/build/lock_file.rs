@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::carry_out::Results;
 use super::context::Context;
 use super::gather::Gathered;
 use super::publish::Sidecar;
-use super::run::Results;
 use crate::diagnostic::Diagnostic;
 use crate::fs;
 use crate::plan::{Action, LOCK_FILE_NAME, Lock, LockedEngine, source_id};

@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod action;
+mod carry_out;
 mod check;
 mod context;
 mod drift;

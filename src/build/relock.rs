@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::carry_out::Results;
 use super::context::Context;
 use super::gather::gather;
 use super::lock_file;
 use super::publish;
-use super::run::Results;
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::fs;

@@ -7,8 +7,10 @@
 //! mtime and ctime, i64 each, in ns since 1970). Numbers are little-endian, paths sorted; those below the folder that
 //! the question is about are relative to it. Blocks are looked at by several threads.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::files::RACY_NS;
@@ -23,6 +25,8 @@ const MAGIC: &[u8; 8] = b"ewmemo1\n";
 const BLOCK: usize = 512;
 /// Answers that are kept.
 const KEPT: usize = 64;
+/// Changed paths that are told. More of them are as good as all.
+const MOST_CHANGED: usize = 64;
 /// Longest answer file that is read.
 const LONGEST: u64 = 1 << 30;
 
@@ -45,15 +49,26 @@ impl Asked {
     }
 }
 
-/// The answer that was given to this question about `folder`, if every file that it was made from is as it was. The
-/// cache at `root` is not opened for it.
+/// What is known of a question that was asked before.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// The answer that was given.
+    pub answer: Vec<u8>,
+    /// The files that it was made from and that are not as they were, absolute. If there are none, the answer is right.
+    pub changed: Vec<PathBuf>,
+}
+
+/// The answer that was given to this question about `folder`, unless much has changed since. The cache at `root` is not
+/// opened for it.
 #[must_use]
-pub fn recall(root: &Path, question: &Digest, folder: &Path) -> Option<Vec<u8>> {
+pub fn recall(root: &Path, question: &Digest, folder: &Path) -> Option<Recalled> {
     let path = root.join(layout::FOLDER).join("memo").join(question.to_string());
     let bytes = fs::read_prefix(&path, LONGEST).ok()?;
     let memo = Memo::parse(&bytes)?;
     let base = Base::open(folder)?;
-    holds(&memo.blocks, &base)?.then(|| memo.answer.to_vec())
+    let changed = changed(&memo.blocks, &base)?;
+    let changed = changed.into_iter().map(|path| folder.join(path)).collect();
+    Some(Recalled { answer: memo.answer.to_vec(), changed })
 }
 
 impl Cache {
@@ -87,7 +102,11 @@ impl Cache {
             Err(_) => path != self.inner.v1 && path != self.inner.root,
         };
         let mut entries: Vec<(Vec<u8>, Sight)> = Vec::with_capacity(seen.sights.len());
-        for (path, sight) in seen.sights.into_iter().filter(|(path, _)| decides(path)) {
+        for (path, sight) in seen.sights.into_iter() {
+            let path = PathBuf::from(path);
+            if !decides(&path) {
+                continue;
+            }
             match &sight {
                 Sight::Unsteady => return None,
                 Sight::Read(stat) if stat.mtime_ns.max(stat.ctime_ns) + RACY_NS > since_ns => return None,
@@ -173,17 +192,25 @@ impl<'a> Memo<'a> {
     }
 }
 
-/// Is everything as it was? None if the blocks make no sense.
-fn holds(blocks: &[(usize, &[u8])], base: &Base) -> Option<bool> {
+/// What is not as it was. None if the blocks make no sense, or if it is too much.
+fn changed(blocks: &[(usize, &[u8])], base: &Base) -> Option<Vec<PathBuf>> {
     // Starting threads costs more than looking at some hundred files.
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blocks.len() / 2).max(1);
-    let (next, holds, sound) = (AtomicUsize::new(0), AtomicBool::new(true), AtomicBool::new(true));
+    let (next, is_usable, all) = (AtomicUsize::new(0), AtomicBool::new(true), Mutex::new(Vec::new()));
     let work = || {
         while let Some((count, bytes)) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match holds.load(Ordering::Relaxed).then(|| block_holds(*count, bytes, base)) {
-                Some(Some(true)) => {}
-                Some(Some(false)) | None => return holds.store(false, Ordering::Relaxed),
-                Some(None) => return sound.store(false, Ordering::Relaxed),
+            if !is_usable.load(Ordering::Relaxed) {
+                return;
+            }
+            let Some(changed) = changed_of_block(*count, bytes, base) else {
+                return is_usable.store(false, Ordering::Relaxed);
+            };
+            if !changed.is_empty() {
+                let mut all = super::lock(&all);
+                all.extend(changed);
+                if all.len() > MOST_CHANGED {
+                    return is_usable.store(false, Ordering::Relaxed);
+                }
             }
         }
     };
@@ -191,7 +218,9 @@ fn holds(blocks: &[(usize, &[u8])], base: &Base) -> Option<bool> {
         (1..threads).for_each(|_| drop(scope.spawn(work)));
         work();
     });
-    sound.into_inner().then(|| holds.into_inner())
+    let mut all = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    all.sort();
+    is_usable.into_inner().then_some(all)
 }
 
 fn serialize_block(entries: &[(Vec<u8>, Sight)]) -> Option<Vec<u8>> {
@@ -221,7 +250,8 @@ fn serialize_block(entries: &[(Vec<u8>, Sight)]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn block_holds(count: usize, bytes: &[u8], base: &Base) -> Option<bool> {
+fn changed_of_block(count: usize, bytes: &[u8], base: &Base) -> Option<Vec<PathBuf>> {
+    let mut changed = Vec::new();
     let mut reader = Reader(bytes);
     let mut path = Vec::new();
     for _ in 0..count {
@@ -244,8 +274,8 @@ fn block_holds(count: usize, bytes: &[u8], base: &Base) -> Option<bool> {
             _ => return None,
         };
         if !base.is_still(&path, &sight) {
-            return Some(false);
+            changed.push(PathBuf::from(OsString::from_vec(path.clone())));
         }
     }
-    reader.0.is_empty().then_some(true)
+    reader.0.is_empty().then_some(changed)
 }

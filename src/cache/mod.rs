@@ -45,7 +45,7 @@ pub use failures::FailureFile;
 pub(crate) use hash::hash_file;
 pub use job::JobDir;
 pub use lock::{ActionLock, Holder};
-pub use memo::{Asked, recall};
+pub use memo::{Asked, Recalled, recall};
 pub use record::Record;
 pub use runs::{RunInfo, RunLog};
 pub use transfer::Transferred;

@@ -82,7 +82,11 @@ impl Cache {
     pub fn import(&self, from: impl Read, path: &Path) -> Result<Transferred> {
         self.require_writable()?;
         let bad = |what: String| Error::BadExport { path: path.to_owned(), what };
-        let io = |e: std::io::Error| bad(format!("it ends too early or is no tar: {e}"));
+        let io = |e: std::io::Error| match e.raw_os_error() {
+            Some(_) => bad(format!("it cannot be read: {e}")),
+            // What the reader of tars says of it quotes its bytes.
+            None => bad("it ends too early or is no tar".to_owned()),
+        };
         let mut archive = Archive::new(from);
         let mut incoming = Incoming::default();
         // Raw: long names and other extensions are entries of their own, which are refused.

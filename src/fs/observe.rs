@@ -6,9 +6,10 @@
 //! process, the network) says so with [`beyond_files`]: such an answer cannot be kept.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,8 +36,8 @@ pub enum Sight {
 /// All that was seen.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// By path, absolute, symbolic links followed.
-    pub sights: BTreeMap<PathBuf, Sight>,
+    /// By path, absolute, symbolic links followed. Not as paths, which are compared name by name.
+    pub sights: BTreeMap<OsString, Sight>,
     /// Why that is not all.
     pub beyond: Option<String>,
 }
@@ -120,7 +121,7 @@ fn note(path: &Path, metadata: Result<&Metadata, &io::Error>, sight: impl FnOnce
         }
         Err(_) => Sight::Unsteady,
     };
-    let was = sights.entry(path).or_insert(sight);
+    let was = sights.entry(path.into_os_string()).or_insert(sight);
     *was = match (*was, sight) {
         (was, is) if was == is => is,
         (Sight::There { dev, ino }, Sight::Read(stat)) | (Sight::Read(stat), Sight::There { dev, ino })

@@ -89,7 +89,10 @@ impl Client {
         let frame = codec::encode(request).map_err(|e| WorkerError::Unsendable { what: e.to_string() })?;
         let mut env = environment(request, limits);
         if matches!(request, Request::Build(build) if build.hermetic == Hermetic::Det) {
-            det::install(job_dir).map_err(|e| WorkerError::Spawn(e.source))?;
+            det::install(job_dir).map_err(|e| match e.is_full() {
+                true => WorkerError::Full(e),
+                false => WorkerError::Spawn(e.source),
+            })?;
             env.push((det::PRELOAD.0.to_owned(), det::PRELOAD.1.to_owned()));
         }
         let (mut process, stdin, stdout) =

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use super::protocol::VERSION;
 
-/// A worker did not answer. Every variant but the first two carries the last it wrote to stderr.
+/// A worker did not answer. Every variant but the first three carries the last it wrote to stderr.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "`stderr` is the same in each: the last the worker wrote there")]
 pub enum WorkerError {
     /// It could not be started.
     #[error("cannot start a worker: {0}")]
     Spawn(#[source] io::Error),
+    /// There is no room for what it needs in its folder.
+    #[error("cannot start a worker: {0}")]
+    Full(#[source] crate::fs::Error),
     /// The request cannot be written down, such as a path that is not UTF-8.
     #[error("cannot send the request to a worker: {what}")]
     Unsendable {
@@ -107,6 +110,7 @@ impl WorkerError {
     pub fn code(&self) -> &'static str {
         match self {
             WorkerError::Spawn(_) => "worker-spawn",
+            WorkerError::Full(_) => "disk-full",
             WorkerError::Unsendable { .. } => "worker-unsendable",
             WorkerError::Crashed { .. } => "worker-crashed",
             WorkerError::TimedOut { .. } => "worker-timed-out",
@@ -123,7 +127,7 @@ impl WorkerError {
     #[must_use]
     pub fn stderr(&self) -> &str {
         match self {
-            WorkerError::Spawn(_) | WorkerError::Unsendable { .. } => "",
+            WorkerError::Spawn(_) | WorkerError::Full(_) | WorkerError::Unsendable { .. } => "",
             WorkerError::Crashed { stderr, .. }
             | WorkerError::TimedOut { stderr, .. }
             | WorkerError::OutOfMemory { stderr, .. }

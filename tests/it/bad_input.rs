@@ -63,6 +63,10 @@ fn graphs_that_tensorrt_would_misread_are_refused() {
         (models::huge_dimension(), &["1099511627776", "`x`"]),
         (models::undefined_input(), &["nowhere"]),
         (models::cycle(), &["cycle"]),
+        (
+            models::text_inside(),
+            &["`text`, at the node `to text` (Cast), is of type string", "around the engine"],
+        ),
     ] {
         project.write("bad.onnx", bytes);
         fails(&project, words);

@@ -31,11 +31,11 @@ fn stored(project: &Project) -> u64 {
 fn large_weights_are_copied_when_they_are_needed() {
     let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
     save_external(&large(1.0), &project.path("m.onnx"), "m.data").unwrap();
-    let first = project.run(&["plan"]);
+    let first = project.run(&["-v", "plan"]);
     first.expect(0).says(&["never built", "read "]);
     assert!(stored(&project) < 1 << 20, "{} bytes", stored(&project));
     // It is known, by the digests of its files.
-    let again = project.run(&["plan"]);
+    let again = project.run(&["-v", "plan"]);
     assert!(!again.expect(0).stderr.contains("read "), "{again:?}");
     let digest = |output: &crate::support::Output| output.json()["engines"][0]["build"].clone();
     let planned = digest(&project.run(&["--format", "json", "plan"]));

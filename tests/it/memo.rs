@@ -52,6 +52,33 @@ fn a_plan_without_work_is_remembered_until_a_file_changes() {
     assert_eq!(runs(), before, "a run that looked at nothing but files is none");
 }
 
+#[test]
+fn engines_of_models_that_did_not_change_are_not_planned() {
+    let project = settled();
+    fake::set_variant(&project, 0, 5);
+    let rows = "2 to rebuild, 3 up to date";
+    // Of the others nothing is looked at but their files: what a plan would read of them is not there.
+    std::fs::rename(project.path("cache/v1/results/canonicalize"), project.path("away")).unwrap();
+    let part = fake::run_in(&project, &["plan"]);
+    part.expect(0).says(&["m0@a", "m0@b", rows]);
+    let read = walkdir::WalkDir::new(project.path("cache/v1/results/canonicalize")).into_iter().flatten();
+    assert_eq!(read.filter(|e| e.file_type().is_file()).count(), 1, "one model was read");
+    std::fs::remove_dir_all(project.path("cache/v1/results/canonicalize")).unwrap();
+    std::fs::rename(project.path("away"), project.path("cache/v1/results/canonicalize")).unwrap();
+    // As data, and as a file, a plan is whole.
+    let json = fake::run_in(&project, &["--format", "json", "plan"]).json();
+    assert_eq!(json["engines"].as_array().unwrap().len(), 5);
+    fake::run_in(&project, &["plan", "--out", "p.json"]).expect(0).says(&[rows]);
+    let file: serde_json::Value = serde_json::from_slice(&project.read("p.json")).unwrap();
+    assert!(["m0@a", "m0@b", "m1@a", "m1@b"].iter().all(|name| file.to_string().contains(name)), "{file}");
+    // A model that was only touched is up to date, and the whole is remembered again.
+    fake::set_variant(&project, 0, 0);
+    std::thread::sleep(Duration::from_millis(2100));
+    fake::run_in(&project, &["plan"]).expect(0).says(&["nothing to do: 5 engines up to date"]);
+    std::fs::rename(project.path("cache/v1/results"), project.path("away")).unwrap();
+    fake::run_in(&project, &["plan"]).expect(0).says(&["nothing to do: 5 engines up to date"]);
+}
+
 /// What was changed, and how.
 type Change = (&'static str, fn(&Project));
 

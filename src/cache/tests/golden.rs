@@ -53,7 +53,8 @@ fn format_1_is_read() {
         b"answer"
     );
     // It was made from a file that is not there.
-    assert_eq!(recall(folder.path(), &question, folder.path()), None);
+    let recalled = recall(folder.path(), &question, folder.path()).unwrap();
+    assert_eq!((recalled.answer.as_slice(), recalled.changed.len()), (&b"answer"[..], 1), "{recalled:?}");
     let verified = cache.verify(1).unwrap();
     assert_eq!((verified.results, verified.blobs, verified.damaged.len()), (1, 2, 0));
     assert_eq!(cache.take_warnings(), Vec::<String>::new());
@@ -78,7 +79,8 @@ fn golden_is_written() {
     cache.flush();
     cache.publish_uses(&[(key, 1_700_000_000)].into()).unwrap();
     let stat = fs::stat(&user).unwrap();
-    let sights = [(user, fs::Sight::Read(stat)), ("/nowhere/m.toml".into(), fs::Sight::Missing)].into();
+    let sights =
+        [(user.into(), fs::Sight::Read(stat)), ("/nowhere/m.toml".into(), fs::Sight::Missing)].into();
     let observed = fs::Observed { sights, beyond: None };
     let memo = cache.serialize_memo(i128::MAX, observed, folder.path(), b"answer").unwrap();
     fs::create_dir_all(&cache.folder("memo")).unwrap();

@@ -130,7 +130,7 @@ fn sources(summary: &RunSummary) -> String {
 }
 
 fn up_to_date(engines: usize) -> String {
-    format!("nothing to do: {} up to date", output::count(engines, "engine"))
+    format!("{}{} up to date", memo::NOTHING_TO_DO, output::count(engines, "engine"))
 }
 
 fn row(engine: &EngineOutcome) -> Vec<String> {

@@ -9,12 +9,13 @@ use super::super::args::PlanArgs;
 use super::super::exit::{self, Failed};
 use super::super::memo::{self, Answer};
 use super::super::progress::Progress;
-use super::super::settings::{Format, Settings};
+use super::super::settings::{Format, Project, Settings};
 use super::super::{output, render};
 use super::{diagnostics_json, errors_of, text_lines, warnings};
 use crate::build::{self, Estimate};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::fs;
+use crate::manifest::Engine;
 use crate::plan::{AccuracyFact, Action, PlanEntry, PlanFile, PlanFileError, Planned, Reason};
 use crate::source::Network;
 
@@ -35,6 +36,12 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
     let progress = Progress::new(settings, None);
     let network = if args.fetch { Network::Allow } else { Network::Deny };
     let ctx = settings.context(&project, network, None, &progress)?;
+    let is_text = settings.format == Format::Text && !args.fetch && !args.locked;
+    if let Some(open) = question.open(&project, &engines).filter(|_| is_text)
+        && let Some(code) = run_part(settings, args, &project, &ctx, &open, engines.len() - open.len())?
+    {
+        return Ok(code);
+    }
     let gathered = build::gather(&ctx, &engines)?;
     ctx.cache.flush();
     let orphans = build::orphans(&ctx.manifest.root, &ctx.manifest.engines);
@@ -69,7 +76,7 @@ pub(super) fn run(settings: &Settings, args: &PlanArgs) -> Result<u8, Failed> {
         }
         Format::Text => {
             said.stderr = warnings(settings, &project.warnings, &gathered.warnings, cache_warnings);
-            said.stdout = text(&file, estimate, &gathered.planned);
+            said.stdout = text(&file, estimate, &gathered.planned, 0);
         }
     }
     output::stderr(&said.stderr);
@@ -139,14 +146,44 @@ fn show(settings: &Settings, path: &Path) -> Result<u8, Failed> {
             // How many workers there will be is not known here.
             let estimate = Estimate { ms: known.sum(), unknown };
             output::stdout(&format!("made by {} from {}\n\n", output::printable(&file.tool), file.made_from));
-            output::stdout(&text(&file, estimate, &[]));
+            output::stdout(&text(&file, estimate, &[], 0));
         }
     }
     Ok(exit::DONE)
 }
 
-/// A plan as text: a table of what is to be done, and a count. Errors are those of the plan of now.
-fn text(file: &PlanFile, estimate: Estimate, planned: &[Planned]) -> String {
+/// Plans some engines, where all others are known to be up to date. None if these are too: the whole is looked at again
+/// then, so that it is remembered.
+fn run_part(
+    settings: &Settings,
+    args: &PlanArgs,
+    project: &Project,
+    ctx: &build::Context<'_>,
+    open: &[&Engine],
+    others: usize,
+) -> Result<Option<u8>, Failed> {
+    let gathered = build::gather(ctx, open)?;
+    ctx.cache.flush();
+    let errors = errors_of(&gathered);
+    let file = PlanFile::of(&gathered.planned, Vec::new(), build::TOOL);
+    if !file.changes && errors.is_empty() {
+        return Ok(None);
+    }
+    let estimate = build::estimate(&gathered.planned, ctx.jobs);
+    let cache_warnings = ctx.cache.take_warnings();
+    output::stderr(&warnings(settings, &project.warnings, &gathered.warnings, cache_warnings));
+    output::stdout(&text(&file, estimate, &gathered.planned, others));
+    render::print(settings, &errors);
+    Ok(Some(match () {
+        () if !errors.is_empty() => exit::INVALID,
+        () if args.detailed_exitcode => exit::CHANGES,
+        () => exit::DONE,
+    }))
+}
+
+/// A plan as text: a table of what is to be done, and a count. Errors are those of the plan of now. So many `others`,
+/// which are not in the file, are up to date.
+fn text(file: &PlanFile, estimate: Estimate, planned: &[Planned], others: usize) -> String {
     let is_work = |entry: &&PlanEntry| entry.action != Action::UpToDate;
     let planned: BTreeMap<String, &Planned> = planned.iter().map(|p| (p.name.to_string(), p)).collect();
     let mut rows: Vec<Vec<String>> = file
@@ -164,7 +201,7 @@ fn text(file: &PlanFile, estimate: Estimate, planned: &[Planned]) -> String {
         text += &output::table(&["ACTION", "ENGINE", "WHY"], &rows);
         text.push('\n');
     }
-    text += &counts(&file.engines);
+    text += &counts(&file.engines, others);
     text += &time(estimate);
     text.push('\n');
     text
@@ -195,10 +232,14 @@ fn time(Estimate { ms, unknown }: Estimate) -> String {
 }
 
 /// `2 to build, 1 up to date`, or that nothing is to do.
-fn counts(planned: &[PlanEntry]) -> String {
-    let count = |action: Action| planned.iter().filter(|entry| entry.action == action).count();
-    if !planned.is_empty() && count(Action::UpToDate) == planned.len() {
-        return format!("nothing to do: {} up to date", output::count(planned.len(), "engine"));
+fn counts(planned: &[PlanEntry], others: usize) -> String {
+    let count = |action: Action| {
+        let others = if action == Action::UpToDate { others } else { 0 };
+        planned.iter().filter(|entry| entry.action == action).count() + others
+    };
+    let all = planned.len() + others;
+    if all > 0 && count(Action::UpToDate) == all {
+        return format!("{}{} up to date", memo::NOTHING_TO_DO, output::count(all, "engine"));
     }
     let parts: Vec<String> = [
         (Action::Build, "to build"),

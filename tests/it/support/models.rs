@@ -383,6 +383,16 @@ pub(crate) fn undefined_input() -> Vec<u8> {
         .encode_to_vec()
 }
 
+/// Numbers that become text and numbers again.
+pub(crate) fn text_inside() -> Vec<u8> {
+    let cast = |name: &str, from: &str, to: &str, element: DataType| {
+        node(name, "Cast", &[from], &[to]).int("to", element as i64)
+    };
+    let nodes =
+        vec![cast("to text", "x", "text", DataType::String), cast("back", "text", "y", DataType::Float)];
+    model(17, graph(&[2.into()], nodes, Vec::new())).encode_to_vec()
+}
+
 /// Two nodes that wait for each other.
 pub(crate) fn cycle() -> Vec<u8> {
     let nodes = vec![
