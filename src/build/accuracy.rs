@@ -12,6 +12,7 @@ use crate::plan::{
     Accuracy, AccuracyFact, BuiltRef, Judged, Keyed, ModelRef, Published, RunRef, ToolchainFact,
     ToolchainRef, keys,
 };
+use crate::toolchain::trtexec::Types;
 use crate::verify::{
     self, Judgement, MeasureSpec, Measured, NOT_RUN, OnGpu, ProfileShapes, SampleError, Verdict,
 };
@@ -24,7 +25,8 @@ pub(super) const RUN: &str = "run";
 pub(super) fn memory_estimate(keyed: &Keyed, model: &ModelRef) -> u64 {
     let size = |graph: u64, weights: Option<u64>| graph + weights.unwrap_or(0);
     let source = size(model.graph.size, model.weights.as_ref().map(|w| w.size));
-    let prepared = size(keyed.prepared.graph.size, keyed.prepared.weights.as_ref().map(|w| w.size));
+    let measured = keyed.measured();
+    let prepared = size(measured.graph.size, measured.weights.as_ref().map(|w| w.size));
     (256 << 20) + 3 * source + 6 * prepared
 }
 
@@ -56,6 +58,9 @@ pub(super) fn fact(
     };
     let spec = MeasureSpec::of(engine, &model.summary, profiles.collect()).map_err(|e| at_inputs(&e))?;
     let Some(spec) = spec else { return Ok(AccuracyFact::NoneDeclared) };
+    let asked = keyed.trtexec.as_ref().map(|trtexec| &trtexec.asked.types);
+    let is_weak = matches!(asked, Some(Types::Weak { fp16, bf16, .. }) if *fp16 || *bf16);
+    let spec = MeasureSpec { is_weak, ..spec };
     let samples = measure::digests(ctx, engine, &spec)?;
     let reference = match reference {
         Some(ToolchainFact::Found(found)) => found,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::context::Context;
+use super::prepare::Typed;
 use super::publish::Sidecar;
 use super::sources::{self, Read};
 use super::{accuracy, estimate, pins, prepare, publish, toolchains, trtexec};
@@ -13,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::digest::{Blob, Digest, Preimage};
 use crate::engine::Counts;
 use crate::fs;
-use crate::manifest::{Engine, Precision, Source, ToolchainKind, Typing, hazard};
+use crate::manifest::{Engine, Source, ToolchainKind, hazard};
 use crate::onnx::{self, NodeChange, TensorDigest};
 use crate::plan::{
     self, AccuracyFact, Action, BuiltRef, Keyed, LockedSource, LockedToolchain, ModelRef, Models, NamedRule,
@@ -80,21 +81,18 @@ pub fn gather(ctx: &Context<'_>, engines: &[&Engine]) -> Result<Gathered, cache:
         let (published, sidecar) = publish::published(&ctx.manifest.root, &engine.name, &ctx.cache);
         let mut planned = if errors.is_empty() {
             let mut found = Vec::new();
-            let prepared = match typed.get(&engine.name.to_string()).zip(read.get(&engine.source)) {
-                None => None,
-                Some((typed, read)) => {
-                    let (errors, warnings) = prepare::diagnostics(engine, typed, read);
-                    gathered.warnings.extend(warnings);
-                    found.extend(errors);
-                    typed.prepared.clone()
-                }
-            };
+            let typed = typed.get(&engine.name.to_string());
+            if let Some((typed, read)) = typed.zip(read.get(&engine.source)) {
+                let (errors, warnings) = prepare::diagnostics(engine, typed, read);
+                gathered.warnings.extend(warnings);
+                found.extend(errors);
+            }
             for hazard in read.get(&engine.source).map(|read| read.hazards(engine)).unwrap_or_default() {
                 if hazard.level == Level::Error { &mut found } else { &mut gathered.warnings }.push(hazard);
             }
             found.extend(prepare::unused_rules_of(engine, &unused));
             if found.is_empty() {
-                plan_engine(ctx, engine, &read, &toolchains, &published, prepared, &mut diffs)?
+                plan_engine(ctx, engine, &read, &toolchains, &published, typed, &mut diffs)?
             } else {
                 Planned::error(&engine.name, found)
             }
@@ -190,7 +188,6 @@ fn check(
             errors.push((**error).clone());
         }
     }
-    errors.extend(not_emulated(ctx, engine));
     if let Some(verify) = &engine.verify
         && let Some(declared) = ctx.manifest.toolchains.get(&verify.reference)
         && declared.kind != ToolchainKind::Onnxruntime
@@ -202,30 +199,13 @@ fn check(
     errors
 }
 
-/// Which types a weakly typed TensorRT chooses is not known, and so nothing that computes the same elsewhere.
-fn not_emulated(ctx: &Context<'_>, engine: &Engine) -> Option<Diagnostic> {
-    let verify = engine.verify.as_ref().filter(|_| ctx.verify)?;
-    let version = ctx.builder(engine)?.version?;
-    let is_narrow = matches!(engine.precision, Precision::Fp16 | Precision::Bf16) || !engine.rules.is_empty();
-    if !is_narrow || plan::trtexec::typing(engine, version) != Typing::Weak {
-        return None;
-    }
-    let message = format!("the accuracy of a weakly typed engine cannot be measured yet: `{}`", engine.name);
-    let error = Diagnostic::error("not-yet", message).at(&verify.origin, "asked here");
-    Some(
-        error
-            .note("it chooses types by itself where none is asked for, which is not emulated")
-            .help("build it with `typing = \"strong\"` (TensorRT 9 and later), or with `--no-verify`"),
-    )
-}
-
 fn plan_engine(
     ctx: &Context<'_>,
     engine: &Engine,
     read: &BTreeMap<Source, Read>,
     toolchains: &BTreeMap<String, ToolchainFact>,
     published: &Published,
-    prepared: Option<PreparedRef>,
+    typed: Option<&Typed>,
     diffs: &mut Diffs,
 ) -> Result<Planned, cache::Error> {
     let name = &engine.name;
@@ -243,7 +223,7 @@ fn plan_engine(
         Some(ToolchainFact::Absent(_)) => return Ok(Planned::unknown(name, Vec::new())),
         _ => return Ok(Planned::unknown(name, vec![Reason::ToolchainNotFetched])),
     };
-    let prepared = match prepared {
+    let prepared = match typed.and_then(|typed| typed.prepared.clone()) {
         Some(prepared) => prepared,
         None if plan::spec(engine, ctx.builder(engine)).is_none() => PreparedRef::as_is(model),
         // The run was cancelled before it was prepared.
@@ -253,8 +233,9 @@ fn plan_engine(
         Ok(trtexec) => trtexec,
         Err(errors) => return Ok(Planned::error(name, errors)),
     };
+    let emulated = typed.and_then(|typed| typed.emulated.clone());
     let keyed = match plan::keyed(engine, model, toolchain, prepared, trtexec) {
-        Ok(keyed) => keyed,
+        Ok(keyed) => Keyed { emulated, ..keyed },
         Err(errors) => return Ok(Planned::error(name, errors)),
     };
     let locked = ctx.lock.engine(&name.to_string()).filter(|locked| locked.build == keyed.build_key);

@@ -57,7 +57,8 @@ pub(super) fn run<T: DeserializeOwned>(
     ctx.link_model(&model.graph, model.weights.as_ref(), job.path()).map_err(|e| vec![e])?;
     let folder = job.path().join(PREPARED_FOLDER);
     fs::create_dir_all(&folder).map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
-    ctx.link_model(&keyed.prepared.graph, keyed.prepared.weights.as_ref(), &folder).map_err(|e| vec![e])?;
+    let measured = keyed.measured();
+    ctx.link_model(&measured.graph, measured.weights.as_ref(), &folder).map_err(|e| vec![e])?;
     let work = Work {
         verb: asked.verb,
         request: (asked.request)(Box::new(measure)),

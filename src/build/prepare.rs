@@ -30,6 +30,8 @@ pub(super) struct Typed {
     key: Digest,
     /// The prepared ONNX; none if it has problems that forbid it.
     pub(super) prepared: Option<PreparedRef>,
+    /// The typed ONNX that stands for it where it is measured, if it is weakly typed.
+    pub(super) emulated: Option<PreparedRef>,
     /// The types of all nodes, if they were read or have just been made.
     assignment: Option<Assignment>,
     problems: Vec<Problem>,
@@ -64,17 +66,24 @@ pub(super) fn prepare_all(
     read: &BTreeMap<Source, Read>,
 ) -> BTreeMap<String, Typed> {
     let mut works: BTreeMap<Digest, Work<'_>> = BTreeMap::new();
-    let mut keys_of: BTreeMap<String, Digest> = BTreeMap::new();
+    let mut keys_of: BTreeMap<String, (Digest, Option<Digest>)> = BTreeMap::new();
     for engine in engines {
         let Some(SourceFact::AtHand { model, .. }) = read.get(&engine.source).map(|r| &r.fact) else {
             continue;
         };
         let builder = ctx.builder(engine);
         let Some(spec) = plan::spec(engine, builder) else { continue };
-        let preimage = keys::prepare(engine, model, Some(&spec));
-        let (key, name) = (preimage.key(), engine.name.to_string());
-        keys_of.insert(name.clone(), key);
-        works.entry(key).or_insert(Work { preimage, spec, model, engine: name });
+        let name = engine.name.to_string();
+        let mut add = |spec: Spec| {
+            let preimage = keys::prepare(engine, model, Some(&spec));
+            let key = preimage.key();
+            works.entry(key).or_insert(Work { preimage, spec, model, engine: name.clone() });
+            key
+        };
+        let key = add(spec);
+        let is_measured = ctx.verify && engine.verify.is_some();
+        let emulated = is_measured.then(|| plan::emulated_spec(engine, builder)).flatten().map(add);
+        keys_of.insert(name, (key, emulated));
     }
     let results = Mutex::new(BTreeMap::new());
     let memory = |work: &Work<'_>| (64 << 20) + work.model.weights.as_ref().map_or(0, |w| w.size);
@@ -84,6 +93,7 @@ pub(super) fn prepare_all(
         let typed = one(ctx, &work).unwrap_or_else(|failure| Typed {
             key,
             prepared: None,
+            emulated: None,
             assignment: None,
             problems: Vec::new(),
             rules: Vec::new(),
@@ -92,7 +102,29 @@ pub(super) fn prepare_all(
         results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, typed);
     });
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    keys_of.into_iter().filter_map(|(name, key)| Some((name, results.get(&key)?.clone()))).collect()
+    let of_engine = |(name, (key, emulated)): (String, (Digest, Option<Digest>))| {
+        let typed = results.get(&key)?.clone();
+        let Some(emulated) = emulated else { return Some((name, typed)) };
+        let stand_in = results.get(&emulated)?;
+        let failure = typed.failure.clone().or_else(|| not_emulated(&name, stand_in));
+        Some((name, Typed { emulated: stand_in.prepared.clone(), failure, ..typed }))
+    };
+    keys_of.into_iter().filter_map(of_engine).collect()
+}
+
+/// What is weakly typed is measured as a typed model, which cannot always be made.
+fn not_emulated(engine: &str, stand_in: &Typed) -> Option<Box<Diagnostic>> {
+    if stand_in.prepared.is_some() {
+        return None;
+    }
+    let why = stand_in.failure.as_ref().map(|failure| failure.message.clone());
+    let problem = || Some(stand_in.problems.iter().find(|problem| problem.is_error)?.message.clone());
+    let message = format!(
+        "the accuracy of `{engine}` cannot be measured: it is weakly typed, and no typed model can stand for it"
+    );
+    let mut error = Diagnostic::error("not-emulated", message);
+    error.notes.extend(why.or_else(problem));
+    Some(Box::new(error.help("mend that, or run with `--no-verify`")))
 }
 
 fn one(ctx: &Context<'_>, work: &Work<'_>) -> Result<Typed, Diagnostic> {
@@ -139,6 +171,7 @@ fn of_record(record: Record) -> Option<Typed> {
     Some(Typed {
         key: record.key,
         prepared: Some(prepared),
+        emulated: None,
         assignment: None,
         problems,
         rules,
@@ -178,7 +211,7 @@ fn run_worker(
     if !done.is_written {
         let rules = assignment.as_ref().map(|a| a.rules.clone()).unwrap_or_default();
         let (key, problems) = (*key, done.problems);
-        return Ok(Typed { key, prepared: None, assignment, problems, rules, failure: None });
+        return Ok(Typed { key, prepared: None, emulated: None, assignment, problems, rules, failure: None });
     }
     let Some(assignment) = assignment else {
         return Err(Diagnostic::error("worker-garbage", format!("{what}: the worker wrote no assignment")));
@@ -211,6 +244,7 @@ fn record(
     Ok(of_record(recorded).unwrap_or(Typed {
         key,
         prepared: None,
+        emulated: None,
         assignment: None,
         problems: Vec::new(),
         rules: Vec::new(),

@@ -26,6 +26,8 @@ pub struct Keyed {
     pub prepare: Preimage,
     /// What prepare gives.
     pub prepared: PreparedRef,
+    /// The typed ONNX that stands for a weakly typed engine where it is measured.
+    pub emulated: Option<PreparedRef>,
     /// The profiles, resolved.
     pub profiles: Vec<ResolvedProfile>,
     /// The build's inputs.
@@ -34,6 +36,14 @@ pub struct Keyed {
     pub build_key: Digest,
     /// What trtexec is asked, if that builds it.
     pub trtexec: Option<Trtexec>,
+}
+
+impl Keyed {
+    /// What is measured: the prepared ONNX, or what stands for it.
+    #[must_use]
+    pub fn measured(&self) -> &PreparedRef {
+        self.emulated.as_ref().unwrap_or(&self.prepared)
+    }
 }
 
 /// What is to be done.
@@ -215,6 +225,16 @@ pub fn spec(engine: &Engine, builder: Option<Builder>) -> Option<Spec> {
     precision::spec(engine, builder.map(capabilities).unwrap_or_default(), weak)
 }
 
+/// What decides the typed form that stands for a weakly typed engine where it is measured: all that may be of 16 bits is.
+/// None for one that is typed, or has no 16 bits but those of its file.
+#[must_use]
+pub fn emulated_spec(engine: &Engine, builder: Option<Builder>) -> Option<Spec> {
+    let builder = builder?;
+    trtexec::weak(engine, builder)?;
+    FloatType::of(engine.precision)?;
+    precision::spec(engine, capabilities(builder), None)
+}
+
 /// What a toolchain does with typed models.
 fn capabilities(builder: Builder) -> Capabilities {
     if builder.kind != ToolchainKind::TensorrtRtx {
@@ -248,7 +268,8 @@ pub fn keyed(
     let builder = Builder::new(toolchain.kind, &toolchain.version);
     let prepare = keys::prepare(engine, model, spec(engine, Some(builder)).as_ref());
     let build = keys::build(engine, &prepared, &profiles, toolchain, trtexec.as_ref());
-    Ok(Keyed { model: model.digest, prepare, prepared, profiles, build_key: build.key(), build, trtexec })
+    let (model, build_key) = (model.digest, build.key());
+    Ok(Keyed { model, prepare, prepared, emulated: None, profiles, build_key, build, trtexec })
 }
 
 /// The profiles of an engine, resolved for its model, whose opset `fuse` may have raised.

@@ -23,7 +23,7 @@
 //! | profiles | measure | samples are made for them, and held against them |
 //! | outputs compared, and where they are not | measure | what the metrics are of |
 //! | digests of the reference's files | measure | the numbers are its |
-//! | TF32 | measure | it decides if the oracle is kinder than a GPU |
+//! | TF32, and does TensorRT choose types | measure | they decide if the oracle is kinder than a GPU |
 //! | the sources of `worker/on_gpu/`, and all of measure's | run | they decide the metrics |
 //! | digest of the engine | run | what runs |
 //! | what measure has of the model, the samples, profiles, outputs and the reference | run | what it is held against |
@@ -153,23 +153,24 @@ pub fn measure(
     let files: BTreeMap<String, Value> =
         reference.files.iter().map(|(name, digest)| (name.clone(), Value::from(digest))).collect();
     let profiles: Vec<Value> = keyed.profiles.iter().map(profile).collect();
-    Preimage::new("measure")
+    let preimage = Preimage::new("measure")
         .with("version", MEASURE_VERSION)
         .with("model", keyed.model)
-        .with("prepared", keyed.prepared.digest)
+        .with("prepared", keyed.measured().digest)
         .with("inputs", inputs)
         .with("profiles", profiles)
         .with("outputs", outputs)
         .with("ignore-where", ignored)
         .with("tf32", spec.tf32)
-        .with("reference", files)
+        .with("reference", files);
+    if spec.is_weak { preimage.with("types", "chosen by TensorRT") } else { preimage }
 }
 
 /// What running an engine on a GPU finds. `measure` and `build` are the actions of the same engine.
 #[must_use]
 pub fn run(measure: &Preimage, build: &Preimage, engine: &Digest, sm: Sm) -> Preimage {
     // Of these, the oracle is made; the engine takes its place.
-    let of_oracle = ["version", "prepared", "tf32"];
+    let of_oracle = ["version", "prepared", "tf32", "types"];
     let fields = measure.fields.iter().filter(|(name, _)| !of_oracle.contains(&name.as_str()));
     let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
     Preimage { action: "run".to_owned(), fields }

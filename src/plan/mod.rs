@@ -15,7 +15,7 @@ mod tests;
 pub mod trtexec;
 
 pub use causes::{Models, NamedRule, Now, causes};
-pub use decide::{Action, Keyed, Planned, check, decide, fits, keyed, spec};
+pub use decide::{Action, Keyed, Planned, check, decide, emulated_spec, fits, keyed, spec};
 pub use facts::{
     Accuracy, AccuracyFact, BuiltRef, Judged, ModelRef, PreparedRef, Previous, Published, RunRef, SourceFact,
     ToolchainFact, ToolchainRef,

@@ -334,6 +334,7 @@ fn accuracy(judged: Option<Verdict>) -> Accuracy {
         outputs: vec!["y".to_owned()],
         ignore_where: BTreeMap::new(),
         tf32: false,
+        is_weak: false,
     };
     let measure = keys::measure(&key(&engine()), &spec, &BTreeMap::new(), &toolchain());
     let judged = Judged { measure: measure.key(), judged_by: Digest::of(b"tolerances") };

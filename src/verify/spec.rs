@@ -28,6 +28,8 @@ pub struct MeasureSpec {
     pub ignore_where: BTreeMap<String, Condition>,
     /// May the engine compute FP32 products in TF32?
     pub tf32: bool,
+    /// Does TensorRT choose the types of what no rule names? Then they are taken to be of 16 bits.
+    pub is_weak: bool,
 }
 
 /// A profile: `[min, opt, max]` of shapes, and of values of shape tensors, by input.
@@ -237,6 +239,7 @@ impl MeasureSpec {
             outputs: compared(&verify.outputs, summary).map(|output| output.name.clone()).collect(),
             ignore_where: verify.ignore_where.clone(),
             tf32: engine.tf32,
+            is_weak: false,
         }))
     }
 

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::support::{Output, Project, models, repository, rtx_libraries, run};
+use crate::support::{Output, Project, models, reference_library, repository, rtx_libraries, run};
 
 /// A driver with one GPU.
 pub(crate) fn driver(project: &Project, name: &str, major: u32, minor: u32) {
@@ -53,6 +53,15 @@ pub(crate) fn project(toolchains: &[(&str, &str, u32)], models_text: &str) -> Pr
 
 pub(crate) fn go(project: &Project, args: &[&str]) -> Output {
     run(project.command(args).env("LD_LIBRARY_PATH", project.path("driver")))
+}
+
+/// As [`go`], with ONNX Runtime.
+fn verified(project: &Project, args: &[&str]) -> Output {
+    let mut command = project.command(args);
+    command
+        .env("LD_LIBRARY_PATH", project.path("driver"))
+        .env("ENGINEWRIGHT_ROOT_REFERENCE", reference_library());
+    run(&mut command)
 }
 
 pub(crate) fn model(name: &str, targets: &str, keys: &str) -> String {
@@ -286,11 +295,22 @@ fn one_build_runs_on_a_gpu_at_a_time_whatever_j_says() {
 }
 
 #[test]
-fn what_a_weakly_typed_engine_computes_is_not_emulated() {
-    let keys = "precision = \"fp16\"\nverify = { inputs = { seed = 1, samples = 1 } }";
+fn a_weakly_typed_engine_is_measured_as_if_all_that_may_be_half_were() {
+    let keys = "precision = \"fp16\"\nrules = []\n\
+        hazards = { fp16-decomposed-norm = \"allow\", fp16-long-sum = \"allow\", fp16-exponential = \"allow\", epsilon-underflow-fp16 = \"allow\" }\n\
+        verify = { inputs = { seed = 1, samples = 1, ranges = { x = [-3000, 3000] } } }";
     let project = project(&[("trt8", "8.6", 8601)], &model("norm", "\"on-trt8\"", keys));
-    go(&project, &["apply"]).expect(1).says(&["error[not-yet]", "weakly typed", "--no-verify"]);
-    go(&project, &["apply", "--no-verify"]).expect(0).says(&["1 of 1 engine ready", "skipped"]);
+    // The squares of the norm are beyond FP16, and nothing keeps them FP32.
+    verified(&project, &["apply"]).expect(1).says(&["error[verify-failed]"]);
+    let manifest = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    project.write("manifests/m.toml", manifest.replace("rules = []\n", ""));
+    verified(&project, &["apply"]).expect(0).says(&["1 of 1 engine ready", "smoke"]);
+    verified(&project, &["verify"])
+        .expect(0)
+        .says(&["kinder than a GPU: all that no rule keeps FP32 in fp16", "chooses its types"]);
+    // What is built keeps its types: they are asked of layers.
+    let calls = String::from_utf8(project.read("trt8/bin/calls")).unwrap();
+    assert!(calls.contains("--layerPrecisions=") && !calls.contains("--stronglyTyped"), "{calls}");
 }
 
 #[test]

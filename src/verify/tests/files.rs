@@ -225,6 +225,7 @@ fn a_sample_must_lie_within_a_profile_values_included() {
             outputs: Vec::new(),
             ignore_where: BTreeMap::new(),
             tf32: false,
+            is_weak: false,
         };
         spec.sample(0, &BTreeMap::new()).map_err(|e| e.message)
     };

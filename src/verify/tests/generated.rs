@@ -33,6 +33,7 @@ fn spec(inputs: &[Tensor], ranges: &[(&str, (f64, f64))], fill: &[(&str, Fill)])
         outputs: Vec::new(),
         ignore_where: BTreeMap::new(),
         tf32: false,
+        is_weak: false,
     }
 }
 

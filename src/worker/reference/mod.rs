@@ -57,7 +57,7 @@ pub(super) fn measure(request: &MeasureRequest, folder: &Path) -> Result<()> {
     let measured = run(&request.spec, reference, oracle, &bounds)?;
     let measured = Measured {
         rounding: rounding.len() as u64,
-        optimistic: optimistic(&rounding, request.spec.tf32, &prepared),
+        optimistic: optimistic(&rounding, &request.spec, &prepared),
         ..measured
     };
     write(&measured, folder)
@@ -98,8 +98,19 @@ fn no_oracle(problems: &[Problem]) -> Box<Refusal> {
 }
 
 /// Where the oracle is kinder than a GPU, by operator and reason.
-fn optimistic(rounding: &[Rounding], tf32: bool, prepared: &Model) -> Vec<Optimistic> {
+fn optimistic(rounding: &[Rounding], spec: &MeasureSpec, prepared: &Model) -> Vec<Optimistic> {
     let mut found: Vec<Optimistic> = Vec::new();
+    if let Some(first) = rounding.first().filter(|_| spec.is_weak) {
+        found.push(Optimistic {
+            op: "all that no rule keeps FP32".to_owned(),
+            of: first.of.name().to_owned(),
+            reason: "a weakly typed TensorRT chooses its types by itself, and may undo what is asked of layers that it fuses; here \
+                     all of it rounds, and nothing is undone"
+                .to_owned(),
+            nodes: rounding.len() as u64,
+            first: first.node.clone(),
+        });
+    }
     for row in rounding.iter().filter(|row| row.class == Class::Optimistic) {
         let of = row.of.name();
         match found.iter_mut().find(|o| o.op == row.op && o.of == of && o.reason == row.reason) {
@@ -113,7 +124,7 @@ fn optimistic(rounding: &[Rounding], tf32: bool, prepared: &Model) -> Vec<Optimi
             }),
         }
     }
-    let products = if tf32 { onnx::gemm_nodes(prepared) } else { Vec::new() };
+    let products = if spec.tf32 { onnx::gemm_nodes(prepared) } else { Vec::new() };
     if let Some(first) = products.first() {
         found.push(Optimistic {
             op: first.op.clone(),
