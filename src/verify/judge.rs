@@ -273,18 +273,22 @@ fn one(
             ));
         }
     }
-    let (tolerances, is_default) = tolerances(verify, output);
+    failures.extend(not_compared(output, measured.is_generated));
+    let found = |metric: &str, tolerances: &BTreeMap<String, f64>| match metric {
+        "top-1" | "top-k" => agreement(output, metric, tolerances),
+        _ => worst(output, metric),
+    };
+    let (mut tolerances, mut is_default) = tolerances(verify, output);
+    if !tolerances.keys().any(|metric| found(metric, &tolerances).is_some()) {
+        // Agreement alone, of an output without rows: it must hold something.
+        (tolerances, is_default) = (defaults(output), true);
+    }
     let mut names: Vec<&str> = if output.is_float { SHOWN.to_vec() } else { OF_INTEGERS.to_vec() };
     names.extend(
         tolerances.keys().map(String::as_str).filter(|m| !SHOWN.contains(m) && !OF_INTEGERS.contains(m)),
     );
     for metric in names {
-        let found = if ["top-1", "top-k"].contains(&metric) {
-            agreement(output, metric, &tolerances)
-        } else {
-            worst(output, metric)
-        };
-        let Some((sample, worst)) = found else { continue };
+        let Some((sample, worst)) = found(metric, &tolerances) else { continue };
         let limit = tolerances.get(metric).copied();
         let ok = limit.is_none_or(|limit| if is_at_least(metric) { worst >= limit } else { worst <= limit });
         rows.push(Row {
@@ -308,8 +312,29 @@ fn tolerances(verify: &Verify, output: &OutputMetrics) -> (BTreeMap<String, f64>
     if !all.is_empty() {
         return (all, false);
     }
+    (defaults(output), true)
+}
+
+fn defaults(output: &OutputMetrics) -> BTreeMap<String, f64> {
     let defaults: &[(&str, f64)] = if output.is_float { &DEFAULT_TOLERANCE } else { &DEFAULT_INTEGER };
-    (defaults.iter().map(|(metric, limit)| ((*metric).to_owned(), *limit)).collect(), true)
+    defaults.iter().map(|(metric, limit)| ((*metric).to_owned(), *limit)).collect()
+}
+
+/// An output of which nothing was compared proves nothing. One that is empty on made-up inputs is forgiven: they promise
+/// nothing of it.
+fn not_compared(output: &OutputMetrics, is_generated: bool) -> Option<String> {
+    let name = &output.output;
+    let samples = &output.samples;
+    if samples.is_empty() || samples.iter().any(|sample| sample.compared > 0 || sample.differs.is_some()) {
+        return None;
+    }
+    match samples.iter().any(|sample| sample.skipped > 0) {
+        true => {
+            Some(format!("nothing of `{name}` was compared: in every sample it is NaN or Inf throughout"))
+        }
+        false if is_generated => None,
+        false => Some(format!("nothing of `{name}` was compared: in every sample it is empty, or ignored")),
+    }
 }
 
 fn worst(output: &OutputMetrics, metric: &str) -> Option<(usize, f64)> {

@@ -47,6 +47,11 @@ pub struct SampleMetrics {
     /// Why nothing can be compared: the shapes differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differs: Option<String>,
+    /// How many elements were compared: not those that are ignored, and of floats those that are finite in both.
+    pub compared: u64,
+    /// How many were not, though nobody asked for that: NaN or Inf on either side.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: u64,
     /// Metrics by name.
     pub metrics: BTreeMap<String, Number>,
     /// NaN that the reference does not have.

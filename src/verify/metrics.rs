@@ -3,9 +3,9 @@
 //! | metric | of the floats of one sample |
 //! |---|---|
 //! | `max-abs`, `mean-abs`, `rmse` | the error: its greatest, its mean, the root of its mean square |
-//! | `max-rel`, `mean-rel` | the same as a share of the reference's own range in this sample |
+//! | `max-rel`, `mean-rel` | the same as a share of the reference's own range in this sample; of its magnitude, if all values are equal |
 //! | `cosine` | of the angle between both, as vectors |
-//! | `snr-db`, `psnr-db` | the reference's power, or its range squared, over the error's power |
+//! | `snr-db`, `psnr-db` | the reference's power, or its range (as above) squared, over the error's power |
 //! | `top-1` | share of rows (along the last axis) with the same greatest |
 //! | `top-k` | share of rows with the same five greatest |
 //!
@@ -74,12 +74,17 @@ fn floats(reference: &[f64], candidate: &[f64], shape: &[i64], ignored: Option<&
         }
     }
     let range = if most > least { most - least } else { 0.0 };
+    // An output of one value has no range. Nor has one of zeros a magnitude: there, any error is too much.
+    let scale = match () {
+        () if range > 0.0 => range,
+        () if most.is_finite() => most.abs(),
+        () => 0.0,
+    };
     let count = n.max(1) as f64;
-    // Of an output without range, any error is too much.
-    let relative = |error: f64| match (error, range) {
+    let relative = |error: f64| match (error, scale) {
         (0.0, _) => 0.0,
         (_, 0.0) => f64::INFINITY,
-        (error, range) => error / range,
+        (error, scale) => error / scale,
     };
     let cosine = match (power, other_power) {
         (0.0, 0.0) => 1.0,
@@ -92,6 +97,8 @@ fn floats(reference: &[f64], candidate: &[f64], shape: &[i64], ignored: Option<&
         (signal, error) => 10.0 * (signal / error).log10(),
     };
     found.range = Number(range);
+    let counted = ignored.map_or(reference.len(), |ignored| ignored.iter().filter(|i| !**i).count());
+    (found.compared, found.skipped) = (n, (counted as u64).saturating_sub(n));
     found.metrics = BTreeMap::from([
         ("max-abs".to_owned(), Number(max_abs)),
         ("max-rel".to_owned(), Number(relative(max_abs))),
@@ -100,7 +107,7 @@ fn floats(reference: &[f64], candidate: &[f64], shape: &[i64], ignored: Option<&
         ("rmse".to_owned(), Number((error / count).sqrt())),
         ("cosine".to_owned(), Number(cosine)),
         ("snr-db".to_owned(), Number(decibel(power))),
-        ("psnr-db".to_owned(), Number(decibel(range * range * count))),
+        ("psnr-db".to_owned(), Number(decibel(scale * scale * count))),
     ]);
     let (top_1, top_k) = rows(reference, candidate, shape, ignored);
     (found.top_1, found.top_k) = (top_1, top_k);
@@ -181,9 +188,9 @@ fn buckets(found: BTreeMap<i32, (u64, u64)>) -> Vec<Bucket> {
 fn integers(reference: &Array, candidate: &Array, ignored: Option<&[bool]>) -> SampleMetrics {
     let (r, c) = (reference.to_integers(), candidate.to_integers());
     let share = |part: usize, of: usize| Number(if of == 0 { 0.0 } else { part as f64 / of as f64 });
+    let counted = |i: &usize| !ignored.is_some_and(|ignored| ignored[*i]);
+    let counts: Vec<usize> = (0..r.len()).filter(counted).collect();
     let mismatch = if reference.shape == candidate.shape {
-        let counted = |i: &usize| !ignored.is_some_and(|ignored| ignored[*i]);
-        let counts: Vec<usize> = (0..r.len()).filter(counted).collect();
         share(counts.iter().filter(|i| r[**i] != c[**i]).count(), counts.len())
     } else {
         Number(1.0)
@@ -204,5 +211,6 @@ fn integers(reference: &Array, candidate: &Array, ignored: Option<&[bool]>) -> S
     let all = a.values().chain(b.values()).sum::<i64>();
     let sets = share(usize::try_from(only).unwrap_or(usize::MAX), usize::try_from(all).unwrap_or(0));
     let metrics = BTreeMap::from([("mismatch".to_owned(), mismatch), ("set-mismatch".to_owned(), sets)]);
-    SampleMetrics { metrics, ..SampleMetrics::default() }
+    let compared = if counts.is_empty() && ignored.is_none() { c.len() } else { counts.len() };
+    SampleMetrics { metrics, compared: compared as u64, ..SampleMetrics::default() }
 }

@@ -203,3 +203,20 @@ fn what_is_not_looked_at_is_counted() {
     let drift = &report["models"][0]["drift"][0];
     assert_eq!(drift["untapped"], "6 nodes inside subgraphs (`If`, `Loop`, `Scan`)", "{report:#}");
 }
+
+#[test]
+fn the_node_that_gives_an_output_is_seen_and_tuned_as_any_other() {
+    let project = project(
+        "[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\nprecision = \"fp16\"\n\
+         [model.m.verify]\ninputs = { seed = 7, samples = 2, ranges = { x = [290, 310] } }\n",
+    );
+    project.write("m.onnx", models::square());
+    let (output, found) = layers(&project);
+    output.expect(1);
+    // Its output is declared FP32 and stays so: by a Cast behind the node.
+    let types: Vec<&str> =
+        found["nodes"].as_array().unwrap().iter().map(|node| node["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["fp16", "fp16"], "{found:#}");
+    assert_eq!(nodes(&found, "out_of_range"), ["square"]);
+    project.run(&["tune", "m"]).expect(0).says(&["select = { node = \"square\" }"]);
+}

@@ -188,3 +188,39 @@ fn a_run_on_a_gpu_counts_where_it_is_required_and_fails_everywhere() {
     assert_eq!(judge_run(&run(measured()), &tight).verdict, Verdict::Failed);
     assert_eq!(judge_run(&run(made_up), &loose).verdict, Verdict::Smoke);
 }
+
+#[test]
+fn what_was_not_compared_proves_nothing() {
+    let of = |reference: &crate::verify::Array, is_generated, tolerance: &[(&str, f64)]| {
+        let outputs = vec![OutputMetrics {
+            output: "y".to_owned(),
+            is_float: true,
+            samples: vec![compare(reference, reference, None)],
+        }];
+        let samples = vec!["a".to_owned()];
+        judge(&Measured { samples, is_generated, outputs, ..measured() }, &[], &verify(tolerance))
+    };
+    let nan = floats(&[2], &[f32::NAN, f32::NAN]);
+    for is_generated in [false, true] {
+        let judged = of(&nan, is_generated, &[]);
+        assert_eq!(
+            judged.failures,
+            ["nothing of `y` was compared: in every sample it is NaN or Inf throughout"]
+        );
+    }
+    let empty = floats(&[0], &[]);
+    assert_eq!(of(&empty, true, &[]).verdict, Verdict::Smoke);
+    let judged = of(&empty, false, &[]);
+    assert_eq!(judged.failures, ["nothing of `y` was compared: in every sample it is empty, or ignored"]);
+    assert_eq!(of(&floats(&[2], &[1.0, f32::NAN]), false, &[]).verdict, Verdict::Emulated);
+
+    // Agreement is not measured of one value: the default is held instead.
+    let scalar = |value| compare(&floats(&[], &[1.0]), &floats(&[], &[value]), None);
+    let judged = |value| {
+        let outputs =
+            vec![OutputMetrics { output: "y".to_owned(), is_float: true, samples: vec![scalar(value)] }];
+        judge(&Measured { outputs, ..measured() }, &[], &verify(&[("top-1", 1.0)]))
+    };
+    assert_eq!(judged(1.01).verdict, Verdict::Emulated);
+    assert_eq!(judged(1.5).verdict, Verdict::Failed);
+}

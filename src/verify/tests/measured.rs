@@ -27,10 +27,32 @@ fn equal_outputs_have_no_error_and_all_likeness() {
     let found = compare(&x, &x, None);
     assert_eq!((metric(&found, "max-abs"), metric(&found, "cosine")), (0.0, 1.0));
     assert_eq!(metric(&found, "snr-db"), f64::INFINITY);
-    // An output without range: what does not differ is right, and what differs is wholly wrong.
-    let (flat, other) = (floats(&[2], &[1.0, 1.0]), floats(&[2], &[1.0, 1.1]));
+}
+
+#[test]
+fn an_output_without_range_is_held_against_its_magnitude() {
+    let (flat, other) = (floats(&[2], &[-2.0, -2.0]), floats(&[2], &[-2.0, -2.5]));
     assert_eq!(metric(&compare(&flat, &flat, None), "max-rel"), 0.0);
-    assert_eq!(metric(&compare(&flat, &other, None), "max-rel"), f64::INFINITY);
+    assert_eq!(metric(&compare(&flat, &other, None), "max-rel"), 0.25);
+    let scalar = compare(&floats(&[], &[4.0]), &floats(&[], &[4.01]), None);
+    assert!((metric(&scalar, "max-rel") - 0.0025).abs() < 1e-4, "{scalar:?}");
+    assert!(metric(&scalar, "psnr-db") > 50.0, "{scalar:?}");
+    // Of zeros, whatever differs is wholly wrong.
+    let zeros = floats(&[2], &[0.0, 0.0]);
+    assert_eq!(metric(&compare(&zeros, &floats(&[2], &[0.0, 1e-9]), None), "max-rel"), f64::INFINITY);
+}
+
+#[test]
+fn what_was_compared_is_counted() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let x = floats(&[4], &[1.0, nan, inf, 2.0]);
+    let of = |found: SampleMetrics| (found.compared, found.skipped);
+    assert_eq!(of(compare(&x, &x, None)), (2, 2));
+    assert_eq!(of(compare(&x, &x, Some(&[true, true, true, true]))), (0, 0));
+    let none = floats(&[0, 4], &[]);
+    assert_eq!(of(compare(&none, &none, None)), (0, 0));
+    let ints = integers(&[3], &[1, 2, 3]);
+    assert_eq!(of(compare(&ints, &ints, Some(&[false, true, false]))), (2, 0));
 }
 
 #[test]

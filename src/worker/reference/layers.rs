@@ -166,6 +166,18 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> (Vec<NodeDrift>, U
     let made: BTreeSet<&str> =
         oracle.graph().node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
     let float = |types: &ElementTypes, name: &str| FloatType::of_type(types.get(types.graph(), name));
+    let in_built: BTreeMap<&str, &NodeProto> = prepared
+        .graph()
+        .node
+        .iter()
+        .flat_map(|node| node.output.iter().map(move |output| (output.as_str(), node)))
+        .collect();
+    // An output of the model keeps its type by a Cast behind the node, which has another.
+    let built_as = |node: &NodeProto, value: &str| {
+        let cast = in_built.get(value).filter(|maker| maker.op_type() == "Cast" && node.op_type() != "Cast");
+        let own = cast.and_then(|cast| cast.input.first()).map_or(value, String::as_str);
+        float(&built, own).unwrap_or(FloatType::Fp32)
+    };
     let mut patterns: BTreeMap<usize, (String, String)> = BTreeMap::new();
     for found in pattern::find(source) {
         for node in found.nodes.iter().filter(|node| node.scope == 0) {
@@ -197,7 +209,7 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> (Vec<NodeDrift>, U
             }
             continue;
         }
-        let of = float(&built, values[0]).unwrap_or(FloatType::Fp32);
+        let of = built_as(node, values[0]);
         let mut reads: Vec<usize> =
             onnx::reads(node).into_iter().filter_map(|name| makers.get(name).copied()).collect();
         reads.sort_unstable();

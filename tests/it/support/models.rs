@@ -91,6 +91,12 @@ pub(crate) fn mlp(scale: f32) -> Vec<u8> {
     mlp_model(scale, 2.into()).encode_to_vec()
 }
 
+/// A Relu and the square of what it gives, which is the output.
+pub(crate) fn square() -> Vec<u8> {
+    let nodes = vec![node("relu", "Relu", &["x"], &["h"]), node("square", "Mul", &["h", "h"], &["y"])];
+    model(17, graph(&[2.into(), 4.into()], nodes, Vec::new())).encode_to_vec()
+}
+
 /// Three products of 64 x 64; the one in the middle, `pinned`, has a weight of 1e5, and a Reshape and the Add `bias`
 /// after it.
 pub(crate) fn lone_product() -> Vec<u8> {
