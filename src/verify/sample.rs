@@ -250,7 +250,13 @@ fn check_array(name: &str, array: &Array, inputs: &[Tensor]) -> Result<(), Sampl
     if array.element != input.element {
         let (has, wants) = (numpy_name(&array.element), numpy_name(&input.element));
         let message = format!("`{name}` holds {has}, the model's input is {wants}");
-        return Err(SampleError::new("sample-type", message).help(format!("save it as {wants}")));
+        let help = match wants {
+            "bfloat16" => {
+                "save it as raw bytes, `.bin`, and say so in `raw`: numpy has no bfloat16".to_owned()
+            }
+            _ => format!("save it as {wants}"),
+        };
+        return Err(SampleError::new("sample-type", message).help(help));
     }
     let fits = input.dims.as_ref().is_none_or(|dims| {
         dims.len() == array.shape.len()
