@@ -372,11 +372,10 @@ pub(super) struct VerifyArgs {
     /// Use no network: fail where something must be fetched
     #[arg(long)]
     pub(super) offline: bool,
-    /// Run the engines themselves on a GPU of this machine, instead of measuring beside them
+    /// Run the engines themselves on a GPU of this machine
     #[arg(long, value_name = "WHERE", conflicts_with = "layers")]
     pub(super) on: Option<On>,
-    /// With `--on gpu`: the GPU, by its number or UUID as `enginewright gpu` shows them [default: the first that an
-    /// engine serves]
+    /// With `--on gpu`: which, as `enginewright gpu` shows them [default: the first that is served]
     #[arg(long, value_name = "N|UUID", requires = "on")]
     pub(super) gpu: Option<String>,
     /// Show every value beside its reference: which node breaks first, and where the error grows

@@ -72,7 +72,7 @@ fn attention_in_fp16_is_measured_but_not_wholly() {
     let manifest = String::from_utf8(project.read("manifests/m.toml")).unwrap();
     project.write("manifests/m.toml", manifest.replace("\"emulated\"", "\"on-device\""));
     let verify = project.run(&["apply"]);
-    verify.expect(1).says(&["the verdict would be `emulated-optimistic`, and `on-device` is required"]);
+    verify.expect(1).says(&["the engine has not run on a GPU, and `on-device` is required"]);
     assert!(!project.exists("engines/m") && !project.exists("engines/m.bare"));
     project.write("manifests/m.toml", manifest.replace("\"emulated\"", "\"emulated-optimistic\""));
     project.run(&["apply"]).expect(0).says(&["2 of 2 engines ready"]);
