@@ -151,3 +151,52 @@ fn dots_stand_for_lines() {
     assert!(fits("a\nb\nc", "a\n...\nc") && fits("a\nc", "a\n...\nc") && fits("a\nb", "a\n..."));
     assert!(!fits("a\nb", "a") && !fits("a", "a\nb") && !fits("a\nb\nc", "a\n...\nb"));
 }
+
+/// Every page, below this folder.
+fn pages(folder: &Path, into: &mut Vec<PathBuf>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && !["target", "v1", "shared"].contains(&name.as_str()) {
+            pages(&path, into);
+        } else if name.ends_with(".md") {
+            into.push(path);
+        }
+    }
+}
+
+/// The name by which a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    heading.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut found = Vec::new();
+    pages(repository(), &mut found);
+    let code = regex::Regex::new(r"(?s)```.*?```").unwrap();
+    let link = regex::Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    let (mut dead, mut links) = (Vec::new(), 0);
+    for page in &found {
+        let text = std::fs::read_to_string(page).unwrap();
+        let text = code.replace_all(&text, "");
+        for to in link.captures_iter(&text).map(|found| found[1].to_owned()) {
+            if to.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = to.split_once('#').unwrap_or((&to, ""));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let is_there = file.exists()
+                && (heading.is_empty() || {
+                    let text = std::fs::read_to_string(&file).unwrap();
+                    let text = code.replace_all(&text, "").into_owned();
+                    text.lines().any(|line| line.starts_with('#') && anchor(line) == heading)
+                });
+            if !is_there {
+                dead.push(format!("{}: {to}", page.display()));
+            }
+        }
+    }
+    assert!(links > 30 && dead.is_empty(), "{links} links, dead: {dead:#?}");
+}

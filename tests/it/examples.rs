@@ -103,53 +103,100 @@ fn yaml(path: &str) -> Yaml {
     documents.remove(0)
 }
 
-/// All texts of a document, in its order.
-fn texts<'y>(yaml: &'y Yaml, found: &mut Vec<&'y str>) {
-    match yaml {
-        Yaml::String(text) => found.push(text),
-        Yaml::Array(items) => items.iter().for_each(|item| texts(item, found)),
-        Yaml::Hash(map) => map.values().for_each(|value| texts(value, found)),
-        _ => {}
-    }
+/// A script that a job runs.
+struct Step {
+    script: String,
+    /// Is it run after another has failed?
+    is_always: bool,
 }
 
-/// What the jobs run of this program, they run in a project: in the order of the file.
+/// What a job of these files runs of this program, as its service does: a step of GitHub, the lines of GitLab.
+fn steps(job: &Yaml) -> Vec<Step> {
+    let script = |lines: &[Yaml]| lines.iter().map(|l| l.as_str().unwrap().to_owned() + "\n").collect();
+    if let Some(lines) = job["script"].as_vec() {
+        return vec![Step { script: script(lines), is_always: false }];
+    }
+    let steps = job["steps"].as_vec().unwrap().iter().filter_map(|step| {
+        let script = step["run"].as_str()?.to_owned();
+        Some(Step { script, is_always: step["if"].as_str() == Some("always()") })
+    });
+    // Neither is the program installed here, nor is there anything to comment on.
+    steps.filter(|step| !step.script.contains("cargo install") && !step.script.contains("gh api")).collect()
+}
+
+/// Runs a job in a project; tells if it came to a good end.
+fn run_job(project: &Project, job: &Yaml) -> bool {
+    let programs = Path::new(PROGRAM).parent().unwrap().display();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+    let mut is_good = true;
+    for step in steps(job).iter().filter(|step| step.script.contains("enginewright ")) {
+        if !is_good && !step.is_always {
+            continue;
+        }
+        let mut shell = Command::new("bash");
+        shell.args(["-e", "-o", "pipefail", "-c", &step.script]).current_dir(project.root());
+        shell.env("PATH", &path).env("CI", "true").env("GITHUB_STEP_SUMMARY", project.path("summary"));
+        is_good &= run(shell.env_remove("ENGINEWRIGHT_CACHE")).code == 0;
+    }
+    is_good
+}
+
+const WORKFLOW: &str = "examples/ci/.github/workflows/engines.yml";
+const GITLAB: &str = "examples/ci/.gitlab-ci.yml";
+
+/// The jobs, in a project that is checked out, and one whose build fails.
 #[test]
-fn the_files_for_ci_run() {
+fn the_jobs_for_ci_run() {
+    for file in [WORKFLOW, GITLAB] {
+        let document = yaml(file);
+        let job = |name: &str| if file == WORKFLOW { &document["jobs"][name] } else { &document[name] };
+        let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
+        project.write("m.onnx", models::mlp(1.0));
+        assert!(run_job(&project, job("plan")), "{file}");
+        let comment = String::from_utf8(project.read("plan.md")).unwrap();
+        // The jobs find their comment by its first line.
+        assert!(comment.starts_with("<!-- enginewright report -->"), "{comment}");
+        assert!(run_job(&project, job("build")), "{file}");
+        assert!(project.exists("engines/m/a.engine") && project.exists("apply.log"), "{file}");
+        std::fs::remove_dir_all(project.path("engines")).unwrap();
+        assert!(run_job(&project, job("release")), "{file}");
+        assert!(project.exists("engines/m/a.engine"), "{file}");
+        // What is locked is another model.
+        project.write("m.onnx", models::mlp(2.0));
+        assert!(!run_job(&project, job("release")), "{file}");
+        // A job that fails leaves its report.
+        std::fs::remove_file(project.path("report.html")).unwrap();
+        project.write("m.onnx", "no model");
+        assert!(!run_job(&project, job("plan")) && !run_job(&project, job("build")), "{file}");
+        assert!(project.exists("report.html"), "{file}");
+    }
+    let workflow = std::fs::read_to_string(repository().join(WORKFLOW)).unwrap();
+    assert!(workflow.contains("startswith(\"<!-- enginewright report -->\")"));
+}
+
+/// The hooks for pre-commit, as it calls them.
+#[test]
+fn the_hooks_for_commits_run() {
     let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
     project.write("m.onnx", models::mlp(1.0));
-    let files =
-        ["examples/ci/.github/workflows/engines.yml", "examples/ci/.gitlab-ci.yml", ".pre-commit-hooks.yaml"];
-    for file in files {
-        let document = yaml(file);
-        let mut found = Vec::new();
-        texts(&document, &mut found);
-        let lines = found.iter().flat_map(|text| text.lines()).map(str::trim);
-        let commands: Vec<&str> = lines.filter(|line| line.starts_with("enginewright ")).collect();
-        assert!(commands.len() >= 2, "{file}: {commands:?}");
-        for command in commands {
-            let path = format!(
-                "{}:{}",
-                Path::new(PROGRAM).parent().unwrap().display(),
-                std::env::var("PATH").unwrap()
-            );
-            let mut shell = Command::new("bash");
-            shell.args(["-ec", command]).current_dir(project.root()).env("PATH", path).env("CI", "true");
-            run(shell.env_remove("ENGINEWRIGHT_CACHE")).expect(0);
-        }
-    }
-    let comment = String::from_utf8(project.read("plan.md")).unwrap();
-    assert!(
-        comment.starts_with("<!-- enginewright report -->"),
-        "the jobs find their comment by its first line"
-    );
-    let workflow = std::fs::read_to_string(repository().join(files[0])).unwrap();
-    assert!(workflow.contains("startswith(\"<!-- enginewright report -->\")"));
+    project.run(&["apply"]).expect(0);
+    let hooks = yaml(".pre-commit-hooks.yaml");
+    let call = |id: &str| {
+        let hook = hooks.as_vec().unwrap().iter().find(|hook| hook["id"].as_str() == Some(id)).unwrap();
+        let words: Vec<&str> = hook["entry"].as_str().unwrap().split(' ').collect();
+        assert_eq!(words[0], "enginewright");
+        project.run(&words[1..]).code
+    };
+    assert_eq!((call("enginewright-check"), call("enginewright-locked")), (0, 0));
+    project.write("m.onnx", models::mlp(2.0));
+    assert_eq!((call("enginewright-check"), call("enginewright-locked")), (0, 1));
+    project.write("m.onnx", "no model");
+    assert_eq!(call("enginewright-check"), 1);
 }
 
 #[test]
 fn the_files_for_ci_are_what_their_readers_expect() {
-    let workflow = yaml("examples/ci/.github/workflows/engines.yml");
+    let workflow = yaml(WORKFLOW);
     let jobs = workflow["jobs"].as_hash().unwrap();
     for (name, job) in jobs {
         assert!(job["runs-on"].as_str().is_some() && !job["steps"].is_badvalue(), "{name:?}");
@@ -160,7 +207,7 @@ fn the_files_for_ci_are_what_their_readers_expect() {
         }
     }
     assert!(workflow["on"]["pull_request_target"].is_badvalue(), "strangers' manifests get no rights");
-    let gitlab = yaml("examples/ci/.gitlab-ci.yml");
+    let gitlab = yaml(GITLAB);
     for (job, stage) in [("plan", "plan"), ("build", "build"), ("release", "build")] {
         assert_eq!(gitlab[job]["stage"].as_str(), Some(stage));
         assert!(gitlab[job]["script"].as_vec().is_some_and(|lines| !lines.is_empty()));
