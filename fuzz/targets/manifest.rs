@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use enginewright::diagnostic::SourceFile;
 use enginewright::manifest;
-use enginewright::onnx::testing::{Norms, Transformer, save};
+use enginewright::onnx::testing::save;
+use enginewright::onnx::testing::transformer::{Norms, Transformer};
 use enginewright::onnx::{self, Model};
 use enginewright::precision::{self, Capabilities};
 
