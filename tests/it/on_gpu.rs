@@ -88,8 +88,8 @@ fn what_is_not_built_or_not_asked_for_does_not_run() {
     refused.expect(1).says(&["m@a: none-declared", "error[not-built]", "`n@a` is not built", "apply"]);
 }
 
-/// Records a run of `m@a`, as if its outputs had been those of the oracle.
-fn record_run(project: &Project) -> Digest {
+/// Records a run of `m@a`, as if its outputs had been those of the oracle, but for this error.
+fn record_run(project: &Project, max_abs: f64) -> Digest {
     let cache = Cache::open(&project.path("cache")).unwrap();
     let record = |action: &str| {
         let folder = project.path(&format!("cache/v1/results/{action}"));
@@ -108,10 +108,14 @@ fn record_run(project: &Project) -> Digest {
         driver: Some("570.86.10".to_owned()),
         cuda: "12.8".to_owned(),
     };
+    let metrics = cache.read(&measure.outputs["metrics"]).unwrap().unwrap();
+    let mut metrics: Value = serde_json::from_slice(&metrics).unwrap();
+    metrics["outputs"][0]["samples"][0]["metrics"]["max-abs"] = max_abs.into();
+    let metrics = cache.put_bytes(metrics.to_string().as_bytes()).unwrap();
     let record = Record {
         key: preimage.key(),
         preimage,
-        outputs: BTreeMap::from([("metrics".to_owned(), measure.outputs["metrics"].clone())]),
+        outputs: BTreeMap::from([("metrics".to_owned(), metrics)]),
         info: serde_json::json!({ "gpu": gpu }),
         duration_ms: 1,
         tool: "a test".to_owned(),
@@ -130,7 +134,7 @@ fn an_engine_that_must_run_on_a_gpu_is_published_when_its_run_is_recorded() {
     ]);
     assert!(!project.exists("engines/m/a.engine"));
 
-    let run = record_run(&project);
+    let run = record_run(&project, 0.01);
     project.run(&["verify"]).expect(0).says(&[
         "m@a: on-device, 1 sample",
         "the engine ran on NVIDIA GeForce RTX 3090 (sm_86, driver 570.86.10): within the tolerances",
@@ -158,4 +162,15 @@ fn an_engine_that_must_run_on_a_gpu_is_published_when_its_run_is_recorded() {
     project.write("manifests/m.toml", &text);
     project.write("m.onnx", models::mlp(2.0));
     project.run(&["apply"]).expect(1).says(&["the engine has not run on a GPU"]);
+}
+
+#[test]
+fn a_run_that_fails_is_noticed_where_there_was_nothing_to_do() {
+    let project = built("tolerance = { max-abs = 0.1 }\n");
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+    assert_eq!(project.planned(), ["m@a: up-to-date"]);
+    record_run(&project, 9.0);
+    assert_eq!(project.planned(), ["m@a: judge"]);
+    project.run(&["apply"]).expect(1).says(&["on NVIDIA GeForce RTX 3090: max-abs of `y` is 9", "m@a"]);
+    assert!(project.exists("engines/m/a.engine"), "what was published before stays");
 }
