@@ -174,16 +174,16 @@ impl Run {
             }
             Some(_) => {}
         }
-        if let Err(why) = Runner::read(&run.runner) {
+        let mut runner = run.runner.clone();
+        // An image may have it beside its `PATH`.
+        let path = run.program.as_ref().map(|word| &word.text).filter(|path| path.starts_with('/'));
+        runner.extend(path.filter(|_| run.image.is_some()).cloned());
+        if let Err(why) = Runner::read(&runner) {
             let message = format!("the `runner` cannot be used as it is: {}", why.message);
             notes.warning(at(Diagnostic::error(codes::RUNNER, message)).help(why.help));
         }
-        let is_inside = !run.runner.is_empty();
-        Some(draft::Toolchain {
-            version,
-            root: run.root().filter(|_| !is_inside),
-            runner: run.runner.clone(),
-        })
+        let is_inside = !runner.is_empty();
+        Some(draft::Toolchain { version, root: run.root().filter(|_| !is_inside), runner })
     }
 }
 

@@ -59,11 +59,6 @@ const WRAPPERS: &[(&str, &[&str])] = &[
 /// Options of `docker run` and `docker exec` that take no value. All others take one, in the next word or after `=`.
 const DOCKER_FLAGS: &[&str] = &[
     "--rm",
-    "-i",
-    "-t",
-    "-d",
-    "-it",
-    "-ti",
     "--init",
     "--privileged",
     "--interactive",
@@ -81,22 +76,8 @@ const DOCKER_FLAGS: &[&str] = &[
 
 /// Options of `docker run` that are none of the manifest's: there is no terminal, nobody to type, and the folder, the GPU and
 /// the name of the container are the program's to say.
-const OURS: &[&str] = &[
-    "-it",
-    "-ti",
-    "-t",
-    "-i",
-    "--tty",
-    "--interactive",
-    "-d",
-    "--detach",
-    "--rm",
-    "--name",
-    "--cidfile",
-    "-w",
-    "--workdir",
-    "--gpus",
-];
+const OURS: &[&str] =
+    &["--tty", "--interactive", "--detach", "--rm", "--name", "--cidfile", "-w", "--workdir", "--gpus"];
 
 /// What stands in their place.
 const PLACE: [&str; 6] = ["--gpus", "device={gpu}", "-v", "{work}:{work}", "-w", "{work}"];
@@ -266,6 +247,12 @@ fn is_container(program: &str) -> bool {
     ["docker", "podman", "nvidia-docker"].contains(&base(program))
 }
 
+/// Switches in one word, as in `-dit`: that there is a terminal, someone to type, or nobody to wait.
+fn is_switches(option: &str) -> bool {
+    let letters = option.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
+    letters.is_some_and(|letters| !letters.is_empty() && letters.chars().all(|c| "dit".contains(c)))
+}
+
 fn base(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
@@ -333,8 +320,18 @@ fn container(
     while let Some(option) = words.next_if(|w| w.text.starts_with('-')) {
         let (name, mut value) = match option.text.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
-            _ => (option.text.clone(), None),
+            // `-v/a:/b`, beside `-dit`.
+            _ => match option.text.char_indices().nth(2) {
+                Some((end, _)) if !option.text.starts_with("--") && !is_switches(&option.text) => {
+                    let (name, value) = option.text.split_at(end);
+                    (name.to_owned(), Some(value.to_owned()))
+                }
+                _ => (option.text.clone(), None),
+            },
         };
+        if is_switches(&name) {
+            continue;
+        }
         let mut taken = vec![option.text.clone()];
         if value.is_none() && !DOCKER_FLAGS.contains(&name.as_str()) {
             let Some(next) = words.next() else {

@@ -503,6 +503,15 @@ fn containers_become_runners() {
         "source = { path = \"/data/models/m.onnx\" }",
     ]);
     imported.says(Level::Warning, "import-runner", "name no digest");
+    let short = import(
+        "docker run -dit -v/data:/d -w/d --shm-size 1g img /opt/trt/bin/trtexec --onnx=m.onnx",
+        "10.3",
+    );
+    short.has(&[
+        "runner = [\"docker\", \"run\", \"-v/data:/d\", \"--shm-size\", \"1g\", \"--gpus\",",
+        "\"img\", \"/opt/trt/bin/trtexec\"]",
+        "path = \"/data/m.onnx\"",
+    ]);
     let pinned = format!(
         "docker run -v /t:/t img@sha256:{} trtexec --onnx=/t/m.onnx --int8 --calib=/t/c",
         "0a".repeat(32)
@@ -519,6 +528,10 @@ fn hostile_values_are_told() {
         error(&format!("trtexec --onnx=m.onnx --workspace={value}"), "8.6", "import-value", "");
     }
     error("trtexec --onnx=m.onnx --workspace=-5", "8.6", "import-value", "");
+    // What TOML takes in no comment.
+    let odd = import("trtexec --onnx='m\u{1}\u{1b}[31m.onnx' --fp16", "10.3");
+    let manifest = odd.manifest();
+    assert!(manifest.lines().all(|line| !line.contains(['\u{1}', '\u{1b}'])), "{manifest:?}");
     // A text that runs itself.
     let text = "bash -c \"$A\"";
     let file = Arc::new(SourceFile { path: "c".into(), text: text.into() });

@@ -52,8 +52,10 @@ impl Writer<'_> {
         self.line(&format!("{} = {}", toml_key(key), value.to_string().trim()));
     }
 
-    /// A comment, wrapped.
+    /// A comment, wrapped; TOML takes no control characters in one.
     fn comment(&mut self, text: &str) {
+        let text: String =
+            text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
         let mut line = String::new();
         for word in text.split(' ') {
             if !line.is_empty() && line.chars().count() + word.chars().count() >= WIDTH {

@@ -271,14 +271,17 @@ fn wildcard(name: &str) -> String {
 fn group(made: impl Iterator<Item = (bool, String, Precision)>) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut exact: Vec<Rule> = Vec::new();
+    let mut seen: BTreeSet<(&'static str, String)> = BTreeSet::new();
     for (is_wildcard, glob, precision) in made {
         let what = precision.name();
         if is_wildcard {
             rules.push(Rule { name: format!("layers `{glob}` are {what}"), nodes: vec![glob], precision });
             continue;
         }
+        if !seen.insert((what, glob.clone())) {
+            continue;
+        }
         match exact.iter_mut().find(|rule| rule.precision == precision) {
-            Some(rule) if rule.nodes.contains(&glob) => {}
             Some(rule) => rule.nodes.push(glob),
             None => {
                 exact.push(Rule { name: format!("these layers are {what}"), nodes: vec![glob], precision })
