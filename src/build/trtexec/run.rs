@@ -56,9 +56,9 @@ pub(in crate::build) fn build_in(
     let known = pinned.map_or_else(|| timings::path(ctx, toolchain, &gpu), Path::to_owned);
     let mut paths = place(engine, asked, &known, job).map_err(file_failed)?;
     paths.times_nothing = pinned.is_some();
-    let is_container = installed.runner.as_ref().is_some_and(Runner::is_container);
-    if is_container {
-        // A container sees no file of ours but what lies in the folder itself.
+    let is_inside = installed.runner.as_ref().is_some_and(Runner::has_image);
+    if is_inside {
+        // What is in an image sees no file of ours but what lies in the folder itself.
         let names = paths.plugins.iter().chain(paths.files.values()).map(String::as_str);
         let names = names.chain([MODEL_FILE, WEIGHTS_FILE]);
         names
@@ -87,7 +87,7 @@ pub(in crate::build) fn build_in(
         let bundle = keep(ctx, engines, command, &ran, &failed, job);
         return Err(vec![told(ctx, engine, keyed, asked, failed, bundle.as_deref())]);
     }
-    if is_container {
+    if is_inside {
         // What it wrote may be another user's.
         let names = [ENGINE_FILE, LAYERS_FILE, timings::FILE];
         let names = names.into_iter().filter(|name| fs::open_regular_nofollow(&job.join(name)).is_ok());
