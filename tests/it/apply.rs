@@ -263,7 +263,10 @@ fn engines_are_named_by_patterns() {
 #[test]
 fn help_teaches_and_bad_usage_is_64() {
     let project = Project::bare();
-    project.run(&["--help"]).expect(0).says(&["plan", "apply", "status", "why", "Exit codes"]);
+    project.run(&["--help"]).expect(0).says(&["plan", "apply", "status", "why", "explain exit-codes"]);
+    project.run(&["explain", "exit-codes"]).expect(0).says(&["64  a bad command line"]);
+    project.run(&["explain", "environment"]).expect(0).says(&["ENGINEWRIGHT_ROOT_<NAME>"]);
+    project.run(&["explain", "exit-code"]).expect(64).says(&["did you mean `exit-codes`?"]);
     project.run(&["apply", "--help"]).expect(0).says(&["Example:"]);
     project.run(&["--version"]).expect(0).says(&["enginewright 0."]);
     project.run(&["aply"]).expect(64).says(&["apply"]);
