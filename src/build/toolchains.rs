@@ -72,7 +72,7 @@ fn trtexec(ctx: &Context<'_>, declared: &Toolchain) -> Result<Found, Diagnostic>
         Err(why) if declared.root.is_none() => return Ok((absent(ctx, declared, why), None)),
         Err(why) => return Err(why),
     };
-    let block = locked_block(declared, &version, &files);
+    let block = locked_block(ctx, declared, &version, &files);
     let (kind, installed) = (declared.kind, Some(installed));
     let found = ToolchainRef { kind, libraries: None, installed, missing: None, files, version };
     Ok((ToolchainFact::Found(Box::new(found)), Some(block)))
@@ -93,7 +93,7 @@ fn of_image(ctx: &Context<'_>, declared: &Toolchain, runner: Runner) -> Result<F
         Err(why) => return Ok((absent(ctx, declared, why), None)),
     };
     let version = declared.version.clone().unwrap_or_default();
-    let block = locked_block(declared, &version, &files);
+    let block = locked_block(ctx, declared, &version, &files);
     let kind = declared.kind;
     let (installed, missing) = match is_here {
         Ok(installed) => (Some(installed), None),
@@ -106,10 +106,12 @@ fn of_image(ctx: &Context<'_>, declared: &Toolchain, runner: Runner) -> Result<F
 /// A trtexec that is not on this machine: known from the lock file, or not at all.
 fn absent(ctx: &Context<'_>, declared: &Toolchain, why: Diagnostic) -> ToolchainFact {
     let wanted = declared.version.as_deref().unwrap_or_default();
+    let name = name_in_lock(ctx, declared);
     let fits = |block: &&LockedToolchain| {
         block.kind == declared.kind.name()
             && block.platform == platform()
             && toolchain::satisfies(&block.version, wanted)
+            && block.name == name
     };
     let locked = ctx.lock.toolchains().find(fits);
     let why = Box::new(why);
@@ -119,14 +121,36 @@ fn absent(ctx: &Context<'_>, declared: &Toolchain, why: Diagnostic) -> Toolchain
     }
 }
 
-fn locked_block(declared: &Toolchain, version: &str, files: &BTreeMap<String, Digest>) -> LockedToolchain {
+/// The block of the lock file for a toolchain as it was found.
+fn locked_block(
+    ctx: &Context<'_>,
+    declared: &Toolchain,
+    version: &str,
+    files: &BTreeMap<String, Digest>,
+) -> LockedToolchain {
     LockedToolchain {
         kind: declared.kind.name().to_owned(),
         version: version.to_owned(),
         platform: platform(),
+        name: name_in_lock(ctx, declared),
         files: files.clone(),
         packages: BTreeMap::new(),
     }
+}
+
+/// The name of a toolchain, if it takes that to tell it from another one of the project: two roots or images can hold
+/// the same version. Others have none in the lock file, so that they can be renamed.
+fn name_in_lock(ctx: &Context<'_>, declared: &Toolchain) -> Option<String> {
+    let version = |toolchain: &Toolchain| toolchain.version.clone().unwrap_or_default();
+    let is_alike = |other: &Toolchain| {
+        // One that is a prefix of another sorts before it.
+        let (shorter, longer) =
+            (version(declared).min(version(other)), version(declared).max(version(other)));
+        other.name != declared.name
+            && other.kind == declared.kind
+            && (shorter.is_empty() || toolchain::satisfies(&longer, &shorter))
+    };
+    ctx.manifest.toolchains.values().any(is_alike).then(|| declared.name.clone())
 }
 
 /// One that is not here, as it was used before: its digests are enough to plan.
@@ -160,7 +184,7 @@ fn locate(ctx: &Context<'_>, declared: &Toolchain, product: &'static Product) ->
         return identify(ctx, declared, product, &located);
     }
     let version = declared.version.as_deref().unwrap_or_default();
-    let locked = ctx.lock.toolchain(declared.kind.name(), version, &platform());
+    let locked = ctx.lock.toolchain(&locked_block(ctx, declared, version, &BTreeMap::new()));
     let pins = locked.map(|l| l.packages.clone()).unwrap_or_default();
     if let Some(located) = toolchain::fetched(&ctx.cache, product, version) {
         located.check_pin(&pins).map_err(|e| failed(declared, &e))?;
@@ -263,13 +287,7 @@ fn identify(
     let version = probe(ctx, declared, &located.folder, &files)?;
     hold_version(declared, &version, &format!("in `{}`", located.folder.display()))?;
     let packages = located.wheel.iter().map(|w| (w.file_name.clone(), w.sha256.clone())).collect();
-    let block = LockedToolchain {
-        kind: declared.kind.name().to_owned(),
-        version: version.clone(),
-        platform: platform(),
-        files: files.clone(),
-        packages,
-    };
+    let block = LockedToolchain { packages, ..locked_block(ctx, declared, &version, &files) };
     let found = ToolchainRef {
         kind: declared.kind,
         libraries: Some(located.folder.clone()),

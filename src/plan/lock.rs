@@ -24,8 +24,8 @@ const HEADER: &str =
 pub struct Lock {
     /// Sources by their text form.
     sources: BTreeMap<String, LockedSource>,
-    /// Toolchains by kind, version and platform.
-    toolchains: BTreeMap<[String; 3], LockedToolchain>,
+    /// Toolchains by kind, version, platform and name.
+    toolchains: BTreeMap<ToolchainKey, LockedToolchain>,
     /// Engines by name.
     engines: BTreeMap<String, LockedEngine>,
 }
@@ -68,6 +68,9 @@ pub struct LockedToolchain {
     pub version: String,
     /// Host platform, such as `linux-x86_64`.
     pub platform: String,
+    /// Its name, if the manifests declare several toolchains that are alike in all of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Digests of its files.
     pub files: BTreeMap<String, Digest>,
     /// SHA-256 of the package files it was taken from, by file name.
@@ -199,9 +202,12 @@ impl Lock {
         self.sources.insert(block.source.clone(), block);
     }
 
-    /// Puts a toolchain in the place of its last block.
+    /// Puts a toolchain in the place of its last block: of one without a name, if it has one now, and the other way round.
     pub fn set_toolchain(&mut self, block: LockedToolchain) {
-        self.toolchains.insert(toolchain_key(&block.kind, &block.version, &block.platform), block);
+        let is_replaced =
+            |other: &LockedToolchain| other.is_like(&block) && (other.name.is_none() || block.name.is_none());
+        self.toolchains.retain(|_, other| !is_replaced(other));
+        self.toolchains.insert(block.key(), block);
     }
 
     /// Puts an engine in the place of its last block.
@@ -215,10 +221,10 @@ impl Lock {
         self.sources.get(id)
     }
 
-    /// The block of a toolchain.
+    /// The block of such a toolchain.
     #[must_use]
-    pub fn toolchain(&self, kind: &str, version: &str, platform: &str) -> Option<&LockedToolchain> {
-        self.toolchains.get(&toolchain_key(kind, version, platform))
+    pub fn toolchain(&self, wanted: &LockedToolchain) -> Option<&LockedToolchain> {
+        self.toolchains.get(&wanted.key())
     }
 
     /// The blocks of all toolchains.
@@ -259,8 +265,26 @@ impl From<Written> for Lock {
     }
 }
 
-fn toolchain_key(kind: &str, version: &str, platform: &str) -> [String; 3] {
-    [kind, version, platform].map(str::to_owned)
+/// Kind, version, platform, and the name if there is one.
+type ToolchainKey = ([String; 3], Option<String>);
+
+impl std::fmt::Display for LockedToolchain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("toolchain ")?;
+        self.name.iter().try_for_each(|name| write!(f, "`{name}` "))?;
+        write!(f, "{} {} on {}", self.kind, self.version, self.platform)
+    }
+}
+
+impl LockedToolchain {
+    fn key(&self) -> ToolchainKey {
+        ([&self.kind, &self.version, &self.platform].map(String::clone), self.name.clone())
+    }
+
+    /// Is it of the same kind, version and platform?
+    fn is_like(&self, other: &LockedToolchain) -> bool {
+        self.key().0 == other.key().0
+    }
 }
 
 #[cfg(test)]

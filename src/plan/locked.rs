@@ -40,9 +40,9 @@ pub fn differences(lock: &Lock, present: &Present<'_>) -> Vec<Diagnostic> {
         }
     }
     for toolchain in present.toolchains {
-        let LockedToolchain { kind, version, platform, files, packages } = toolchain;
-        let what = format!("toolchain {kind} {version} on {platform}");
-        match lock.toolchain(kind, version, platform) {
+        let LockedToolchain { files, packages, .. } = toolchain;
+        let what = toolchain.to_string();
+        match lock.toolchain(toolchain) {
             None => errors.push(missing(&what)),
             Some(locked) => {
                 errors.extend(maps(&what, "files", &locked.files, files));

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{Output, Project, models, run};
+use crate::support::{Output, Project, fake, models, run};
 
 const MANIFEST: &str =
     "[model.m]\nsource = { package = \"models==1.0\", file = \"models/m.onnx\" }\ntargets = [\"a\"]\n";
@@ -125,4 +125,30 @@ fn git_is_told_what_is_text() {
     project.run(&["lock"]).expect(0).says(&[hint, "*.engine binary"]);
     project.write(".gitattributes", format!("{hint}\n*.engine binary\n"));
     assert!(!project.run(&["lock"]).expect(0).stderr.contains(".gitattributes"));
+}
+
+#[test]
+fn toolchains_of_one_version_are_locked_by_their_names() {
+    let project = fake::project(1);
+    let toolchains = || lock(&project).matches("[[toolchain]]").count();
+    fake::run_in(&project, &["apply"]).expect(0);
+    assert!(toolchains() == 1 && !lock(&project).contains("name = \"rtx\""), "{}", lock(&project));
+    // Another folder with the same version, and other files.
+    for library in ["libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"] {
+        project.write(&format!("other/{library}"), format!("another {library}"));
+    }
+    let text = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    let other = text.replace("sm = \"sm_89\"\ntoolchain = \"rtx\"", "sm = \"sm_89\"\ntoolchain = \"other\"")
+        + "[toolchain.other]\nkind = \"tensorrt-rtx\"\nversion = \"1.7.1.116\"\nroot = \"../other\"\n";
+    project.write("manifests/m.toml", other);
+    fake::run_in(&project, &["apply"]).expect(0).says(&["with other files", "1 built"]);
+    assert_eq!(toolchains(), 2, "{}", lock(&project));
+    let before = lock(&project);
+    fake::run_in(&project, &["apply", "--locked"]).expect(0).says(&["nothing to do"]);
+    fake::run_in(&project, &["lock"]).expect(0).says(&["as it was"]);
+    assert_eq!(lock(&project), before);
+    // Alone again, it needs no name.
+    project.write("manifests/m.toml", text);
+    fake::run_in(&project, &["apply"]).expect(0);
+    assert!(toolchains() == 1 && !lock(&project).contains("name = \"rtx\""), "{}", lock(&project));
 }
