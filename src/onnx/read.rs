@@ -48,6 +48,12 @@ impl Model {
         Model { path: self.path.clone(), proto: ModelProto { graph: Some(graph), ..self.around() } }
     }
 
+    /// The same model, said to be of this IR version if it says a newer one.
+    pub(crate) fn of_ir_version(mut self, newest: i64) -> Model {
+        self.proto.ir_version = Some(self.proto.ir_version().min(newest));
+        self
+    }
+
     /// All but the graph.
     fn around(&self) -> ModelProto {
         // Written out, since a clone of the whole would hold the graph twice for a moment.

@@ -325,6 +325,16 @@ fn random_inputs_are_smoke_and_more_can_be_required() {
     project.run(&["verify"]).expect(0).says(&["m@a: smoke, 3 samples"]);
 }
 
+#[test]
+fn the_newest_ir_version_is_measured_too() {
+    let project = with_model(
+        models::mlp_newest(),
+        "precision = \"fp16\"\n[model.m.verify]\ninputs = { seed = 7, samples = 1 }\ntolerance = { cosine = 0.99 }\n",
+    );
+    project.run(&["verify", "m"]).expect(0).says(&["m@a: smoke, 1 sample"]);
+    project.run(&["verify", "--layers", "m"]).expect(0);
+}
+
 fn refused(verify: &str, files: &[(&str, Vec<u8>)], says: &[&str]) {
     let project = with_model(
         models::dynamic("n"),

@@ -10,7 +10,7 @@ use ort::environment::Environment;
 use prost::Message;
 
 use super::products::Products;
-use super::session::Session;
+use super::session::{self, Session};
 use super::{Result, bad_sample, library, no_oracle, read, refusal};
 use crate::fs;
 use crate::onnx::graph::{GraphView, ScopeKind};
@@ -119,8 +119,7 @@ impl Graph {
         let types = onnx::element_types(&model);
         let element = |(name, of): (&str, &onnx::Type)| Some((name.to_owned(), of.element()? as i32));
         let elements = types.scope(types.graph()).values().filter_map(element).collect();
-        fs::create_dir_all(folder).map_err(|e| refused(&e.into()))?;
-        onnx::write_canonical(model, folder).map_err(|e| refused(&e))?;
+        session::write(model, folder)?;
         let bytes = fs::map(&folder.join(MODEL_FILE)).map_err(|e| refused(&e.into()))?;
         let proto = ModelProto::decode(bytes).map_err(|e| refusal("read", "bad-protobuf", e.to_string()))?;
         Ok(Graph { folder: folder.to_owned(), proto, elements, what })

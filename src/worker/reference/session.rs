@@ -35,6 +35,10 @@ pub(super) struct Session {
     session: ort::session::Session,
 }
 
+/// The IR version of what ONNX Runtime is given, at most: exporters write the newest as soon as it is there, and nothing
+/// in a model that TensorRT takes needs a newer one.
+const IR_VERSION: i64 = 10;
+
 impl Session {
     /// Writes a model into a folder, and opens it.
     pub(super) fn open(
@@ -43,8 +47,7 @@ impl Session {
         folder: &Path,
         what: &str,
     ) -> Result<Session> {
-        fs::create_dir_all(folder).map_err(|e| refused(&e.into()))?;
-        onnx::write_canonical(model, folder).map_err(|e| refused(&e))?;
+        write(model, folder)?;
         Session::load(environment, &folder.join(MODEL_FILE), what)
     }
 
@@ -93,6 +96,12 @@ impl Session {
         };
         outputs.iter().map(array).collect()
     }
+}
+
+/// Writes a model into a folder, for ONNX Runtime.
+pub(super) fn write(model: Model, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| refused(&e.into()))?;
+    onnx::write_canonical(model.of_ir_version(IR_VERSION), folder).map(drop).map_err(|e| refused(&e))
 }
 
 /// ONNX Runtime's words name the node; they can be long.

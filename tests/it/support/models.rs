@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use enginewright::onnx;
 use enginewright::onnx::proto::tensor_proto::DataType;
 use enginewright::onnx::proto::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
@@ -416,6 +417,13 @@ pub(crate) fn external_at(location: &str, offset: u64, length: u64) -> Vec<u8> {
     external(&mut w, &[("location", location), ("offset", &offset), ("length", &length)]);
     model(17, graph(&[2.into(), 4.into()], vec![node("mm", "MatMul", &["x", "w"], &["y"])], vec![w]))
         .encode_to_vec()
+}
+
+/// [`mlp`] as exporters of tomorrow write it: of the newest IR version, which ONNX Runtime learns later.
+pub(crate) fn mlp_newest() -> Vec<u8> {
+    let mut model = mlp_model(1.0, 2.into());
+    model.ir_version = Some(onnx::MAX_IR_VERSION);
+    model.encode_to_vec()
 }
 
 /// As exporters of 2019 wrote it: opset 10, IR 4, nodes without names, initializers listed as inputs.
