@@ -14,6 +14,7 @@ use super::settings::{Project, Settings};
 use crate::cache::{Asked, Cache, recall};
 use crate::fs;
 use crate::manifest::{Engine, Source, ToolchainKind};
+use crate::plan::source_id;
 use crate::precision;
 
 /// What a command said.
@@ -83,10 +84,16 @@ impl Question {
             let toolchain = project.manifest.toolchains.get(&engine.target.toolchain);
             toolchain.is_some_and(|toolchain| toolchain.kind == ToolchainKind::TensorrtRtx)
         };
+        // Its external data may be any file in its folder, were it another model.
+        let is_one_file = |engine: &&Engine| {
+            let locked = project.lock.source(&source_id(&engine.source, &project.manifest.root));
+            locked.is_some_and(|source| source.raw.len() == 1)
+        };
         let is_part = sources.len() == changed.len()
             && open.len() < engines.len()
             && open.iter().all(rules_are_its_own)
-            && engines.iter().all(names_no_files);
+            && engines.iter().all(names_no_files)
+            && engines.iter().all(|engine| is_open(&engine) || is_one_file(engine));
         is_part.then_some(open)
     }
 
