@@ -196,6 +196,23 @@ impl Check<'_> {
                 self.problems.push_at(node, Diagnostic::error("duplicate-attribute", message));
             }
         }
+        // A Loop's subgraph gives the condition first.
+        let own = match (node.domain(), node.op_type()) {
+            ("" | "ai.onnx", "If" | "Scan" | "SequenceMap") => 0,
+            ("" | "ai.onnx", "Loop") => 1,
+            _ => return,
+        };
+        let wanted = node.output.len() + own;
+        for attribute in &node.attribute {
+            let Some(given) = attribute.g.as_ref().map(|graph| graph.output.len()).filter(|g| *g < wanted)
+            else {
+                continue;
+            };
+            let (node_name, name) = (node_name(node), attribute.name());
+            let message =
+                format!("`{name}` of node `{node_name}` gives {given} values, and must give {wanted}");
+            self.problems.push_at(node, Diagnostic::error("subgraph-outputs", message));
+        }
     }
 }
 

@@ -292,6 +292,17 @@ fn an_output_of_a_subgraph_without_a_name_is_refused() {
 }
 
 #[test]
+fn a_subgraph_that_gives_too_little_is_refused() {
+    let short = changed(&branches(), |m| {
+        let node = m.graph.as_mut().unwrap().node.iter_mut().find(|n| n.op_type() == "If").unwrap();
+        node.attribute[0].g.as_mut().unwrap().output.clear();
+    });
+    let Err(Error::Invalid(problems)) = canonical_of(&short) else { panic!("it was read") };
+    assert_eq!(problems[0].code, "subgraph-outputs");
+    assert_eq!(problems[0].message, "`then_branch` of node `/If` gives 0 values, and must give 1");
+}
+
+#[test]
 fn broken_graphs_are_told_by_name() {
     let edit = |edit: &dyn Fn(&mut ModelProto)| canonical_of(&changed(&mlp(), edit));
     type Edit = dyn Fn(&mut ModelProto);
