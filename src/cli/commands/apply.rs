@@ -155,7 +155,9 @@ fn row(engine: &EngineOutcome) -> Vec<String> {
         Outcome::Failed(errors) | Outcome::Skipped(errors) => {
             errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n")
         }
-        _ => reason_lines(&engine.engine, &engine.reasons),
+        // `plan` still tells.
+        Outcome::Cancelled => String::new(),
+        Outcome::Done { .. } => reason_lines(&engine.engine, &engine.reasons),
     };
     vec![result.to_owned(), engine.engine.clone(), size, time, verdict, why]
 }
