@@ -94,6 +94,12 @@ pub fn read(file: &Arc<SourceFile>, folder: &Path, variables: &Variables) -> Res
             ),
         ]);
     }
+    // Neither a program nor a manifest can be given one.
+    let mut words = found.runs.iter().flat_map(|run| run.program.iter().chain(&run.arguments));
+    if let Some(word) = words.find(|word| word.text.contains('\0')) {
+        let error = Diagnostic::error(codes::SHELL, "there is a NUL character in this").at(&word.origin, "");
+        return Err(vec![error.help("the file is damaged, or in an encoding other than UTF-8")]);
+    }
     Ok(Read { runs: found.runs.into_iter().map(Run).collect(), diagnostics })
 }
 

@@ -464,6 +464,7 @@ fn wrong_options_are_errors_that_say_what_is_right() {
             "in the container",
         ),
         ("bash build.sh", "", "import-shell", "bash -x"),
+        ("trtexec --onnx=m.on\0nx", "10.3", "import-shell", "NUL character"),
     ] {
         error(text, version, code, says);
     }
