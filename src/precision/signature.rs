@@ -111,6 +111,11 @@ impl Signature {
         if node.input.iter().any(|input| sparse.contains(input.as_str())) {
             return opaque("it reads a sparse tensor, which keeps its type".to_owned());
         }
+        // No valid model has that, and TensorRT says so; until then nothing binds its types.
+        let reads_nothing = node.input.first().is_none_or(String::is_empty);
+        if reads_nothing && schema.inputs.first().is_some_and(|first| first.arity == onnx::Arity::Single) {
+            return opaque("its first input is missing".to_owned());
+        }
         let float = |name: &String| of(name).and_then(FloatType::of_type);
         match (domain, op) {
             ("", "Cast") => return Signature::of_cast(node, float),

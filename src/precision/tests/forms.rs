@@ -315,3 +315,13 @@ fn operators_on_quantized_values_are_told() {
     assert!(prepared.problems[0].message.contains("DynamicQuantizeLinear, MatMulInteger"));
     assert!(lines(&prepared).contains(&"Cast(s:float) -> s/cast_fp16:float16".to_owned()));
 }
+
+#[test]
+fn a_node_without_its_input_is_left_to_tensorrt() {
+    let nodes = vec![node("split", "Split", &[], &["y"]), node("relu", "Relu", &["x"], &["z"])];
+    let mut model = graph(nodes, Vec::new());
+    model.graph.as_mut().unwrap().output.push(value("z", DataType::Float, &["a".into(), "b".into()]));
+    let prepared = typed(&model, &asked(Fp16, &[]));
+    assert_eq!(prepared.problems, []);
+    assert_eq!(prepared.assignment.nodes[0].of, Some(Fp32));
+}
