@@ -194,6 +194,8 @@ fn converse(mut stdin: ChildStdin, mut stdout: ChildStdout, request: &[u8]) -> T
     }
     // A worker that does not read the request has something else to say, or is dead.
     let written = stdin.write_all(request).and_then(|()| stdin.flush());
+    // One that got a part of it must not wait for the rest.
+    let _open = written.is_ok().then_some(stdin);
     match (codec::read::<Answer>(&mut stdout), written) {
         (Ok(Some(answer)), _) => Talk::Answered(Box::new(answer)),
         (Ok(None), Ok(())) => Talk::Ended("the pipe ended before the answer".into()),
