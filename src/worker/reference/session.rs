@@ -35,8 +35,8 @@ pub(super) struct Session {
     session: ort::session::Session,
 }
 
-/// The IR version of what ONNX Runtime is given, at most: exporters write the newest as soon as it is there, and nothing
-/// in a model that TensorRT takes needs a newer one.
+/// The IR version of what ONNX Runtime is given, at most. Exporters write the newest as soon as it is there, and ONNX Runtime
+/// refuses a newer one than its own whatever the model holds; operators and types it knows or refuses by themselves.
 const IR_VERSION: i64 = 10;
 
 impl Session {
