@@ -98,8 +98,8 @@ impl Context<'_> {
     }
 }
 
-/// Links a file of the store; where links cannot be made or followed, as on some network file systems, it is copied.
-fn link(from: &Path, to: &Path) -> Result<(), fs::Error> {
+/// Links a file into a worker's folder; where links cannot be made or followed, as on some network file systems, it is copied.
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), fs::Error> {
     if fs::symlink(from, to).is_ok() && fs::exists(to) {
         return Ok(());
     }

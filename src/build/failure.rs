@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::context::Context;
+use super::context::{Context, link};
 use crate::cache::FailureFile;
 use crate::diagnostic::Diagnostic;
 use crate::fs;
@@ -209,7 +209,7 @@ pub fn replay(
             if let Some(folder) = job.join(input).parent() {
                 fs::create_dir_all(folder).map_err(|e| broken(e.to_string()))?;
             }
-            fs::symlink(&file, &job.join(input)).map_err(|e| broken(e.to_string()))?;
+            link(&file, &job.join(input)).map_err(|e| broken(e.to_string()))?;
         }
     }
     let limits = Limits { timeout, memory: None, env: Vec::new() };

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use super::accuracy::{self, RUN, Subject};
-use super::context::Context;
+use super::context::{Context, link};
 use super::drift;
 use super::events::Event;
 use super::gather::{Gathered, gather};
@@ -17,7 +17,6 @@ use super::verify::{Verified, VerifyOutcome};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
-use crate::fs;
 use crate::gpu::LocalGpu;
 use crate::manifest::{Engine, ToolchainKind};
 use crate::plan::{Accuracy, Planned, Published, keys};
@@ -144,7 +143,7 @@ impl Run<'_> {
         let job = ctx.cache.job_dir().map_err(failed)?;
         let model = self.subject.model;
         ctx.link_model(&model.graph, model.weights.as_ref(), job.path()).map_err(|e| vec![e])?;
-        fs::symlink(&self.file(ctx, planned).map_err(failed)?, &job.path().join(ENGINE_FILE))
+        link(&self.file(ctx, planned).map_err(failed)?, &job.path().join(ENGINE_FILE))
             .map_err(|e| vec![Diagnostic::error("cache", e.to_string())])?;
         let info = serde_json::json!({ "gpu": self.gpu, "runtime_version": toolchain.version });
         let request = OnGpuRequest { gpu: self.gpu.uuid.clone(), runtime, measure };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::context::Context;
+use super::super::context::{Context, link};
 use super::super::failure::{COMMAND_FILE, log_text};
 use super::super::toolchains;
 use super::host;
@@ -175,10 +175,10 @@ fn runner_failed(installed: &Installed, ran: &Ran) -> Option<outcome::Failed> {
 fn place(engine: &Engine, asked: &Trtexec, timings: &Path, job: &Path) -> Result<Paths, fs::Error> {
     let mut paths = names_in_job(&asked.plugins, &asked.files);
     for (name, path) in paths.plugins.iter().zip(&engine.build.trtexec.plugins) {
-        fs::symlink(path, &job.join(name))?;
+        link(path, &job.join(name))?;
     }
     for (path, name) in &paths.files {
-        fs::symlink(Path::new(path), &job.join(name))?;
+        link(Path::new(path), &job.join(name))?;
     }
     // DLA's loadables, and builds without any cache, are none of it.
     if !asked.asked.extra_args.iter().any(|arg| arg == "--noBuilderCache") {
