@@ -10,8 +10,7 @@ use std::path::Path;
 use enginewright::engine::Facts;
 use enginewright::onnx;
 use enginewright::worker::protocol::{
-    Answer, BuildRequest, Built, Canonicalized, Hello, KERNELS_FILE, MAGIC, Refusal, Request, Response,
-    VERSION,
+    Answer, BuildRequest, Built, Hello, KERNELS_FILE, MAGIC, Refusal, Request, Response, VERSION,
 };
 use serde::Serialize;
 
@@ -61,9 +60,7 @@ fn send(message: &impl Serialize) -> std::io::Result<()> {
 
 fn canonicalize(source: &Path) -> Response {
     match onnx::canonicalize(source, Path::new(".")) {
-        Ok(onnx::Canonical { files, has_weights, digested, summary, notes }) => {
-            Response::Canonicalized(Box::new(Canonicalized { files, has_weights, digested, summary, notes }))
-        }
+        Ok(done) => Response::Canonicalized(Box::new(done)),
         Err(error) => Response::Refused(Box::new(Refusal::new("read", "model-invalid", error.to_string()))),
     }
 }

@@ -123,8 +123,8 @@ def own_memory(folder, stop, peak):
         time.sleep(0.005)
 
 
-def plan(name, model, precision):
-    """A cold `plan`: what its record says of the two steps, in seconds, and the workers' own memory."""
+def plan(name, model, precision, watched=False):
+    """A cold `plan`: what its record says of the two steps, in seconds, and the workers' own memory if it is `watched`."""
     path = WORK / name
     shutil.rmtree(path, ignore_errors=True)
     (path / "manifests").mkdir(parents=True)
@@ -133,16 +133,18 @@ def plan(name, model, precision):
     (path / "cache/v1/toolchains").symlink_to(CACHE / "v1/toolchains")
     stop, peak = threading.Event(), [0]
     watcher = threading.Thread(target=own_memory, args=(path / "cache", stop, peak))
-    watcher.start()
+    if watched:  # It takes a part of a core.
+        watcher.start()
     start = time.perf_counter()
-    said = subprocess.run([PROGRAM, "plan"], cwd=path, capture_output=True, text=True)
+    said = subprocess.run([PROGRAM, "plan", "--log-file", "log"], cwd=path, capture_output=True, text=True)
     wall = time.perf_counter() - start
-    stop.set()
-    watcher.join()
-    # What it says of its progress when nobody watches.
-    seconds = {word: float(s) for word, s in re.findall(r"^(read|prepared) .* in ([\d.]+) s$", said.stderr, re.M)}
-    if said.returncode or "read" not in seconds:
+    if watched:
+        stop.set()
+        watcher.join()
+    if said.returncode:
         sys.exit(f"plan: exit {said.returncode}\n{said.stdout}{said.stderr}")
+    log = (path / "log").read_text()
+    seconds = {word: float(s) for word, s in re.findall(r"^ *[\d.]+ s +(read|prepared) .* in ([\d.]+) s$", log, re.M)}
     return seconds, wall, peak[0]
 
 
@@ -151,12 +153,12 @@ def rewrite(python):
     if not model.exists():
         run(python, "-c", MAKE, 24, 768, model, "inside")
     size = model.stat().st_size
-    ours, whole, theirs, theirs_whole, memory = [], [], [], [], 0
+    ours, whole, theirs, theirs_whole = [], [], [], []
+    memory = plan("rewrite", model, "fp16", watched=True)[2]
     for _ in range(RUNS):
-        seconds, wall, peak = plan("rewrite", model, "fp16")
+        seconds, wall, _ = plan("rewrite", model, "fp16")
         ours.append(seconds["prepared"])
         whole.append(wall)
-        memory = max(memory, peak)
         convert, total = map(float, run(python, "-c", CONVERT, model, WORK / "converted.onnx").split())
         theirs.append(convert)
         theirs_whole.append(total)

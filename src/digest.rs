@@ -94,6 +94,15 @@ pub struct Blob {
     pub sha256: Option<String>,
 }
 
+/// Bytes in lower-case hex digits, as digests are written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// A value in a [`Preimage`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+mod hash;
 mod observe;
 
+pub use hash::{ReadAt, hash_at, hash_file};
 pub use observe::{Base, Observed, Sight, beyond_files, observe, observed, saw};
 
 /// A file operation failed.

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::context::Context;
 use super::gather::Gathered;
-use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::{Blob, Digest};
 use crate::fs;
@@ -45,9 +44,11 @@ pub fn materials(
     };
     let mut found = Vec::new();
     let folder = files.first().and_then(|(model, _)| model.parent()).unwrap_or(Path::new("/"));
-    for ((file, _), expected) in files.iter().zip(&source.raw) {
+    for (i, (file, stat)) in files.iter().enumerate() {
         let below = file.strip_prefix(folder).unwrap_or(file);
-        found.push(of_source(engine, source, &id, below, hash(file, expected)?));
+        // The raw digest of external data is not that of its bytes alone.
+        let expected = source.raw.first().filter(|_| i == 0);
+        found.push(of_source(engine, source, &id, below, hash_as_read(file, stat, expected)?));
     }
     found.extend(of_toolchain(engine, toolchain)?);
     Ok(found)
@@ -66,14 +67,28 @@ fn missing(engine: &Engine) -> Diagnostic {
     Diagnostic::error("not-fetched", message).help("run `enginewright plan --fetch` first")
 }
 
+/// Hashes a file that has this digest.
 fn hash(file: &Path, expected: &Digest) -> Result<Blob, Diagnostic> {
-    let hashed = fs::open_regular(file).and_then(|open| cache::hash_file(&open, file, true));
-    let blob = hashed.map_err(|e| Diagnostic::error("file", e.to_string()))?;
-    if blob.b3 == *expected {
+    let stat = fs::stat(file).map_err(|e| unreadable(&e))?;
+    hash_as_read(file, &stat, Some(expected))
+}
+
+/// Hashes a file that is still what it was when it had this stat; with a digest to hold it against, if there is one.
+fn hash_as_read(file: &Path, stat: &fs::Stat, expected: Option<&Digest>) -> Result<Blob, Diagnostic> {
+    let hashed = fs::open_regular(file).and_then(|open| {
+        let blob = fs::hash_file(&open, file, true)?;
+        Ok((blob, fs::fstat(&open, file)? == *stat))
+    });
+    let (blob, is_same) = hashed.map_err(|e| unreadable(&e))?;
+    if is_same && expected.is_none_or(|expected| blob.b3 == *expected) {
         return Ok(blob);
     }
     let message = format!("`{}` changed while it was read", file.display());
     Err(Diagnostic::error("source-changed", message).in_file(file).help("run again when nobody writes to it"))
+}
+
+fn unreadable(error: &fs::Error) -> Diagnostic {
+    Diagnostic::error("file", error.to_string())
 }
 
 /// A file of a model, which lies below the folder of the model file.

@@ -22,7 +22,7 @@ use crate::onnx::{self, MODEL_FILE, Summary, TENSORS_FILE, WEIGHTS_FILE};
 use crate::plan::{LOCK_FILE_NAME, LockedSource, ModelRef, SourceFact, keys, source_id};
 use crate::source;
 use crate::worker::Limits;
-use crate::worker::protocol::{Canonicalized, Refusal, Request, Response};
+use crate::worker::protocol::{Refusal, Request, Response};
 
 /// A source and what came of it.
 pub(super) struct Read {
@@ -136,7 +136,7 @@ fn read(ctx: &Context<'_>, source: &Source, stored: bool) -> Result<Read, Vec<Di
     let (model, notes, files, raw) =
         match known(ctx, &path, &file, stat, stored).map_err(|e| vec![Diagnostic::from(&e)])? {
             Some(known) => known,
-            None => run_worker(ctx, &id, &path, &file, stat, stored)?,
+            None => read_anew(ctx, &id, &path, &file, stat, stored)?,
         };
     let block = LockedSource {
         source: id,
@@ -169,24 +169,32 @@ fn known(
     let mut raw = vec![file.b3];
     for location in externals.locations {
         let external = folder.join(location);
-        match ctx.cache.file_digest(&external) {
-            Ok((blob, stat)) => {
-                files.push((external, stat));
-                raw.push(blob.b3);
-            }
-            // The reader finds the words for what is wrong with it.
-            Err(_) => return Ok(None),
-        }
+        // The reader digests it, and finds the words for what is wrong with it.
+        let Ok(stat) = fs::stat(&external) else { return Ok(None) };
+        let Some(digest) = ctx.cache.known_part(&external, &file.b3, &stat) else { return Ok(None) };
+        files.push((external, stat));
+        raw.push(digest);
     }
-    let mut record = ctx.cache.result("canonicalize", &keys::canonicalize(&raw).key())?;
+    let model = recorded(ctx, path, &raw, stored)?;
+    Ok(model.map(|(model, notes)| (model, notes, files, raw)))
+}
+
+/// The canonical form of files with these digests, if it is known; its weights `stored`, or digested alone.
+fn recorded(
+    ctx: &Context<'_>,
+    path: &Path,
+    raw: &[Digest],
+    stored: bool,
+) -> Result<Option<(ModelRef, Vec<onnx::Note>)>, cache::Error> {
+    let mut record = ctx.cache.result("canonicalize", &keys::canonicalize(raw).key())?;
     if record.is_none() && !stored {
-        record = ctx.cache.result("digest", &keys::digest(&raw).key())?;
+        record = ctx.cache.result("digest", &keys::digest(raw).key())?;
     }
     let Some((model, notes)) = record.as_ref().and_then(model_ref) else { return Ok(None) };
     if let Some(weights) = model.weights.as_ref().filter(|_| model.tensors.is_none()) {
         ctx.can_be_stored(weights, path);
     }
-    Ok(Some((model, notes, files, raw)))
+    Ok(Some((model, notes)))
 }
 
 /// Stores the canonical form of a model file, all of it.
@@ -220,6 +228,29 @@ pub(super) fn by_digest(ctx: &Context<'_>, model: &Digest) -> Option<ModelRef> {
 
 pub(super) fn model_preimage(model: &Digest) -> Preimage {
     Preimage::new("model").with("digest", model)
+}
+
+/// Reads a model whose canonical form is not known, or not known to be that of these files.
+fn read_anew(
+    ctx: &Context<'_>,
+    id: &str,
+    path: &Path,
+    file: &Blob,
+    stat: fs::Stat,
+    stored: bool,
+) -> Result<Known, Vec<Diagnostic>> {
+    let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
+    // A model that was read once may have got other times alone, by a checkout say: digesting tells.
+    if stored && ctx.cache.result("externals", &keys::externals(&file.b3).key()).map_err(cache)?.is_some() {
+        let (model, notes, files, raw) = run_worker(ctx, id, path, file, stat, false)?;
+        if model.tensors.is_some() {
+            return Ok((model, notes, files, raw));
+        }
+        if let Some((model, notes)) = recorded(ctx, path, &raw, true).map_err(cache)? {
+            return Ok((model, notes, files, raw));
+        }
+    }
+    run_worker(ctx, id, path, file, stat, stored)
 }
 
 fn run_worker(
@@ -287,34 +318,16 @@ fn record(
     path: &Path,
     file: &Blob,
     stat: fs::Stat,
-    done: Canonicalized,
+    done: onnx::Canonical,
     took: Duration,
 ) -> Result<Known, Vec<Diagnostic>> {
     let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut raw = Vec::new();
-    let mut locations = Vec::new();
     // Digested once more, unless it is known to be settled: within one tick of the file system's clock
     // a file can change without a trace in its stat.
-    let told = done.digested.as_ref().map(|digested| digested.external.as_slice()).unwrap_or_default();
-    for (i, (name, read_stat)) in done.files.iter().enumerate() {
-        let told = i.checked_sub(1).and_then(|i| told.get(i)).copied();
-        if let Some(b3) = told {
-            ctx.cache.remember_digest(name, read_stat, &Blob { b3, size: read_stat.size, sha256: None });
-        }
-        let (blob, now) = ctx.cache.file_digest(name).map_err(cache)?;
-        if now != *read_stat || told.is_some_and(|told| told != blob.b3) {
-            return Err(vec![changed(name)]);
-        }
-        if raw.is_empty() {
-            // The model comes first; its digest is that of the key.
-            if now != stat || blob.b3 != file.b3 {
-                return Err(vec![changed(path)]);
-            }
-        } else {
-            locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
-        }
-        raw.push(blob.b3);
+    let (now, now_stat) = ctx.cache.file_digest(path).map_err(cache)?;
+    let read_stat = done.files.first().map(|(_, stat)| *stat);
+    if now.b3 != file.b3 || now_stat != stat || read_stat != Some(stat) {
+        return Err(vec![changed(path)]);
     }
 
     let mut outputs = BTreeMap::new();
@@ -324,18 +337,28 @@ fn record(
         Ok(())
     };
     adopt("graph", MODEL_FILE)?;
-    let weights = done.digested.map(|digested| digested.weights);
-    let is_stored = weights.is_none();
+    let is_stored = done.digested.is_none();
     if is_stored {
         adopt("tensors", TENSORS_FILE)?;
     }
     if done.has_weights {
         adopt("weights", WEIGHTS_FILE)?;
     }
-    weights.iter().for_each(|weights| ctx.can_be_stored(weights, path));
-    let info = serde_json::json!(Canonical { summary: done.summary, notes: done.notes, weights });
+    done.digested.iter().for_each(|weights| ctx.can_be_stored(weights, path));
+
+    let weights = outputs.get("weights").or(done.digested.as_ref()).map(|weights| weights.b3);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let (mut raw, mut locations) = (vec![file.b3], Vec::new());
+    for ((name, stat), rest) in done.files.iter().skip(1).zip(&done.rests) {
+        let digest = keys::external_data(weights.as_ref(), stat.size, rest);
+        ctx.cache.remember_part(name, &file.b3, stat, digest);
+        raw.push(digest);
+        locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
+    }
+
+    let info = Canonical { summary: done.summary, notes: done.notes, weights: done.digested };
+    let info = serde_json::json!(info);
     let put = |preimage, outputs, info| ctx.record(preimage, outputs, info, took).map_err(cache);
-    let files = done.files;
     let key = if is_stored { keys::canonicalize(&raw) } else { keys::digest(&raw) };
     let recorded = put(key, outputs, info)?;
     let Some((model, notes)) = model_ref(&recorded) else {
@@ -347,5 +370,5 @@ fn record(
         put(model_preimage(&model.digest), recorded.outputs, recorded.info)?;
     }
     put(keys::externals(&file.b3), BTreeMap::new(), serde_json::json!(Externals { locations }))?;
-    Ok((model, notes, files, raw))
+    Ok((model, notes, done.files, raw))
 }

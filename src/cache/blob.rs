@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::Cache;
 use super::error::{Error, Result};
 use super::files::hash_watched;
-use super::hash::hash_mapped;
 use super::job::into_place;
 use crate::digest::{Blob, Digest};
 use crate::fs::{self, Kind, Stat};
@@ -37,7 +36,7 @@ impl Cache {
         if fs::link_count(&open, file)? > 1 {
             return self.adopt_copy(file, with_sha256);
         }
-        let blob = hash_mapped(&open, file, with_sha256)?;
+        let blob = fs::hash_file(&open, file, with_sha256)?;
         if fs::fstat(&open, file)? != before || blob.size != before.size {
             return Err(Error::Changed { path: file.to_owned() });
         }

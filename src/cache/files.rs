@@ -1,11 +1,10 @@
 //! Digests of files, remembered by path and stat.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
-use super::hash::hash_file;
 use super::{Cache, now_ns};
-use crate::digest::Blob;
+use crate::digest::{Blob, Digest};
 use crate::fs::{self, Stat};
 
 /// The racy rule: a file that changed less than this before it was read may change once more
@@ -46,11 +45,33 @@ impl Cache {
         }
     }
 
+    /// What was remembered with [`Cache::remember_part`] of a file that has this stat.
+    #[must_use]
+    pub fn known_part(&self, path: &Path, of: &Digest, stat: &Stat) -> Option<Digest> {
+        Some(self.known(&part(path, of)?, stat)?.b3)
+    }
+
+    /// As [`Cache::remember_digest`], of a digest that is not that of the file's bytes, but of what it is to the file
+    /// with the digest `of`, which it belongs to.
+    pub fn remember_part(&self, path: &Path, of: &Digest, stat: &Stat, b3: Digest) {
+        let Some(part) = part(path, of) else { return };
+        if self.is_settled(&part, stat, self.inner.opened_ns) {
+            self.remember(&part, stat, &Blob { b3, size: stat.size, sha256: None });
+        }
+    }
+
     /// May a digest be remembered for a file that was read at this time or later? Files inside the
     /// cache are written once, by us, before they get their names; no rule is needed for them.
     fn is_settled(&self, path: &Path, stat: &Stat, read_ns: i128) -> bool {
         path.starts_with(&self.inner.v1) || stat.mtime_ns.max(stat.ctime_ns) + RACY_NS <= read_ns
     }
+}
+
+/// The name of a file as a part of another, in the index. No path holds a NUL.
+fn part(path: &Path, of: &Digest) -> Option<PathBuf> {
+    let mut name = std::path::absolute(path).ok()?.into_os_string();
+    name.push(format!("\0{of}"));
+    Some(name.into())
 }
 
 /// Hashes a file that must not change meanwhile.
@@ -65,7 +86,7 @@ fn hash_stable(path: &Path) -> Result<(Stat, Blob)> {
 pub(super) fn hash_watched(path: &Path, with_sha256: bool) -> Result<(Stat, Blob, bool)> {
     let file = fs::open_regular(path)?;
     let stat = fs::fstat(&file, path)?;
-    let blob = hash_file(&file, path, with_sha256)?;
+    let blob = fs::hash_file(&file, path, with_sha256)?;
     let stable = fs::fstat(&file, path)? == stat && blob.size == stat.size;
     Ok((stat, blob, stable))
 }

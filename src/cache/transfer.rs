@@ -14,12 +14,11 @@ use sha2::Digest as _;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::error::{Error, Result};
-use super::hash::hex;
 use super::layout::FORMAT;
 use super::record::{LONGEST, unseal_record};
 use super::seal::seal;
 use super::{Cache, Record};
-use crate::digest::{Blob, Digest};
+use crate::digest::{Blob, Digest, hex};
 use crate::fs;
 
 /// Name of the first entry.

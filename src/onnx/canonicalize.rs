@@ -2,42 +2,36 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::canonical::canonical;
 use super::error::{Error, Problems};
+use super::external::Mapped;
+use super::pieces::{digest_file, digest_rest};
 use super::read::{self, Model, Source};
 use super::summary::{Summary, tensor_digests};
-use super::walk::{self, Stream};
 use super::write::LateData;
 use super::{TENSORS_FILE, infer, write};
 use crate::digest::{Blob, Digest};
 use crate::fs;
 
-/// What [`canonicalize`] did.
-#[derive(Debug)]
+/// What [`canonicalize`] or [`digest`] did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Canonical {
     /// Every file that was read: the model as it was given, then its external data. Facts were taken
     /// before reading and still held after it.
     pub files: Vec<(PathBuf, fs::Stat)>,
+    /// For each file of external data, in their order: the digest of those of its bytes that the weights file does
+    /// not hold. With the model file and the weights, they say what is in it.
+    pub rests: Vec<Digest>,
     /// Was a weights file written?
     pub has_weights: bool,
-    /// What was not written, but digested; none if all was written.
-    pub digested: Option<Digested>,
+    /// The weights file that would have been written, but was digested alone; none if all was written.
+    pub digested: Option<Blob>,
     /// The model in short.
     pub summary: Summary,
     /// What is worth knowing: things that were odd and could be put right.
     pub notes: Vec<Note>,
-}
-
-/// Digests of what was not written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digested {
-    /// The weights file that would have been written.
-    pub weights: Blob,
-    /// The files of external data, in the order of [`Canonical::files`].
-    pub external: Vec<Digest>,
 }
 
 /// Something worth knowing of a model.
@@ -63,35 +57,27 @@ impl Note {
 /// # Errors
 /// The model is not valid, changed while it was read, or files cannot be read or written.
 pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
-    let Opened { model, files, summary, notes, .. } = open(source)?;
-    let has_weights = write_all(model, out_dir)?;
-    read::unchanged(&files)?;
-    Ok(Canonical { files, has_weights, digested: None, summary, notes })
+    digest(source, out_dir, u64::MAX)
 }
 
 /// As [`canonicalize`], but writes [`super::MODEL_FILE`] alone if the weights take `from` bytes or more: they are
-/// digested, in the walk that digests the files of external data too. To know a model, nobody has to copy it.
+/// digested, and to know a model, nobody has to copy it.
 ///
 /// # Errors
 /// The model is not valid, changed while it was read, or files cannot be read or written.
 pub fn digest(source: &Path, out_dir: &Path, from: u64) -> Result<Canonical, Error> {
-    let Opened { model, files, external, summary, notes, .. } = open(source)?;
-    let is_large = write::weights_length(&model) >= from.max(1);
+    let Opened { model, files, summary, notes, .. } = open(source)?;
+    let is_large = write::weights(&model).map(|data| data.len() as u64).sum::<u64>() >= from.max(1);
+    let external = files.iter().skip(1);
+    let rests = external.map(|file| digest_rest(file, write::weights(&model))).collect::<Result<_, _>>()?;
     let (has_weights, digested) = if is_large {
-        let weights = write::write_graph_alone(model, out_dir)?;
-        let pieces = weights.iter().map(|(start, bytes)| (*start, bytes.as_ref())).collect();
-        let mut streams = vec![Stream::of_pieces(pieces)];
-        streams.extend(external.iter().map(|bytes| Stream::of(bytes)));
-        let size = streams[0].length();
-        let mut digests = walk::digests(&streams);
-        let external = digests.split_off(1);
-        let digested = Digested { weights: Blob { b3: digests[0], size, sha256: None }, external };
-        (false, Some(digested))
+        (false, Some(digest_file(&write::write_graph_alone(model, out_dir)?, &files)?))
     } else {
         (write_all(model, out_dir)?, None)
     };
     read::unchanged(&files)?;
-    Ok(Canonical { files, has_weights, digested, summary, notes })
+    let files = files.into_iter().map(|file| (file.path, file.stat)).collect();
+    Ok(Canonical { files, rests, has_weights, digested, summary, notes })
 }
 
 /// Writes all canonical files of a model. Is there one of weights?
@@ -108,10 +94,8 @@ fn write_all(model: Model, out_dir: &Path) -> Result<bool, Error> {
 pub struct Opened {
     /// The canonical form.
     pub model: Model,
-    /// Every file that was read, with facts taken before reading.
-    pub files: Vec<(PathBuf, fs::Stat)>,
-    /// The bytes of the external data's files, in their order.
-    external: Vec<Bytes>,
+    /// Every file that was read: the model as it was given, then its external data.
+    files: Vec<Mapped>,
     /// Who wrote the file: name and version, as far as it says.
     pub producer: String,
     /// The model in short.
@@ -120,12 +104,19 @@ pub struct Opened {
     pub notes: Vec<Note>,
 }
 
+impl Opened {
+    /// Every file that was read, with its size in bytes.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, u64)> {
+        self.files.iter().map(|file| (file.path.as_path(), file.stat.size))
+    }
+}
+
 /// Reads and checks the model at `source`, and writes nothing. As [`canonicalize`], for a worker alone.
 ///
 /// # Errors
 /// The model is not valid, or files cannot be read.
 pub fn open(source: &Path) -> Result<Opened, Error> {
-    let Source { mut model, files, external, notes } = read::read(source)?;
+    let Source { mut model, files, notes } = read::read(source)?;
     let ir_version = model.proto.ir_version();
     let producer = format!("{} {}", model.proto.producer_name(), model.proto.producer_version());
     canonical(&mut model)?;
@@ -133,7 +124,7 @@ pub fn open(source: &Path) -> Result<Opened, Error> {
     let mut notes: Vec<Note> = notes.into_iter().map(|text| Note::new("model-note", text)).collect();
     notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
     let summary = Summary::of(&model, ir_version);
-    Ok(Opened { model, files, external, producer: producer.trim().to_owned(), summary, notes })
+    Ok(Opened { model, files, producer: producer.trim().to_owned(), summary, notes })
 }
 
 /// Refuses outputs that are declared with a wrong type. Other contradictions are left to TensorRT, which

@@ -5,6 +5,8 @@
 //! is mapped once, and its facts are taken before the first byte is read.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -31,25 +33,38 @@ pub(super) enum ExternalData {
 /// A mapped file.
 #[derive(Debug)]
 pub(super) struct Mapped {
+    /// Where it lies.
+    pub(super) path: PathBuf,
     /// Facts taken before it was mapped.
     pub(super) stat: fs::Stat,
+    /// The open file.
+    pub(super) file: File,
     /// All of it.
     pub(super) bytes: Bytes,
 }
 
-/// Opens a regular file and maps it. Facts come first.
-pub(super) fn map_source(path: &Path) -> Result<(fs::Stat, Bytes), fs::Error> {
-    if fs::exists(path) && !fs::is_file(path) && !fs::is_dir(path) {
-        // Opening a pipe would wait for ever.
-        let source = std::io::Error::other("it is not a regular file");
-        return Err(fs::error("read", path, source));
+impl Mapped {
+    /// Opens a regular file and maps it. Facts come first.
+    pub(super) fn open(path: &Path) -> Result<Mapped, fs::Error> {
+        if fs::exists(path) && !fs::is_file(path) && !fs::is_dir(path) {
+            // Opening a pipe would wait for ever.
+            let source = std::io::Error::other("it is not a regular file");
+            return Err(fs::error("read", path, source));
+        }
+        let file = fs::open(path)?;
+        let stat = fs::fstat(&file, path)?;
+        if fs::is_dir(path) {
+            return Err(fs::error("read", path, std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+        }
+        Ok(Mapped { path: path.to_owned(), stat, bytes: fs::map_file(&file, path)?, file })
     }
-    let file = fs::open(path)?;
-    let stat = fs::fstat(&file, path)?;
-    if fs::is_dir(path) {
-        return Err(fs::error("read", path, std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+
+    /// Where a slice of the mapping lies in the file; none if it is a slice of something else.
+    pub(super) fn range(&self, slice: &[u8]) -> Option<Range<usize>> {
+        let memory = self.bytes.as_ptr_range();
+        let start = slice.as_ptr().addr().checked_sub(memory.start.addr())?;
+        memory.contains(&slice.as_ptr()).then_some(start..start + slice.len())
     }
-    Ok((stat, fs::map_file(&file, path)?))
 }
 
 /// What `external_data` of a tensor says.
@@ -126,8 +141,8 @@ impl ExternalData {
             ExternalData::Folder { folder, files } => {
                 let path: PathBuf = folder.join(&location).components().collect();
                 if !files.contains_key(&path) {
-                    let mapped = map_source(&path).map_err(|e| Box::new(unreadable(&location, &e)))?;
-                    files.insert(path.clone(), Mapped { stat: mapped.0, bytes: mapped.1 });
+                    let mapped = Mapped::open(&path).map_err(|e| Box::new(unreadable(&location, &e)))?;
+                    files.insert(path.clone(), mapped);
                 }
                 let bytes = files[&path].bytes.clone();
                 (path, bytes)
@@ -158,12 +173,13 @@ impl ExternalData {
         Ok(bytes.slice(start..end as usize))
     }
 
-    /// Every file that was read, with the facts taken before, in order of path.
-    pub(super) fn files(self) -> BTreeMap<PathBuf, Mapped> {
-        match self {
+    /// Every file that was read, in order of path.
+    pub(super) fn files(self) -> impl Iterator<Item = Mapped> {
+        let files = match self {
             ExternalData::Folder { files, .. } => files,
             ExternalData::Weights(_) => BTreeMap::new(),
-        }
+        };
+        files.into_values()
     }
 }
 

@@ -27,6 +27,7 @@ mod names;
 pub mod opset;
 mod patch;
 pub mod pattern;
+mod pieces;
 #[rustfmt::skip]
 #[expect(missing_docs, clippy::all, reason = "generated; the names are those of the ONNX specification")]
 pub mod proto;
@@ -41,12 +42,11 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod types;
-mod walk;
 mod wire;
 mod write;
 
 pub(crate) use canonicalize::write_canonical_late;
-pub use canonicalize::{Canonical, Digested, Note, Opened, canonicalize, digest, open, write_canonical};
+pub use canonicalize::{Canonical, Note, Opened, canonicalize, digest, open, write_canonical};
 pub use diff::{NodeChange, NodeEdit, node_changes};
 pub use element::{Type, TypeSet};
 pub use error::Error;

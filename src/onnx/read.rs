@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::error::{Error, Problems};
-use super::external::{self, ExternalData};
+use super::external::{self, ExternalData, Mapped};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
 };
@@ -99,10 +99,8 @@ impl Model {
 pub struct Source {
     /// The model.
     pub model: Model,
-    /// Every file that was read: the model, then external data by path, with facts taken before.
-    pub files: Vec<(PathBuf, fs::Stat)>,
-    /// The bytes of the external data's files, in their order.
-    pub(super) external: Vec<Bytes>,
+    /// Every file that was read: the model, then external data by path.
+    pub(super) files: Vec<Mapped>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -117,28 +115,23 @@ pub fn read(path: &Path) -> Result<Source, Error> {
             Diagnostic::error("is-a-folder", format!("`{}` is a folder, not a model", path.display()));
         return Err(error.help("name the `.onnx` file inside it").in_file(path).into());
     }
-    let (stat, bytes) = external::map_source(path).map_err(|e| {
+    let file = Mapped::open(path).map_err(|e| {
         if !e.is_missing() {
             return Error::Fs(e);
         }
         let error = Diagnostic::error("missing-file", format!("there is no file `{}`", path.display()));
         error.in_file(path).into()
     })?;
-    let mut files = vec![(path.to_owned(), stat)];
     let mut external = ExternalData::beside(path);
-    let (model, notes) = decode(path, bytes, &mut external)?;
-    let mut bytes = Vec::new();
-    for (path, mapped) in external.files() {
-        files.push((path, mapped.stat));
-        bytes.push(mapped.bytes);
-    }
-    Ok(Source { model, files, external: bytes, notes })
+    let (model, notes) = decode(path, file.bytes.clone(), &mut external)?;
+    let files = std::iter::once(file).chain(external.files()).collect();
+    Ok(Source { model, files, notes })
 }
 
 /// Fails if a file is no longer what it was when its facts were taken.
-pub(super) fn unchanged(files: &[(PathBuf, fs::Stat)]) -> Result<(), Error> {
-    for (path, before) in files {
-        if fs::stat(path).ok().as_ref() != Some(before) {
+pub(super) fn unchanged(files: &[Mapped]) -> Result<(), Error> {
+    for Mapped { path, stat, .. } in files {
+        if fs::stat(path).ok().as_ref() != Some(stat) {
             let message = format!("`{}` changed while it was read", path.display());
             let error = Diagnostic::error("source-changed", message).in_file(path);
             return Err(error.help("run again when nothing writes to it").into());

@@ -105,11 +105,14 @@ pub(super) fn write_graph_alone(mut model: Model, folder: &Path) -> Result<Vec<(
     Ok(weights.into_iter().filter_map(held).collect())
 }
 
-/// Bytes of the large initializers, without the gaps between them.
-pub(super) fn weights_length(model: &Model) -> u64 {
-    let large = |data: &&Bytes| data.len() >= EXTERNAL_FROM;
+/// The data of the large initializers, which goes to the weights file.
+pub(super) fn weights(model: &Model) -> impl Iterator<Item = &Bytes> {
     let data = model.graph().initializer.iter().filter_map(|tensor| tensor.raw_data.as_ref());
-    data.filter(large).map(|data| data.len() as u64).sum()
+    data.filter(|data| is_large(data))
+}
+
+fn is_large(data: &Bytes) -> bool {
+    data.len() >= EXTERNAL_FROM
 }
 
 /// Takes the large initializers out of a model, and gives each its place in the weights file.
@@ -119,7 +122,7 @@ fn take_weights<'a>(model: &mut Model, late: &'a LateData) -> Vec<(u64, Data<'a>
     for tensor in model.proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
         let data = match late.get(tensor.name()) {
             Some(late) => Some(Data::Late(late.as_ref())),
-            None => tensor.raw_data.take_if(|data| data.len() >= EXTERNAL_FROM).map(Data::Held),
+            None => tensor.raw_data.take_if(|data| is_large(data)).map(Data::Held),
         };
         if let Some(data) = data {
             let offset = aligned(end, data.length());

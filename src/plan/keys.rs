@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | the sources of `onnx/`, and of `precision/` but its oracle | canonicalize, digest, prepare | they decide the bytes; computed at compile time |
 //! | [`BUILD_VERSION`] | build | the worker's recipe |
-//! | raw digests of model file and external data | canonicalize and digest alone | a doc_string edit changes them, and nothing after |
+//! | raw digests of model file and external data | canonicalize and digest alone | a doc_string edit changes them, and nothing after; see [`external_data`] |
 //! | model digest | prepare | the digest of the canonical form |
 //! | precision | prepare | it decides the prepared ONNX |
 //! | fuse | prepare | it changes the graph, and may raise the opset |
@@ -65,7 +65,17 @@ pub fn externals(file: &Digest) -> Preimage {
     Preimage::new("externals").with("version", PREPARE_VERSION).with("file", file)
 }
 
-/// The canonical form of a model: a function of all its files.
+/// The raw digest of a file of external data, beside that of its model file: a function of all its bytes. Most of
+/// them are in the weights of the canonical form, which are digested once for both; the model file says which. The
+/// digest of the others is `rest`.
+#[must_use]
+pub fn external_data(weights: Option<&Digest>, size: u64, rest: &Digest) -> Digest {
+    let size = i64::try_from(size).expect("no file is longer than 2^63 bytes");
+    let weights = weights.map(Value::from);
+    Preimage::new("external-data").with("weights", weights).with("size", size).with("rest", rest).key()
+}
+
+/// The canonical form of a model: a function of all its files, by their raw digests.
 #[must_use]
 pub fn canonicalize(files: &[Digest]) -> Preimage {
     let files: Vec<Value> = files.iter().map(Value::from).collect();

@@ -51,7 +51,7 @@ pub struct LockedSource {
     pub source: String,
     /// Digest of the model's canonical form.
     pub model: Digest,
-    /// Raw digests: of the model file, then of its external data.
+    /// Raw digests: of the model file, then of its external data (see [`super::keys::external_data`]).
     pub raw: Vec<Digest>,
     /// SHA-256 of the package files it was taken from, by file name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

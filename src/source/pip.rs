@@ -6,7 +6,6 @@ use super::Settings;
 use super::command::{Finished, run};
 pub use super::error::Error;
 use super::wheel;
-use crate::cache::hash_file;
 use crate::fs;
 
 /// A wheel that was downloaded.
@@ -102,7 +101,7 @@ impl Request<'_> {
                 output: String::new(),
             });
         };
-        let blob = hash_file(&fs::open_regular_nofollow(path)?, path, true)?;
+        let blob = fs::hash_file(&fs::open_regular_nofollow(path)?, path, true)?;
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Wheel { path: path.clone(), file_name, sha256: blob.sha256.unwrap_or_default() })
     }

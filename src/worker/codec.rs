@@ -66,7 +66,7 @@ pub(super) fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<Option<
 #[cfg(test)]
 mod tests {
     use super::super::protocol::{
-        Answer, Built, Canonicalized, Hello, Hermetic, MAGIC, Refusal, Request, Response, VERSION,
+        Answer, Built, Hello, Hermetic, MAGIC, Refusal, Request, Response, VERSION,
     };
     use super::*;
 
@@ -100,7 +100,14 @@ mod tests {
             vec![("/m.onnx".into(), stat)],
             vec![crate::onnx::Note { code: "odd".to_owned(), text: "odd".to_owned() }],
         );
-        let canonicalized = Canonicalized { files, has_weights: true, digested: None, summary, notes };
+        let canonicalized = crate::onnx::Canonical {
+            files,
+            rests: vec![crate::digest::Digest::of(b"rest")],
+            has_weights: true,
+            digested: None,
+            summary,
+            notes,
+        };
         let refusal = Refusal::new("build", "build-failed", "no `reason`\u{0}").help("none");
         for response in [
             Response::Canonicalized(Box::new(canonicalized)),

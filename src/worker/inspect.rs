@@ -48,7 +48,9 @@ fn of_engine(bytes: &[u8], found: engine::Found) -> Result<EngineFacts, Box<Refu
 }
 
 fn of_model(file: &Path) -> Result<OnnxFacts, onnx::Error> {
-    let onnx::Opened { model, files, producer, summary, notes, .. } = onnx::open(file)?;
+    let opened = onnx::open(file)?;
+    let files = opened.files().map(|(path, size)| (path.to_owned(), size)).collect();
+    let onnx::Opened { model, producer, summary, notes, .. } = opened;
     let weights = onnx::weights(&model);
     let mut patterns: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for found in pattern::find(&model) {
@@ -57,7 +59,7 @@ fn of_model(file: &Path) -> Result<OnnxFacts, onnx::Error> {
         *explicit += u64::from(found.is_explicit());
     }
     Ok(OnnxFacts {
-        files: files.into_iter().map(|(path, stat)| (path, stat.size)).collect(),
+        files,
         producer,
         summary,
         notes,

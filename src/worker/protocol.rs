@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::engine::Header;
 use crate::gpu::LocalGpu;
-use crate::onnx::{Digested, Note, Summary, Weight};
+use crate::onnx::{Canonical, Note, Summary, Weight};
 use crate::precision::{Problem, Spec};
 use crate::verify::MeasureSpec;
 
 /// Version of this protocol. Raised with every change of the messages.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Longest frame allowed, in bytes.
 pub const MAX_FRAME: u32 = 64 << 20;
@@ -192,7 +192,7 @@ pub struct Answer {
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// The model was read.
-    Canonicalized(Box<Canonicalized>),
+    Canonicalized(Box<Canonical>),
     /// The model was typed, or has problems that forbid it.
     Prepared(Box<PreparedModel>),
     /// The library was loaded.
@@ -210,22 +210,6 @@ pub enum Response {
     Inspected(Box<Inspected>),
     /// It ran and the answer is no: an error of the model, the toolchain or the options.
     Refused(Box<Refusal>),
-}
-
-/// A model that was read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Canonicalized {
-    /// Every file that was read: the model first, then its external data, each with the facts
-    /// taken before reading, which still held after it.
-    pub files: Vec<(PathBuf, crate::fs::Stat)>,
-    /// Was `weights.bin` written?
-    pub has_weights: bool,
-    /// What was digested instead of written.
-    pub digested: Option<Digested>,
-    /// The model in short.
-    pub summary: Summary,
-    /// What is worth knowing about the model.
-    pub notes: Vec<Note>,
 }
 
 /// What a file is.
