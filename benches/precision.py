@@ -5,10 +5,9 @@
    writes it; the main process hashes it and flushes it to the disk. Theirs is, in a process that is started already,
    `onnx.load`, onnxconverter-common's `convert_float_to_float16` and `onnx.save`, of which the second is told alone too. And
    how much memory of its own our worker holds (not the mapped file).
-2. A model with 3 GB of external data: reading it whole (the digests of its files, and that of its canonical form), and
-   `b3sum` over the same files; medians of 5. The page cache is warm on both sides. These are two digests over the same
-   bytes, in two orders: one walk brings each byte to the processor once, and where BLAKE3 is bound by the cores and not
-   by memory (two cores with AVX-512 are), it still takes about 1.6 times as long as one.
+2. A model with 3 GB of external data: reading it whole (the raw digests of its files, and that of its canonical form, for
+   both of which each byte is hashed once), and `b3sum` over the same files; medians of 5. The page cache is warm on both
+   sides. Ours is the whole step: a worker is started, reads and checks the model, and what it found is recorded and flushed.
 
 usage: python3 benches/precision.py    (after `make build`; needs 8 GB of disk below target/ and 6 GB of memory)
 """

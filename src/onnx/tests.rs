@@ -106,6 +106,29 @@ fn inline_and_external_weights_give_equal_bytes() {
 }
 
 #[test]
+fn every_byte_of_external_data_is_in_its_weights_or_its_rest() {
+    let source = folder();
+    let (path, data) = (source.path().join("m.onnx"), source.path().join("m.data"));
+    save_external(&mlp(), &path, "m.data").unwrap();
+    let all = [&fs::read(&data).unwrap()[..], b"no tensor"].concat();
+    let digests = |bytes: &[u8]| {
+        fs::write_atomic(&data, bytes).unwrap();
+        let out = folder();
+        let Canonical { rests, digested, .. } = digest(&path, out.path(), 1).unwrap();
+        (rests, digested.unwrap().b3)
+    };
+    let before = digests(&all);
+    for i in (0..all.len()).step_by(41).chain([all.len() - 9, all.len() - 1]) {
+        let mut changed = all.clone();
+        changed[i] ^= 1;
+        let after = digests(&changed);
+        assert!(after.0 != before.0 || after.1 != before.1, "byte {i}");
+        // Small tensors are in the graph.
+        assert_eq!(after.0 == before.0, i < 16 * 32 * 4 && after.1 != before.1, "byte {i}");
+    }
+}
+
+#[test]
 fn what_is_digested_is_what_would_be_written() {
     let source = folder();
     let path = source.path().join("m.onnx");
