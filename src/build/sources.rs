@@ -263,28 +263,35 @@ fn run_worker(
 ) -> Result<Known, Vec<Diagnostic>> {
     let started = Instant::now();
     let job = ctx.cache.job_dir().map_err(|e| vec![Diagnostic::from(&e)])?;
-    let digest_from = (!stored).then_some(DIGEST_FROM);
+    let done = ask_worker(ctx, job.path(), path, (!stored).then_some(DIGEST_FROM))?;
+    let known = record(ctx, job.path(), path, file, stat, done, started.elapsed())?;
+    ctx.events.event(&Event::SourceRead { source: id.to_owned(), ms: millis(started.elapsed()) });
+    Ok(known)
+}
+
+/// Has a worker read a model into a folder. Weights of this size or more are digested alone.
+fn ask_worker(
+    ctx: &Context<'_>,
+    job: &Path,
+    path: &Path,
+    digest_from: Option<u64>,
+) -> Result<onnx::Canonical, Vec<Diagnostic>> {
     let request = Request::Canonicalize { source: path.to_owned(), digest_from };
     let limits = Limits { timeout: READ_TIMEOUT, memory: None, env: Vec::new() };
-    let outcome = ctx.worker.run(job.path(), &request, &limits, &ctx.cancel);
-    let done = match outcome {
+    match ctx.worker.run(job, &request, &limits, &ctx.cancel) {
         Ok(outcome) => match outcome.response {
-            Response::Canonicalized(done) => done,
-            Response::Refused(refusal) => return Err(refused(path, *refusal)),
+            Response::Canonicalized(done) => Ok(*done),
+            Response::Refused(refusal) => Err(refused(path, *refusal)),
             other => {
                 let message = format!("the worker's answer makes no sense: {other:?}");
-                return Err(vec![Diagnostic::error("worker-garbage", message).in_file(path)]);
+                Err(vec![Diagnostic::error("worker-garbage", message).in_file(path)])
             }
         },
         Err(error) => {
-            return Err(vec![
-                Failure::of_worker(&error).diagnostic(&format!("reading `{}`", path.display())).in_file(path),
-            ]);
+            let what = format!("reading `{}`", path.display());
+            Err(vec![Failure::of_worker(&error).diagnostic(&what).in_file(path)])
         }
-    };
-    let known = record(ctx, job.path(), path, file, stat, *done, started.elapsed())?;
-    ctx.events.event(&Event::SourceRead { source: id.to_owned(), ms: millis(started.elapsed()) });
-    Ok(known)
+    }
 }
 
 fn refused(path: &Path, refusal: Refusal) -> Vec<Diagnostic> {
@@ -309,6 +316,28 @@ pub(super) fn declared(engine: &Engine, errors: &[Diagnostic]) -> Vec<Diagnostic
         Some(_) => error.clone(),
     };
     errors.iter().map(at_source).collect()
+}
+
+/// Reads a model once more and fails if that says something else: of external data that has just changed, small tensors
+/// may have been read before the next change and digested after it, without a trace in its stat.
+fn read_twice(
+    ctx: &Context<'_>,
+    path: &Path,
+    graph: Option<&Blob>,
+    weights: Option<Digest>,
+    done: &onnx::Canonical,
+) -> Result<(), Vec<Diagnostic>> {
+    let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let job = ctx.cache.job_dir().map_err(cache)?;
+    let again = ask_worker(ctx, job.path(), path, Some(1))?;
+    let (graph_again, _) = ctx.cache.file_digest(&job.path().join(MODEL_FILE)).map_err(cache)?;
+    let weights_again = again.digested.map(|weights| weights.b3);
+    let is_same = graph == Some(&graph_again) && weights == weights_again;
+    if is_same && done.files == again.files && done.rests == again.rests {
+        Ok(())
+    } else {
+        Err(vec![changed(path)])
+    }
 }
 
 /// Puts what the worker made into the cache, if the files are still what was digested.
@@ -348,12 +377,15 @@ fn record(
 
     let weights = outputs.get("weights").or(done.digested.as_ref()).map(|weights| weights.b3);
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let (mut raw, mut locations) = (vec![file.b3], Vec::new());
+    let (mut raw, mut locations, mut is_settled) = (vec![file.b3], Vec::new(), true);
     for ((name, stat), rest) in done.files.iter().skip(1).zip(&done.rests) {
         let digest = keys::external_data(weights.as_ref(), stat.size, rest);
-        ctx.cache.remember_part(name, &file.b3, stat, digest);
+        is_settled &= ctx.cache.remember_part(name, &file.b3, stat, digest);
         raw.push(digest);
         locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
+    }
+    if !is_settled {
+        read_twice(ctx, path, outputs.get("graph"), weights, &done)?;
     }
 
     let info = Canonical { summary: done.summary, notes: done.notes, weights: done.digested };

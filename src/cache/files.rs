@@ -52,12 +52,14 @@ impl Cache {
     }
 
     /// As [`Cache::remember_digest`], of a digest that is not that of the file's bytes, but of what it is to the file
-    /// with the digest `of`, which it belongs to.
-    pub fn remember_part(&self, path: &Path, of: &Digest, stat: &Stat, b3: Digest) {
-        let Some(part) = part(path, of) else { return };
-        if self.is_settled(&part, stat, self.inner.opened_ns) {
+    /// with the digest `of`, which it belongs to. Was the file settled?
+    pub fn remember_part(&self, path: &Path, of: &Digest, stat: &Stat, b3: Digest) -> bool {
+        let Some(part) = part(path, of) else { return false };
+        let is_settled = self.is_settled(&part, stat, self.inner.opened_ns);
+        if is_settled {
             self.remember(&part, stat, &Blob { b3, size: stat.size, sha256: None });
         }
+        is_settled
     }
 
     /// May a digest be remembered for a file that was read at this time or later? Files inside the

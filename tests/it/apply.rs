@@ -232,6 +232,34 @@ fn what_a_model_reads_through_external_data_is_part_of_it() {
 }
 
 #[test]
+fn external_data_that_changes_while_it_is_read_is_never_taken_for_another() {
+    let project = Project::new("[model.m]\nsource = { path = \"../m/m.onnx\" }\ntargets = [\"a\"]\n");
+    models::mlp_external(&project.path("m"), 1.0);
+    let data = project.path("m").join("m.data");
+    let size = std::fs::metadata(&data).unwrap().len();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = std::fs::File::options().write(true).open(&data).unwrap();
+            // A byte of the last tensor, which is a small one, in place.
+            for byte in (0..2u8).cycle().take_while(|_| !stop.load(std::sync::atomic::Ordering::Relaxed)) {
+                std::os::unix::fs::FileExt::write_all_at(&file, &[byte], size - 1).unwrap();
+            }
+        });
+        for _ in 0..8 {
+            let output = project.run(&["plan"]);
+            assert!(output.code == 0 || output.stderr.contains("source-changed"), "{output:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let digest = |cache: &str| {
+        let plan = project.run(&["--format", "json", "plan", "--cache-dir", cache]);
+        plan.expect(0).json()["engines"][0]["build"].clone()
+    };
+    assert_eq!(digest("cache"), digest("another"));
+}
+
+#[test]
 fn two_processes_build_an_engine_once() {
     let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
     project.write("m.onnx", models::chain(400));
