@@ -45,6 +45,8 @@ test: setup
 lint: setup
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	@# A workspace of its own, which nothing else here compiles.
+	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	$(SETTLE)
 
 bench: build

@@ -141,14 +141,14 @@ fn locked_block(
 /// The name of a toolchain, if it takes that to tell it from another one of the project: two roots or images can hold
 /// the same version. Others have none in the lock file, so that they can be renamed.
 fn name_in_lock(ctx: &Context<'_>, declared: &Toolchain) -> Option<String> {
-    let version = |toolchain: &Toolchain| toolchain.version.clone().unwrap_or_default();
+    let may_be = |one: &Toolchain, other: &Toolchain| match (&one.version, &other.version) {
+        (Some(one), Some(other)) => toolchain::satisfies(one, other),
+        _ => true,
+    };
     let is_alike = |other: &Toolchain| {
-        // One that is a prefix of another sorts before it.
-        let (shorter, longer) =
-            (version(declared).min(version(other)), version(declared).max(version(other)));
         other.name != declared.name
             && other.kind == declared.kind
-            && (shorter.is_empty() || toolchain::satisfies(&longer, &shorter))
+            && (may_be(declared, other) || may_be(other, declared))
     };
     ctx.manifest.toolchains.values().any(is_alike).then(|| declared.name.clone())
 }

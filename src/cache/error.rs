@@ -101,6 +101,14 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The cache cannot be opened, for another reason.
+    #[error("the cache `{}` cannot be used: {source}", root.display())]
+    Unusable {
+        /// Its folder.
+        root: PathBuf,
+        /// What fails.
+        source: fs::Error,
+    },
     /// Any other failure of the file system.
     #[error(transparent)]
     Fs(fs::Error),
@@ -137,7 +145,7 @@ impl Error {
             Error::WrongKey { .. } => "cache-wrong-key",
             Error::LostBlob { .. } => "cache-lost-blob",
             Error::BadExport { .. } => "cache-bad-export",
-            Error::Fs(_) => "cache-io",
+            Error::Unusable { .. } | Error::Fs(_) => "cache-io",
         }
     }
 
@@ -179,6 +187,7 @@ impl Error {
                 "nothing of it was recorded; it must be what `enginewright cache export` wrote, whole"
                     .to_owned(),
             ],
+            Error::Unusable { .. } => vec![elsewhere.to_owned()],
             Error::Fs(_) => Vec::new(),
         }
     }

@@ -82,7 +82,10 @@ impl Cache {
         let root = std::path::absolute(root).map_err(|e| crate::fs::error("read", root, e))?;
         let v1 = root.join(layout::FOLDER);
         let opened_ns = now_ns();
-        let (writable, warnings) = layout::prepare(&root, &v1)?;
+        let (writable, warnings) = layout::prepare(&root, &v1).map_err(|error| match error {
+            Error::Fs(source) => Error::Unusable { root: root.clone(), source },
+            other => other,
+        })?;
         let in_use = lock::share(&v1);
         let cache = Cache {
             inner: Arc::new(Inner {

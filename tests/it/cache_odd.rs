@@ -63,7 +63,11 @@ fn engines_go_from_one_cache_to_another() {
         "ends too early",
         "nothing of it was recorded",
     ]);
-    fake::run_in(&other, &["cache", "import", "/nowhere.tar"]).expect(4).says(&["/nowhere.tar"]);
+    for odd in ["/nowhere.tar", "/dev/null", "/"] {
+        fake::run_in(&other, &["cache", "import", odd])
+            .expect(4)
+            .says(&[&format!("cannot import `{odd}`"), "cache export"]);
+    }
     fake::run_in(&other, &["cache", "verify"]).expect(0).says(&["sound"]);
 }
 

@@ -632,6 +632,10 @@ fn a_root_that_cannot_be_made_is_an_error_that_names_it() {
     let file = bed.file("file", b"");
     let error = Cache::open(&file.join("cache")).unwrap_err();
     assert!(error.to_string().contains("file/cache"), "{error}");
+    let round = bed.folder.path().join("round");
+    std::os::unix::fs::symlink(&round, &round).unwrap();
+    let error = Cache::open(&round).unwrap_err();
+    assert!(error.to_string().contains("round` cannot be used") && !error.help().is_empty(), "{error}");
 }
 
 /// A tiny file system in memory, if this user may mount one.

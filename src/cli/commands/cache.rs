@@ -159,7 +159,11 @@ fn export(settings: &Settings, engines: &[String], output: &Path) -> Result<u8, 
 }
 
 fn import(settings: &Settings, cache: &Cache, file: &Path) -> Result<u8, Failed> {
-    let from = fs::open_regular(file).map_err(crate::cache::Error::from)?;
+    let unreadable = |e: fs::Error| crate::cache::Error::BadExport {
+        path: file.to_owned(),
+        what: format!("it cannot be read: {}", e.source),
+    };
+    let from = fs::open_regular(file).map_err(unreadable)?;
     let done = cache.import(std::io::BufReader::new(from), file)?;
     cache.flush();
     transferred(settings, "imported", &done, cache);

@@ -30,7 +30,7 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failed> {
             "diagnostics": broken.iter().flat_map(|b| &b.diagnostics).map(render::json).collect::<Vec<_>>(),
         })),
         Format::Text => {
-            print(&gpus, &served, project.is_some());
+            output::stdout(&text(&gpus, &served, project.is_some()));
             render::print(settings, &broken.map(|b| b.diagnostics).unwrap_or_default());
         }
     }
@@ -67,7 +67,7 @@ impl Served {
     }
 }
 
-fn print(gpus: &[LocalGpu], served: &[Served], in_project: bool) {
+fn text(gpus: &[LocalGpu], served: &[Served], in_project: bool) -> String {
     let list = |names: &[String]| if names.is_empty() { "-".to_owned() } else { names.join(", ") };
     let rows: Vec<Vec<String>> = gpus
         .iter()
@@ -95,14 +95,17 @@ fn print(gpus: &[LocalGpu], served: &[Served], in_project: bool) {
             continue;
         }
         told.push(gpu.sm);
+        if !served.targets.is_empty() {
+            continue;
+        }
         if let Some(instead) = served.instead {
             text += &format!("\n{} has no engines of TensorRT-RTX: {instead}\n", gpu.sm);
-        } else if in_project && served.targets.is_empty() {
+        } else if in_project {
             text += &format!("\nno target of this project is for {}: add one\n\n", gpu.sm);
             text += &target(gpu).1;
         }
     }
-    output::stdout(&text);
+    text
 }
 
 /// A target for this GPU, and its name: by that of the GPU if the table knows it, else by its capability.
@@ -143,16 +146,29 @@ pub(super) fn unknown_gpu(name: &str, nothing: &str) -> Failed {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_gpu_of_the_table_is_named_as_there() {
-        let mut gpu = LocalGpu {
-            name: "NVIDIA GeForce RTX 3090".to_owned(),
-            sm: Sm(86),
+    fn local(name: &str, sm: u32) -> LocalGpu {
+        LocalGpu {
+            name: name.to_owned(),
+            sm: Sm(sm),
             memory: 24 << 30,
             uuid: String::new(),
             driver: None,
             cuda: "12.8".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn what_to_use_is_said_of_a_gpu_that_no_target_serves() {
+        let gpus = [local("NVIDIA H100 80GB HBM3", 90)];
+        let mut served = [Served::of(Sm(90), None)];
+        assert!(text(&gpus, &served, true).contains("sm_90 has no engines of TensorRT-RTX: "));
+        served[0].targets.push("h100".to_owned());
+        assert!(!text(&gpus, &served, true).contains("TensorRT-RTX"));
+    }
+
+    #[test]
+    fn a_gpu_of_the_table_is_named_as_there() {
+        let mut gpu = local("NVIDIA GeForce RTX 3090", 86);
         assert_eq!(target(&gpu).1, "[target.rtx-3090]\ngpu = \"RTX 3090\"\n");
         gpu.name = "NVIDIA PG506-230".to_owned();
         assert_eq!(target(&gpu).1, "[target.nvidia-pg506-230]\nsm = \"sm_86\"\n");
