@@ -69,9 +69,11 @@ pub fn digest(source: &Path, out_dir: &Path, from: u64) -> Result<Canonical, Err
     let Opened { model, files, summary, notes, .. } = open(source)?;
     let is_large = write::weights(&model).map(|data| data.len() as u64).sum::<u64>() >= from.max(1);
     let external = files.iter().skip(1);
-    let rests = external.map(|file| digest_rest(file, write::weights(&model))).collect::<Result<_, _>>()?;
+    let rests = external.map(|file| digest_rest(file, write::weights(&model)));
+    let rests = rests.collect::<Result<_, _>>().map_err(|e| read::changed_or(&files, e))?;
     let (has_weights, digested) = if is_large {
-        (false, Some(digest_file(&write::write_graph_alone(model, out_dir)?, &files)?))
+        let weights = write::write_graph_alone(model, out_dir)?;
+        (false, Some(digest_file(&weights, &files).map_err(|e| read::changed_or(&files, e))?))
     } else {
         (write_all(model, out_dir)?, None)
     };

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -45,7 +46,8 @@ pub(super) fn digest_rest<'a>(
 
 fn digest(pieces: Pieces<'_>) -> Result<Blob, fs::Error> {
     let blob = fs::hash_at(&pieces, pieces.length(), false);
-    blob.map_err(|e| fs::error("read", pieces.files.first().map_or("".as_ref(), |file| &file.path), e))
+    // Only reading a file fails, and that names the file.
+    blob.map_err(|e| e.downcast().unwrap_or_else(|e| fs::error("read", Path::new("external data"), e)))
 }
 
 /// Bytes that are read as if they lay in one file.
@@ -70,10 +72,12 @@ impl<'a> Pieces<'a> {
     fn copy(&self, slice: &[u8], to: &mut [u8]) -> io::Result<()> {
         for file in self.files {
             if let Some(range) = file.range(slice) {
-                return match file.file.read_at(range.start as u64, to)? {
-                    all if all == to.len() => Ok(()),
-                    _ => Err(io::ErrorKind::UnexpectedEof.into()),
+                let read = match file.file.read_at(range.start as u64, to) {
+                    Ok(all) if all == to.len() => return Ok(()),
+                    Ok(_) => io::ErrorKind::UnexpectedEof.into(),
+                    Err(e) => e,
                 };
+                return Err(io::Error::other(fs::error("read", &file.path, read)));
             }
         }
         to.copy_from_slice(slice);
@@ -154,7 +158,8 @@ mod tests {
         let (folder, mapped) = file(300_000);
         let pieces = [(0, mapped.bytes.clone())];
         std::fs::File::options().write(true).open(folder.path().join("f")).unwrap().set_len(100).unwrap();
-        let error = digest_file(&pieces, std::slice::from_ref(&mapped)).unwrap_err();
-        assert!(error.to_string().contains("/f`"), "{error}");
+        let (_other, other) = file(10);
+        let error = digest_file(&pieces, &[other, mapped]).unwrap_err();
+        assert_eq!(error.path, folder.path().join("f"));
     }
 }

@@ -140,6 +140,11 @@ pub(super) fn unchanged(files: &[Mapped]) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is told of files that cannot be read: that one has changed, if so.
+pub(super) fn changed_or(files: &[Mapped], error: fs::Error) -> Error {
+    unchanged(files).err().unwrap_or(error.into())
+}
+
 /// Reads back what [`super::canonicalize`] wrote.
 ///
 /// # Errors

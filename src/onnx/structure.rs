@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::error::Problems;
 use super::names::{initializer_names, node_name, reads, subgraphs_mut};
-use super::proto::{GraphProto, ModelProto, NodeProto};
+use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
 use crate::diagnostic::Diagnostic;
 
 /// Checks all graphs and functions of a model, and sorts their nodes where that is needed.
@@ -195,6 +195,7 @@ impl Check<'_> {
                     format!("node `{}` has the attribute `{}` twice", node_name(node), attribute.name());
                 self.problems.push_at(node, Diagnostic::error("duplicate-attribute", message));
             }
+            self.integers(node, attribute);
         }
         // A Loop's subgraph gives the condition first.
         let own = match (node.domain(), node.op_type()) {
@@ -212,6 +213,22 @@ impl Check<'_> {
             let message =
                 format!("`{name}` of node `{node_name}` gives {given} values, and must give {wanted}");
             self.problems.push_at(node, Diagnostic::error("subgraph-outputs", message));
+        }
+    }
+
+    /// Refuses integers that TensorRT keeps 32 bits of without a word: an axis of 2^32 would be the first one.
+    fn integers(&mut self, node: &NodeProto, attribute: &AttributeProto) {
+        let is_known = matches!(node.domain(), "" | "ai.onnx");
+        // Of these, it takes 64 bits: what ends at the largest number ends at the end.
+        if !is_known || matches!(node.op_type(), "Constant" | "Shape" | "Slice") {
+            return;
+        }
+        let mut integers = attribute.i.iter().chain(&attribute.ints);
+        if let Some(large) = integers.find(|integer| i32::try_from(**integer).is_err()) {
+            let (node_name, name) = (node_name(node), attribute.name());
+            let message = format!("`{name}` of node `{node_name}` is {large}, beyond 32 bits");
+            let error = Diagnostic::error("attribute-too-large", message);
+            self.problems.push_at(node, error.note("TensorRT would take its lower 32 bits and say nothing"));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::digest::Digest;
 pub(super) const MAX_DIM: i64 = i32::MAX as i64;
 
 /// The highest rank. Far above what any operator takes, and small enough to be harmless.
-pub(super) const MAX_RANK: usize = 64;
+pub(in crate::onnx) const MAX_RANK: usize = 64;
 
 /// Element types in ONNX's words, lower case, with the bits of an element, by number.
 const ELEMENTS: [(&str, u64); 27] = [

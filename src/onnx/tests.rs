@@ -323,6 +323,20 @@ fn a_subgraph_that_gives_too_little_is_refused() {
 }
 
 #[test]
+fn integers_that_tensorrt_would_cut_are_refused() {
+    let with = |axis: i64| {
+        changed(&mlp(), |m| {
+            let node = &mut m.graph.as_mut().unwrap().node[0];
+            *node = node.clone().int("odd", axis);
+        })
+    };
+    assert!(canonical_of(&with(i64::from(i32::MIN))).is_ok());
+    let Err(Error::Invalid(problems)) = canonical_of(&with(1 << 32)) else { panic!("it was read") };
+    assert_eq!(problems[0].code, "attribute-too-large");
+    assert!(problems[0].message.ends_with("is 4294967296, beyond 32 bits"), "{}", problems[0].message);
+}
+
+#[test]
 fn broken_graphs_are_told_by_name() {
     let edit = |edit: &dyn Fn(&mut ModelProto)| canonical_of(&changed(&mlp(), edit));
     type Edit = dyn Fn(&mut ModelProto);

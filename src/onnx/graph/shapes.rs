@@ -6,6 +6,7 @@
 
 use super::super::proto::tensor_shape_proto::dimension;
 use super::super::proto::{ValueInfoProto, type_proto};
+use super::super::tensor::MAX_RANK;
 use super::view::{GraphView, NodeId, ScopeKind, ValueId};
 
 /// Dimensions, outermost first; none for one that is not known.
@@ -39,7 +40,8 @@ impl Shapes {
         for (id, _) in view.nodes() {
             let Some(output) = view.output(id, 0) else { continue };
             let rule = Rule { view, shapes: &shapes, id };
-            let (dims, ints) = (rule.dims(), rule.ints());
+            // A Gather by itself doubles the rank: forty of them would take a terabyte.
+            let (dims, ints) = (rule.dims().filter(|dims| dims.len() <= MAX_RANK), rule.ints());
             shapes.dims[output.0] = dims.or_else(|| view.value(output).declared.and_then(declared));
             shapes.ints[output.0] = ints;
         }
@@ -477,6 +479,22 @@ mod tests {
         assert_eq!(dims("mean"), Some(vec![None, None]));
         assert_eq!(dims("up"), Some(vec![None, Some(1), None]));
         assert_eq!(shapes.rank(view.find(0, "y").unwrap()), Some(3));
+    }
+
+    #[test]
+    fn a_rank_that_doubles_with_each_node_ends() {
+        let names: Vec<String> = (0..=60).map(|i| format!("g{i}")).collect();
+        let twice = |i: usize| node("", "Gather", &[names[i].as_str(); 2], &[&names[i + 1]]);
+        let graph = GraphProto {
+            input: vec![value("g0", DataType::Int64, &[1.into(), 1.into()])],
+            output: vec![value("g60", DataType::Int64, &[])],
+            node: (0..60).map(twice).collect(),
+            ..GraphProto::default()
+        };
+        let model = model(13, graph);
+        let view = GraphView::new(&model);
+        let rank = |name: &str| Shapes::new(&view).rank(view.find(0, name).unwrap());
+        assert_eq!((rank("g5"), rank("g59")), (Some(33), None));
     }
 
     #[test]

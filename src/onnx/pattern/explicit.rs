@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::graph::{NodeId, ValueId};
+use super::super::tensor::MAX_RANK;
 use super::matched::{Kind, Match};
 use super::trail::{Graph, describe};
 
@@ -38,11 +39,12 @@ pub(super) fn float(graph: &Graph, id: NodeId, name: &str, default: f32) -> Opti
     }
 }
 
-/// The axes from this one to the last one.
+/// The axes from this one to the last one. One that is out of range stands alone.
 pub(super) fn trailing(graph: &Graph, v: ValueId, axis: i64) -> Vec<i64> {
     let rank = graph.shapes.rank(v);
+    let most = rank.unwrap_or(MAX_RANK) as u64;
     match graph.axes(&[axis], rank)[..] {
-        [first] if first < 0 => (first..0).collect(),
+        [first] if first < 0 && first.unsigned_abs() <= most => (first..0).collect(),
         _ => vec![axis],
     }
 }

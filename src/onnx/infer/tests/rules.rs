@@ -38,7 +38,7 @@ fn attributes_decide_where_they_must() {
     assert_eq!(made(13, cast(10)), ["float16"]);
     assert_eq!(made(13, cast(16)), ["bfloat16"]);
     assert_eq!(
-        (made(13, cast(0)), made(13, cast(99)), made(13, cast(i64::MAX))),
+        (made(13, cast(0)), made(13, cast(99)), made(13, cast(i64::from(i32::MAX)))),
         (vec!["unknown".to_owned()], vec!["unknown".to_owned()], vec!["unknown".to_owned()])
     );
     let word = AttributeProto { s: Some("FLOAT16".into()), ..named("to", AttributeType::String) };

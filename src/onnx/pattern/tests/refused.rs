@@ -8,6 +8,14 @@ fn none(name: &str, kind: Kind, text: &str) {
 }
 
 #[test]
+fn an_axis_out_of_range_is_no_list_of_all_before_it() {
+    for axis in ["-2147483648", "2147483647", "-4"] {
+        let found = found_in(&format!("n = LayerNormalization(x, scale8) axis={axis}"), Kind::LayerNorm);
+        assert!(found.iter().all(|found| found.axes.len() == 1), "{axis}: {found:?}");
+    }
+}
+
+#[test]
 fn what_is_no_layer_norm() {
     let no = |name, text| none(name, Kind::LayerNorm, text);
     let over = |of: &str, axes: &str, behind: &str| {
