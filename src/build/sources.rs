@@ -132,12 +132,13 @@ fn read(ctx: &Context<'_>, source: &Source, stored: bool) -> Result<Read, Vec<Di
         }
     };
     let path = located.path;
-    let (file, stat) = ctx.cache.file_digest(&path).map_err(|e| vec![Diagnostic::from(&e)])?;
-    let (model, notes, files, raw) =
-        match known(ctx, &path, &file, stat, stored).map_err(|e| vec![Diagnostic::from(&e)])? {
-            Some(known) => known,
-            None => read_anew(ctx, &id, &path, &file, stat, stored)?,
-        };
+    let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let (blob, stat) = ctx.cache.file_digest(&path).map_err(cache)?;
+    let file = ModelFile { id: &id, path: &path, digest: blob.b3, stat };
+    let (model, notes, files, raw) = match known(ctx, &file, stored).map_err(cache)? {
+        Some(known) => known,
+        None => read_anew(ctx, &file, stored)?,
+    };
     let block = LockedSource {
         source: id,
         model: model.digest,
@@ -150,32 +151,35 @@ fn read(ctx: &Context<'_>, source: &Source, stored: bool) -> Result<Read, Vec<Di
     Ok(Read { fact: SourceFact::AtHand { path, model: Box::new(model) }, locked: Some(block), files, notes })
 }
 
+/// The file of a model, as it was when it was found.
+struct ModelFile<'a> {
+    /// The declaration, see [`source_id`].
+    id: &'a str,
+    path: &'a Path,
+    digest: Digest,
+    stat: fs::Stat,
+}
+
 type Known = (ModelRef, Vec<onnx::Note>, Vec<(PathBuf, fs::Stat)>, Vec<Digest>);
 
 /// The canonical form, if these very files were read before.
-fn known(
-    ctx: &Context<'_>,
-    path: &Path,
-    file: &Blob,
-    stat: fs::Stat,
-    stored: bool,
-) -> Result<Option<Known>, cache::Error> {
-    let Some(record) = ctx.cache.result("externals", &keys::externals(&file.b3).key())? else {
+fn known(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Option<Known>, cache::Error> {
+    let Some(record) = ctx.cache.result("externals", &keys::externals(&file.digest).key())? else {
         return Ok(None);
     };
     let Ok(externals) = serde_json::from_value::<Externals>(record.info) else { return Ok(None) };
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut files = vec![(path.to_owned(), stat)];
-    let mut raw = vec![file.b3];
+    let folder = file.path.parent().unwrap_or(Path::new("/"));
+    let mut files = vec![(file.path.to_owned(), file.stat)];
+    let mut raw = vec![file.digest];
     for location in externals.locations {
         let external = folder.join(location);
         // The reader digests it, and finds the words for what is wrong with it.
         let Ok(stat) = fs::stat(&external) else { return Ok(None) };
-        let Some(digest) = ctx.cache.known_part(&external, &file.b3, &stat) else { return Ok(None) };
+        let Some(digest) = ctx.cache.known_part(&external, &file.digest, &stat) else { return Ok(None) };
         files.push((external, stat));
         raw.push(digest);
     }
-    let model = recorded(ctx, path, &raw, stored)?;
+    let model = recorded(ctx, file.path, &raw, stored)?;
     Ok(model.map(|(model, notes)| (model, notes, files, raw)))
 }
 
@@ -199,9 +203,9 @@ fn recorded(
 
 /// Stores the canonical form of a model file, all of it.
 pub(super) fn store(ctx: &Context<'_>, path: &Path) -> Result<ModelRef, Vec<Diagnostic>> {
-    let (file, stat) = ctx.cache.file_digest(path).map_err(|e| vec![Diagnostic::from(&e)])?;
+    let (blob, stat) = ctx.cache.file_digest(path).map_err(|e| vec![Diagnostic::from(&e)])?;
     let id = format!("path {}", path.display());
-    run_worker(ctx, &id, path, &file, stat, true).map(|(model, ..)| model)
+    run_worker(ctx, &ModelFile { id: &id, path, digest: blob.b3, stat }, true).map(|(model, ..)| model)
 }
 
 /// The first of several errors, where there is room for one.
@@ -231,41 +235,29 @@ pub(super) fn model_preimage(model: &Digest) -> Preimage {
 }
 
 /// Reads a model whose canonical form is not known, or not known to be that of these files.
-fn read_anew(
-    ctx: &Context<'_>,
-    id: &str,
-    path: &Path,
-    file: &Blob,
-    stat: fs::Stat,
-    stored: bool,
-) -> Result<Known, Vec<Diagnostic>> {
+fn read_anew(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Known, Vec<Diagnostic>> {
     let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
     // A model that was read once may have got other times alone, by a checkout say: digesting tells.
-    if stored && ctx.cache.result("externals", &keys::externals(&file.b3).key()).map_err(cache)?.is_some() {
-        let (model, notes, files, raw) = run_worker(ctx, id, path, file, stat, false)?;
+    let was_read =
+        ctx.cache.result("externals", &keys::externals(&file.digest).key()).map_err(cache)?.is_some();
+    if stored && was_read {
+        let (model, notes, files, raw) = run_worker(ctx, file, false)?;
         if model.tensors.is_some() {
             return Ok((model, notes, files, raw));
         }
-        if let Some((model, notes)) = recorded(ctx, path, &raw, true).map_err(cache)? {
+        if let Some((model, notes)) = recorded(ctx, file.path, &raw, true).map_err(cache)? {
             return Ok((model, notes, files, raw));
         }
     }
-    run_worker(ctx, id, path, file, stat, stored)
+    run_worker(ctx, file, stored)
 }
 
-fn run_worker(
-    ctx: &Context<'_>,
-    id: &str,
-    path: &Path,
-    file: &Blob,
-    stat: fs::Stat,
-    stored: bool,
-) -> Result<Known, Vec<Diagnostic>> {
+fn run_worker(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Known, Vec<Diagnostic>> {
     let started = Instant::now();
     let job = ctx.cache.job_dir().map_err(|e| vec![Diagnostic::from(&e)])?;
-    let done = ask_worker(ctx, job.path(), path, (!stored).then_some(DIGEST_FROM))?;
-    let known = record(ctx, job.path(), path, file, stat, done, started.elapsed())?;
-    ctx.events.event(&Event::SourceRead { source: id.to_owned(), ms: millis(started.elapsed()) });
+    let done = ask_worker(ctx, job.path(), file.path, (!stored).then_some(DIGEST_FROM))?;
+    let known = record(ctx, job.path(), file, done, started.elapsed())?;
+    ctx.events.event(&Event::SourceRead { source: file.id.to_owned(), ms: millis(started.elapsed()) });
     Ok(known)
 }
 
@@ -344,18 +336,17 @@ fn read_twice(
 fn record(
     ctx: &Context<'_>,
     job: &Path,
-    path: &Path,
-    file: &Blob,
-    stat: fs::Stat,
+    file: &ModelFile<'_>,
     done: onnx::Canonical,
     took: Duration,
 ) -> Result<Known, Vec<Diagnostic>> {
     let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
+    let path = file.path;
     // Digested once more, unless it is known to be settled: within one tick of the file system's clock
     // a file can change without a trace in its stat.
     let (now, now_stat) = ctx.cache.file_digest(path).map_err(cache)?;
     let read_stat = done.files.first().map(|(_, stat)| *stat);
-    if now.b3 != file.b3 || now_stat != stat || read_stat != Some(stat) {
+    if now.b3 != file.digest || now_stat != file.stat || read_stat != Some(file.stat) {
         return Err(vec![changed(path)]);
     }
 
@@ -377,10 +368,10 @@ fn record(
 
     let weights = outputs.get("weights").or(done.digested.as_ref()).map(|weights| weights.b3);
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let (mut raw, mut locations, mut is_settled) = (vec![file.b3], Vec::new(), true);
+    let (mut raw, mut locations, mut is_settled) = (vec![file.digest], Vec::new(), true);
     for ((name, stat), rest) in done.files.iter().skip(1).zip(&done.rests) {
         let digest = keys::external_data(weights.as_ref(), stat.size, rest);
-        is_settled &= ctx.cache.remember_part(name, &file.b3, stat, digest);
+        is_settled &= ctx.cache.remember_part(name, &file.digest, stat, digest);
         raw.push(digest);
         locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
     }
@@ -401,6 +392,6 @@ fn record(
     if is_stored {
         put(model_preimage(&model.digest), recorded.outputs, recorded.info)?;
     }
-    put(keys::externals(&file.b3), BTreeMap::new(), serde_json::json!(Externals { locations }))?;
+    put(keys::externals(&file.digest), BTreeMap::new(), serde_json::json!(Externals { locations }))?;
     Ok((model, notes, done.files, raw))
 }
