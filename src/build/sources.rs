@@ -175,7 +175,10 @@ fn known(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Option
         let external = folder.join(location);
         // The reader digests it, and finds the words for what is wrong with it.
         let Ok(stat) = fs::stat(&external) else { return Ok(None) };
-        let Some(digest) = ctx.cache.known_part(&external, &file.digest, &stat) else { return Ok(None) };
+        let Some(digest) = ctx.cache.known_part(&external, &keys::externals(&file.digest).key(), &stat)
+        else {
+            return Ok(None);
+        };
         files.push((external, stat));
         raw.push(digest);
     }
@@ -236,20 +239,32 @@ pub(super) fn model_preimage(model: &Digest) -> Preimage {
 
 /// Reads a model whose canonical form is not known, or not known to be that of these files.
 fn read_anew(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Known, Vec<Diagnostic>> {
-    let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
-    // A model that was read once may have got other times alone, by a checkout say: digesting tells.
-    let was_read =
-        ctx.cache.result("externals", &keys::externals(&file.digest).key()).map_err(cache)?.is_some();
-    if stored && was_read {
-        let (model, notes, files, raw) = run_worker(ctx, file, false)?;
-        if model.tensors.is_some() {
-            return Ok((model, notes, files, raw));
-        }
-        if let Some((model, notes)) = recorded(ctx, file.path, &raw, true).map_err(cache)? {
-            return Ok((model, notes, files, raw));
-        }
+    // Digesting records nothing and copies nothing, and is done anyway where nothing is stored.
+    if (stored || !ctx.cache.is_writable())
+        && let Some(known) = digested(ctx, file, stored)?
+    {
+        return Ok(known);
     }
     run_worker(ctx, file, stored)
+}
+
+/// The canonical form of a model that was read before, if its files have only got other times since, by a checkout say.
+fn digested(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Option<Known>, Vec<Diagnostic>> {
+    let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
+    if ctx.cache.result("externals", &keys::externals(&file.digest).key()).map_err(cache)?.is_none() {
+        return Ok(None);
+    }
+    let started = Instant::now();
+    // The cache may be read-only.
+    let Ok(folder) = tempfile::Builder::new().prefix("enginewright-").tempdir() else { return Ok(None) };
+    let done = ask_worker(ctx, folder.path(), file.path, Some(1))?;
+    let weights = done.digested.as_ref().map(|weights| weights.b3);
+    let (raw, _) = raw_digests(ctx, file, weights, &done)?;
+    let Some((model, notes)) = recorded(ctx, file.path, &raw, stored).map_err(cache)? else {
+        return Ok(None);
+    };
+    ctx.events.event(&Event::SourceRead { source: file.id.to_owned(), ms: millis(started.elapsed()) });
+    Ok(Some((model, notes, done.files, raw)))
 }
 
 fn run_worker(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Known, Vec<Diagnostic>> {
@@ -310,6 +325,35 @@ pub(super) fn declared(engine: &Engine, errors: &[Diagnostic]) -> Vec<Diagnostic
     errors.iter().map(at_source).collect()
 }
 
+/// The raw digests of files that a worker has read, and whether they were settled then.
+fn raw_digests(
+    ctx: &Context<'_>,
+    file: &ModelFile<'_>,
+    weights: Option<Digest>,
+    done: &onnx::Canonical,
+) -> Result<(Vec<Digest>, bool), Vec<Diagnostic>> {
+    // Digested once more, unless it is known to be settled: within one tick of the file system's clock
+    // a file can change without a trace in its stat.
+    let (now, now_stat) = ctx.cache.file_digest(file.path).map_err(|e| vec![Diagnostic::from(&e)])?;
+    let read_stat = done.files.first().map(|(_, stat)| *stat);
+    if now.b3 != file.digest || now_stat != file.stat || read_stat != Some(file.stat) {
+        return Err(vec![changed(file.path)]);
+    }
+    if done.files.len() != done.rests.len() + 1 {
+        let message = "the worker's answer makes no sense: not every file has a digest";
+        return Err(vec![Diagnostic::error("worker-garbage", message).in_file(file.path)]);
+    }
+    // In the index, what is remembered of external data belongs to this model file and this release.
+    let of = keys::externals(&file.digest).key();
+    let (mut raw, mut is_settled) = (vec![file.digest], true);
+    for ((name, stat), rest) in done.files.iter().skip(1).zip(&done.rests) {
+        let digest = keys::external_data(weights.as_ref(), stat.size, rest);
+        is_settled &= ctx.cache.remember_part(name, &of, stat, digest);
+        raw.push(digest);
+    }
+    Ok((raw, is_settled))
+}
+
 /// Reads a model once more and fails if that says something else: of external data that has just changed, small tensors
 /// may have been read before the next change and digested after it, without a trace in its stat.
 fn read_twice(
@@ -342,14 +386,6 @@ fn record(
 ) -> Result<Known, Vec<Diagnostic>> {
     let cache = |e: cache::Error| vec![Diagnostic::from(&e)];
     let path = file.path;
-    // Digested once more, unless it is known to be settled: within one tick of the file system's clock
-    // a file can change without a trace in its stat.
-    let (now, now_stat) = ctx.cache.file_digest(path).map_err(cache)?;
-    let read_stat = done.files.first().map(|(_, stat)| *stat);
-    if now.b3 != file.digest || now_stat != file.stat || read_stat != Some(file.stat) {
-        return Err(vec![changed(path)]);
-    }
-
     let mut outputs = BTreeMap::new();
     let mut adopt = |output: &str, file: &str| -> Result<(), Vec<Diagnostic>> {
         let blob = ctx.cache.adopt(&job.join(file), false).map_err(cache)?;
@@ -367,17 +403,13 @@ fn record(
     done.digested.iter().for_each(|weights| ctx.can_be_stored(weights, path));
 
     let weights = outputs.get("weights").or(done.digested.as_ref()).map(|weights| weights.b3);
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let (mut raw, mut locations, mut is_settled) = (vec![file.digest], Vec::new(), true);
-    for ((name, stat), rest) in done.files.iter().skip(1).zip(&done.rests) {
-        let digest = keys::external_data(weights.as_ref(), stat.size, rest);
-        is_settled &= ctx.cache.remember_part(name, &file.digest, stat, digest);
-        raw.push(digest);
-        locations.push(name.strip_prefix(folder).unwrap_or(name).to_owned());
-    }
+    let (raw, is_settled) = raw_digests(ctx, file, weights, &done)?;
     if !is_settled {
         read_twice(ctx, path, outputs.get("graph"), weights, &done)?;
     }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let location = |(name, _): &(PathBuf, _)| name.strip_prefix(folder).unwrap_or(name).to_owned();
+    let locations = done.files.iter().skip(1).map(location).collect();
 
     let info = Canonical { summary: done.summary, notes: done.notes, weights: done.digested };
     let info = serde_json::json!(info);

@@ -57,6 +57,7 @@ impl Cache {
         let Some(part) = part(path, of) else { return false };
         let is_settled = self.is_settled(&part, stat, self.inner.opened_ns);
         if is_settled {
+            self.forget_parts(path, stat);
             self.remember(&part, stat, &Blob { b3, size: stat.size, sha256: None });
         }
         is_settled

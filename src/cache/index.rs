@@ -3,7 +3,8 @@
 //! `stat` is 8 bytes of magic, the BLAKE3 of the rest, a count, and per entry: length of the path, the
 //! path, device, inode, size, mtime and ctime in ns, digest; numbers little-endian, entries sorted.
 //! Paths inside the cache are relative to `v1/`, so that a moved cache stays warm; all others are
-//! absolute. The index can be deleted at any time: everything is then hashed once more.
+//! absolute. A path that is followed by a NUL and 64 hex digits is a file as a part of another: its digest is not that
+//! of its bytes (see [`Cache::remember_part`]). The index can be deleted at any time: everything is then hashed once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
@@ -57,6 +58,21 @@ impl Cache {
         let entry = Entry { stat: *stat, b3: blob.b3 };
         if index.entries.insert(key.into(), entry) != Some(entry) {
             index.changed.insert(key.into());
+        }
+    }
+
+    /// Forgets what a file was to others when it had another stat, or each export of a model would leave an entry.
+    pub(super) fn forget_parts(&self, path: &Path, stat: &Stat) {
+        let Ok(path) = std::path::absolute(path) else { return };
+        let first = [self.index_key(&path), b"\0"].concat();
+        let mut index = self.index();
+        let index = index.get_or_insert_with(|| self.load_index());
+        let parts = index.entries.range(first.clone().into_boxed_slice()..);
+        let parts = parts.take_while(|(key, _)| key.starts_with(&first));
+        let old: Vec<Box<[u8]>> =
+            parts.filter(|(_, e)| e.stat != *stat).map(|(key, _)| key.clone()).collect();
+        for key in old {
+            index.entries.remove(&key);
         }
     }
 

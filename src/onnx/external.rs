@@ -30,6 +30,12 @@ pub(super) enum ExternalData {
     Weights(Bytes),
 }
 
+/// Files of this size or more are kept open: reading them is faster than looking at the mapping for the first time.
+const READ_FROM: u64 = 1 << 20;
+
+/// So many at most, since a process may open a thousand: there are models with a file for each tensor.
+const MAX_OPEN: usize = 256;
+
 /// A mapped file.
 #[derive(Debug)]
 pub(super) struct Mapped {
@@ -37,8 +43,8 @@ pub(super) struct Mapped {
     pub(super) path: PathBuf,
     /// Facts taken before it was mapped.
     pub(super) stat: fs::Stat,
-    /// The open file.
-    pub(super) file: File,
+    /// The open file, if it is worth reading beside the mapping.
+    pub(super) file: Option<File>,
     /// All of it.
     pub(super) bytes: Bytes,
 }
@@ -56,7 +62,8 @@ impl Mapped {
         if fs::is_dir(path) {
             return Err(fs::error("read", path, std::io::Error::from(std::io::ErrorKind::IsADirectory)));
         }
-        Ok(Mapped { path: path.to_owned(), stat, bytes: fs::map_file(&file, path)?, file })
+        let bytes = fs::map_file(&file, path)?;
+        Ok(Mapped { path: path.to_owned(), stat, bytes, file: (stat.size >= READ_FROM).then_some(file) })
     }
 
     /// Where a slice of the mapping lies in the file; none if it is a slice of something else.
@@ -141,7 +148,8 @@ impl ExternalData {
             ExternalData::Folder { folder, files } => {
                 let path: PathBuf = folder.join(&location).components().collect();
                 if !files.contains_key(&path) {
-                    let mapped = Mapped::open(&path).map_err(|e| Box::new(unreadable(&location, &e)))?;
+                    let mut mapped = Mapped::open(&path).map_err(|e| Box::new(unreadable(&location, &e)))?;
+                    mapped.file = mapped.file.filter(|_| files.len() < MAX_OPEN);
                     files.insert(path.clone(), mapped);
                 }
                 let bytes = files[&path].bytes.clone();

@@ -219,8 +219,10 @@ impl Check<'_> {
     /// Refuses integers that TensorRT keeps 32 bits of without a word: an axis of 2^32 would be the first one.
     fn integers(&mut self, node: &NodeProto, attribute: &AttributeProto) {
         let is_known = matches!(node.domain(), "" | "ai.onnx");
-        // Of these, it takes 64 bits: what ends at the largest number ends at the end.
-        if !is_known || matches!(node.op_type(), "Constant" | "Shape" | "Slice") {
+        // Of these, it takes 64 bits (what ends at the largest number ends at the end), or nothing: a seed.
+        let is_long =
+            matches!(node.op_type(), "Constant" | "Dropout" | "Shape" | "Slice" | "TfIdfVectorizer");
+        if !is_known || is_long {
             return;
         }
         let mut integers = attribute.i.iter().chain(&attribute.ints);

@@ -65,9 +65,9 @@ pub fn externals(file: &Digest) -> Preimage {
     Preimage::new("externals").with("version", PREPARE_VERSION).with("file", file)
 }
 
-/// The raw digest of a file of external data, beside that of its model file: a function of all its bytes. Most of
-/// them are in the weights of the canonical form, which are digested once for both; the model file says which. The
-/// digest of the others is `rest`.
+/// The raw digest of a file of external data, beside that of its model file: it changes with each of its bytes. Most
+/// of them are in the weights of the canonical form, which are digested once for both; the model file and
+/// [`PREPARE_VERSION`] say which, and where. The digest of the others is `rest`.
 #[must_use]
 pub fn external_data(weights: Option<&Digest>, size: u64, rest: &Digest) -> Digest {
     let size = i64::try_from(size).expect("no file is longer than 2^63 bytes");

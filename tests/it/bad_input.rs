@@ -245,6 +245,9 @@ fn a_builder_that_crashes_is_one_failure_among_others() {
 #[test]
 fn a_read_only_cache_serves_what_it_has() {
     let project = project(models::mlp(2.0), "");
+    models::mlp_external(&project.path("m"), 1.0);
+    let external = "schema = 1\n[model.e]\nsource = { path = \"../m/m.onnx\" }\ntargets = [\"a\"]\n";
+    project.write("manifests/e.toml", external);
     let cache = project.path("cache");
     std::fs::create_dir(&cache).unwrap();
     let mount = |options: &str| {
@@ -260,13 +263,17 @@ fn a_read_only_cache_serves_what_it_has() {
     let nothing = project.run(&["apply"]);
     std::fs::remove_dir_all(project.path("engines")).unwrap();
     let restored = project.run(&["apply"]);
+    // Known by their content, whatever their times.
+    models::mlp_external(&project.path("m"), 1.0);
+    let touched = project.run(&["apply", "e"]);
     project.write("bad.onnx", models::mlp(3.0));
     let refused = project.run(&["apply"]);
     assert!(Command::new("umount").arg("-l").arg(&cache).status().unwrap().success() && read_only);
     built.expect(0);
     nothing.expect(0).says(&["nothing to do"]);
-    restored.expect(0).says(&["restored", "2 of 2 engines ready"]);
-    refused.expect(1).says(&["read-only", "--cache-dir", "1 of 2 engines ready, 1 failed"]);
+    restored.expect(0).says(&["restored", "3 of 3 engines ready"]);
+    touched.expect(0).says(&["nothing to do"]);
+    refused.expect(1).says(&["read-only", "--cache-dir", "2 of 3 engines ready, 1 failed"]);
 }
 
 #[test]

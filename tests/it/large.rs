@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use enginewright::onnx::proto::tensor_proto::DataType;
-use enginewright::onnx::proto::{GraphProto, ModelProto};
-use enginewright::onnx::testing::{model, node, raw, save_external, value};
+use enginewright::onnx::proto::tensor_proto::{DataLocation, DataType};
+use enginewright::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto};
+use enginewright::onnx::testing::{model, node, raw, save, save_external, value};
 
 use crate::support::Project;
 
@@ -103,4 +103,28 @@ fn weights_that_are_stored_are_not_copied_again_for_their_times() {
     assert!(read.expect(0).stderr.contains("read "), "the files are too new to be believed: {read:?}");
     assert!(!read.stderr.contains("prepared"), "{read:?}");
     assert_eq!(canonical(), written);
+}
+
+#[test]
+fn a_model_has_a_file_for_each_tensor() {
+    let project = Project::new("[model.m]\nsource = { path = \"../m.onnx\" }\ntargets = [\"a\"]\n");
+    let mut split = large(1.0);
+    let graph = split.graph.as_mut().unwrap();
+    graph.initializer.clear();
+    graph.node.clear();
+    let names = |i: usize| if i == 0 { "x".to_owned() } else { format!("v{i}") };
+    for i in 0..1200 {
+        graph.initializer.push(raw(&format!("w{i}"), DataType::Float, &[4], vec![0; 16]));
+        let to = if i == 1199 { "y".to_owned() } else { names(i + 1) };
+        graph.node.push(node(&format!("n{i}"), "Add", &[&names(i), &format!("w{i}")], &[&to]));
+    }
+    for tensor in &mut graph.initializer {
+        let location = format!("{}.bin", tensor.name());
+        project.write(&location, tensor.raw_data.take().unwrap());
+        let key = Some("location".to_owned());
+        tensor.external_data = vec![StringStringEntryProto { key, value: Some(location) }];
+        tensor.data_location = Some(DataLocation::External as i32);
+    }
+    save(&split, &project.path("m.onnx")).unwrap();
+    project.run(&["plan"]).expect(0);
 }

@@ -638,6 +638,25 @@ fn a_root_that_cannot_be_made_is_an_error_that_names_it() {
     assert!(error.to_string().contains("round` cannot be used") && !error.help().is_empty(), "{error}");
 }
 
+#[test]
+fn a_file_is_something_else_to_each_that_it_belongs_to() {
+    let bed = bed();
+    let path = bed.file("m.data", b"data");
+    let (one, other, digest) = (Digest::of(b"one"), Digest::of(b"other"), Digest::of(b"derived"));
+    let mut stat = fs::stat(&path).unwrap();
+    (stat.mtime_ns, stat.ctime_ns) = (0, 0);
+    assert!(bed.cache.remember_part(&path, &one, &stat, digest));
+    assert!(bed.cache.remember_part(&path, &other, &stat, Digest::of(b"2")));
+    assert_eq!(bed.cache.known_part(&path, &one, &stat), Some(digest));
+    assert_eq!(bed.cache.known_digest(&path, &stat), None, "it is no digest of the file");
+    let changed = fs::Stat { mtime_ns: 1, ..stat };
+    assert_eq!(bed.cache.known_part(&path, &one, &changed), None);
+    assert!(bed.cache.remember_part(&path, &other, &changed, digest));
+    assert_eq!(bed.cache.known_part(&path, &one, &stat), None, "what it was is forgotten");
+    let now = fs::Stat { mtime_ns: super::now_ns(), ..stat };
+    assert!(!bed.cache.remember_part(&path, &one, &now, digest), "it may still change");
+}
+
 /// A tiny file system in memory, if this user may mount one.
 struct Tiny(tempfile::TempDir);
 
