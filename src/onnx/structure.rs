@@ -197,6 +197,13 @@ impl Check<'_> {
             }
             self.integers(node, attribute);
         }
+        let is_value = |name: &str| name == "sparse_value" || name.starts_with("value");
+        if matches!((node.domain(), node.op_type()), ("" | "ai.onnx", "Constant"))
+            && !attributes.iter().any(|name| is_value(name))
+        {
+            let message = format!("node `{}` is a Constant without a value", node_name(node));
+            self.problems.push_at(node, Diagnostic::error("constant-without-value", message));
+        }
         // A Loop's subgraph gives the condition first.
         let own = match (node.domain(), node.op_type()) {
             ("" | "ai.onnx", "If" | "Scan" | "SequenceMap") => 0,

@@ -337,6 +337,14 @@ fn integers_that_tensorrt_would_cut_are_refused() {
 }
 
 #[test]
+fn a_constant_without_a_value_is_refused() {
+    let without =
+        changed(&mlp(), |m| m.graph.as_mut().unwrap().node.insert(0, node("odd", "Constant", &[], &["c"])));
+    let Err(Error::Invalid(problems)) = canonical_of(&without) else { panic!("it was read") };
+    assert_eq!(problems[0].code, "constant-without-value");
+}
+
+#[test]
 fn broken_graphs_are_told_by_name() {
     let edit = |edit: &dyn Fn(&mut ModelProto)| canonical_of(&changed(&mlp(), edit));
     type Edit = dyn Fn(&mut ModelProto);

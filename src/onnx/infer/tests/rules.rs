@@ -51,7 +51,6 @@ fn attributes_decide_where_they_must() {
     );
     assert_eq!(made(13, node("", "Constant", &[], &["y"]).ints("value_ints", &[1])), ["int64"]);
     assert_eq!(made(13, node("", "Constant", &[], &["y"]).float("value_float", 1.0)), ["float"]);
-    assert_eq!(made(13, node("", "Constant", &[], &["y"])), ["unknown"]);
     assert_eq!(made(13, node("", "ConstantOfShape", &["i"], &["y"])), ["float"]);
     assert_eq!(
         made(13, node("", "ConstantOfShape", &["i"], &["y"]).tensor("value", ints("", &[1], &[1]))),

@@ -175,7 +175,6 @@ const OPS: &[&str] = &[
     "Slice",
     "Shape",
     "Expand",
-    "Constant",
     "Einsum",
     "LayerNormalization",
     "Attention",
