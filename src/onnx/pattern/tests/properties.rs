@@ -128,7 +128,8 @@ proptest! {
         for (i, (op, inputs, count)) in nodes.into_iter().enumerate() {
             let inputs: Vec<&str> = inputs[..count.min(3)].iter().map(|i| inputs_at(i, &names)).collect();
             let out = format!("n{i}");
-            graph.node.push(node("", OPS[op], &inputs, &[&out]).ints("axes", &[i64::try_from(i % 4).unwrap() - 1]));
+            let made = node("", OPS[op], &inputs, &[&out]).ints("axes", &[i64::try_from(i % 4).unwrap() - 1]);
+            graph.node.push(if OPS[op] == "Constant" { made.ints("value_ints", &[1]) } else { made });
             names.push(out);
         }
         let model = read(&model(17, graph));
@@ -175,6 +176,7 @@ const OPS: &[&str] = &[
     "Slice",
     "Shape",
     "Expand",
+    "Constant",
     "Einsum",
     "LayerNormalization",
     "Attention",
