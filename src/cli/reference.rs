@@ -58,7 +58,11 @@ pub(super) const SET: &[Variable] = &[
     variable("LD_PRELOAD", "What makes a build of TensorRT-RTX deterministic"),
     variable("LD_LIBRARY_PATH", "The folders of its toolchain, for `trtexec`"),
     variable("TMPDIR", "The folder of its job in the cache, for `trtexec`"),
-    variable("CUDA_CACHE_DISABLE", "`1`, for `trtexec`: kernels that CUDA compiles are kept nowhere"),
+    variable(
+        "CUDA_CACHE_DISABLE",
+        "`1`, for `trtexec` and `verify --on gpu`: kernels that CUDA compiles are kept nowhere",
+    ),
+    variable("MALLOC_ARENA_MAX", "`1`, where models are read: glibc gives memory to one thread faster"),
 ];
 
 /// Exit codes, and when they are given.

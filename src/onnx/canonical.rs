@@ -22,8 +22,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use indexmap::IndexSet;
+
 use super::error::Error;
-use super::infer;
+use super::infer::ElementTypes;
 use super::names::{initializer_names, reads, sparse_name, subgraphs, subgraphs_mut};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
@@ -35,14 +37,13 @@ use crate::diagnostic::Diagnostic;
 /// The first IR version in which an initializer need not be an input.
 const IR_OF_FREE_INITIALIZERS: i64 = 4;
 
-/// Brings a model into its canonical form. Idempotent.
-pub(super) fn canonical(model: &mut Model) -> Result<(), Error> {
-    let told = infer::element_types(model).told_by_value_info().clone();
+/// Brings a model, whose values have these types, into its canonical form. Idempotent.
+pub(super) fn canonical(model: &mut Model, types: &ElementTypes) -> Result<(), Error> {
     let proto = &mut model.proto;
     let functions: Vec<FunctionKey> = proto.functions.iter().map(function_key).collect();
     let Some(graph) = &mut proto.graph else { return Ok(()) };
-    keep_types(graph, &told);
-    let constants: BTreeSet<String> = initializer_names(graph).map(str::to_owned).collect();
+    keep_types(graph, types.told_by_value_info());
+    let constants: IndexSet<String> = initializer_names(graph).map(str::to_owned).collect();
     graph.input.retain(|input| !constants.contains(input.name()));
     tidy_graph(graph);
     if graph.node.is_empty() {
@@ -100,12 +101,12 @@ fn tidy_graph(graph: &mut GraphProto) {
 
     let inputs = graph.input.iter().map(|input| input.name());
     let made = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
-    let outputs: BTreeSet<&str> = outputs.iter().map(String::as_str).collect();
-    let made_here: BTreeSet<&str> =
+    let outputs: IndexSet<&str> = outputs.iter().map(String::as_str).collect();
+    let made_here: IndexSet<&str> =
         graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
     // An output is declared already.
     graph.value_info.retain(|value| made_here.contains(value.name()) && !outputs.contains(value.name()));
-    let live: BTreeSet<&str> = inputs.chain(made).chain(used.iter().map(String::as_str)).collect();
+    let live: IndexSet<&str> = inputs.chain(made).chain(used.iter().map(String::as_str)).collect();
     graph.quantization_annotation.retain(|annotation| live.contains(annotation.tensor_name()));
     for annotation in &graph.quantization_annotation {
         used.extend(annotation.quant_parameter_tensor_names.iter().map(|entry| entry.value().to_owned()));
@@ -120,15 +121,15 @@ fn tidy_graph(graph: &mut GraphProto) {
 }
 
 /// Tidies nodes, drops the dead ones, and gives all values that outputs and live nodes read.
-fn tidy_nodes(nodes: &mut Vec<NodeProto>, outputs: &[String]) -> BTreeSet<String> {
+fn tidy_nodes(nodes: &mut Vec<NodeProto>, outputs: &[String]) -> IndexSet<String> {
     // Subgraphs first: what only their dead nodes read is not read.
     nodes.iter_mut().for_each(tidy_node);
     drop_dead_nodes(nodes, outputs)
 }
 
 /// Drops nodes that no output depends on, and gives all values that outputs and the other nodes read.
-pub(super) fn drop_dead_nodes(nodes: &mut Vec<NodeProto>, outputs: &[String]) -> BTreeSet<String> {
-    let mut used: BTreeSet<String> = outputs.iter().filter(|name| !name.is_empty()).cloned().collect();
+pub(super) fn drop_dead_nodes(nodes: &mut Vec<NodeProto>, outputs: &[String]) -> IndexSet<String> {
+    let mut used: IndexSet<String> = outputs.iter().filter(|name| !name.is_empty()).cloned().collect();
     // Nodes are sorted, so that one walk from the end sees every reader before the maker.
     let mut live = vec![false; nodes.len()];
     for (i, node) in nodes.iter().enumerate().rev() {

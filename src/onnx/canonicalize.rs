@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::canonical::canonical;
 use super::error::{Error, Problems};
 use super::external::Mapped;
+use super::infer::{self, ElementTypes};
 use super::pieces::{digest_file, digest_rest};
 use super::read::{self, Model, Source};
 use super::summary::{Summary, tensor_digests};
 use super::write::LateData;
-use super::{TENSORS_FILE, infer, write};
+use super::{TENSORS_FILE, write};
 use crate::digest::{Blob, Digest};
 use crate::fs;
 
@@ -121,8 +122,9 @@ pub fn open(source: &Path) -> Result<Opened, Error> {
     let Source { mut model, files, notes } = read::read(source)?;
     let ir_version = model.proto.ir_version();
     let producer = format!("{} {}", model.proto.producer_name(), model.proto.producer_version());
-    canonical(&mut model)?;
-    check_types(&model)?;
+    let types = infer::element_types(&model);
+    check_types(&model, &types)?;
+    canonical(&mut model, &types)?;
     let mut notes: Vec<Note> = notes.into_iter().map(|text| Note::new("model-note", text)).collect();
     notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
     let summary = Summary::of(&model, ir_version);
@@ -131,10 +133,9 @@ pub fn open(source: &Path) -> Result<Opened, Error> {
 
 /// Refuses outputs that are declared with a wrong type. Other contradictions are left to TensorRT, which
 /// takes some types that ONNX does not.
-fn check_types(model: &Model) -> Result<(), Error> {
-    let types = infer::element_types(model);
+fn check_types(model: &Model, types: &ElementTypes) -> Result<(), Error> {
     let mut problems = Problems::new(model.path());
-    infer::output_mismatches(model, &types).into_iter().for_each(|error| problems.push(error));
+    infer::output_mismatches(model, types).into_iter().for_each(|error| problems.push(error));
     problems.finish()
 }
 
@@ -149,6 +150,7 @@ pub fn write_canonical(model: Model, out_dir: &Path) -> Result<bool, Error> {
 
 /// The same of a model some of whose data is made as it is written.
 pub(crate) fn write_canonical_late(mut model: Model, late: &LateData, out_dir: &Path) -> Result<bool, Error> {
-    canonical(&mut model)?;
+    let types = infer::element_types(&model);
+    canonical(&mut model, &types)?;
     write::write(model, late, out_dir)
 }

@@ -1,7 +1,8 @@
-//! Which operator takes and makes which types, in which version: data of `schema.txt`, read once.
+//! Which operator takes and makes which types, in which version: data of `schema.txt`, each row read when it is first
+//! asked for, since a model has few of them.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::element::{Type, TypeSet};
 use super::proto::tensor_proto::DataType;
@@ -85,8 +86,8 @@ fn param(params: &[Param], i: usize) -> Option<&Param> {
 #[must_use]
 pub fn schema(domain: &str, op: &str, version: i64) -> Option<&'static OpSchema> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    let versions = TABLE.get(domain)?.get(op)?;
-    versions.iter().rev().find(|schema| schema.since_version <= version)
+    let row = TABLE.operators.get(domain)?.get(op)?.iter().rev().find(|row| row.since_version <= version)?;
+    Some(row.schema.get_or_init(|| read(row.line, &TABLE.sets).unwrap_or_else(|| damaged(row.line))))
 }
 
 /// May `parameter` of this operator be a tensor of this element type? No for an operator that is not known.
@@ -98,22 +99,36 @@ pub fn allows(domain: &str, op: &str, version: i64, parameter: &str, element: Da
 /// The operators of a domain, each with the opsets that brought its versions, in order.
 #[cfg(test)]
 pub(super) fn versions(domain: &str) -> impl Iterator<Item = (&'static str, Vec<i64>)> {
-    let all = TABLE.get(domain).into_iter().flatten();
-    all.map(|(op, versions)| (*op, versions.iter().map(|schema| schema.since_version).collect()))
+    let all = TABLE.operators.get(domain).into_iter().flatten();
+    all.map(|(op, rows)| (*op, rows.iter().map(|row| row.since_version).collect()))
 }
 
 const TEXT: &str = include_str!("schema.txt");
 
-type Table = BTreeMap<&'static str, BTreeMap<&'static str, Vec<OpSchema>>>;
+#[derive(Debug, Default)]
+struct Table {
+    sets: Vec<TypeSet>,
+    /// By domain and operator; versions ascend.
+    operators: BTreeMap<&'static str, BTreeMap<&'static str, Vec<Row>>>,
+}
 
-/// By domain and operator; versions ascend.
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| parse(TEXT).unwrap_or_else(|line| panic!("schema.txt is damaged at `{line}`")));
+/// One version of an operator.
+#[derive(Debug)]
+struct Row {
+    since_version: i64,
+    line: &'static str,
+    schema: OnceLock<OpSchema>,
+}
 
-/// Reads the table, or gives the line that is wrong.
+static TABLE: LazyLock<Table> = LazyLock::new(|| parse(TEXT).unwrap_or_else(|line| damaged(line)));
+
+fn damaged(line: &str) -> ! {
+    panic!("schema.txt is damaged at `{line}`")
+}
+
+/// Reads the table but for what its rows say, or gives the line that is wrong.
 fn parse(text: &'static str) -> Result<Table, &'static str> {
-    let mut sets: Vec<TypeSet> = Vec::new();
-    let mut table = Table::new();
+    let mut table = Table::default();
     let mut domain = "";
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let mut words = line.split(' ');
@@ -122,14 +137,15 @@ fn parse(text: &'static str) -> Result<Table, &'static str> {
             Some("set") => {
                 let mut set = TypeSet::default();
                 let good =
-                    words.next() == Some(&sets.len().to_string()) && words.all(|word| set.insert(word));
-                sets.push(set);
+                    words.next() == Some(&table.sets.len().to_string()) && words.all(|word| set.insert(word));
+                table.sets.push(set);
                 good.then_some(()).ok_or(line)?;
             }
             Some("domain") => domain = words.next().unwrap_or(""),
             Some(op) => {
-                let schema = row(line, &sets).ok_or(line)?;
-                table.entry(domain).or_default().entry(op).or_default().push(schema);
+                let since = words.next().and_then(since).ok_or(line)?;
+                let row = Row { since_version: since.0, line, schema: OnceLock::new() };
+                table.operators.entry(domain).or_default().entry(op).or_default().push(row);
             }
             None => {}
         }
@@ -137,10 +153,16 @@ fn parse(text: &'static str) -> Result<Table, &'static str> {
     Ok(table)
 }
 
-/// `OPERATOR SINCE | TYPE=SET... | INPUT... | OUTPUT...`
-fn row(line: &'static str, sets: &[TypeSet]) -> Option<OpSchema> {
+/// The opset that brought a version, and whether it is deprecated from then on.
+fn since(word: &str) -> Option<(i64, bool)> {
+    let (number, deprecated) = word.strip_suffix('!').map_or((word, false), |number| (number, true));
+    Some((number.parse().ok()?, deprecated))
+}
+
+/// Reads a row: `OPERATOR SINCE | TYPE=SET... | INPUT... | OUTPUT...`
+fn read(line: &'static str, sets: &[TypeSet]) -> Option<OpSchema> {
     let mut parts = line.split('|').map(|part| part.split(' ').filter(|word| !word.is_empty()));
-    let since = parts.next()?.nth(1)?;
+    let (since_version, deprecated) = since(parts.next()?.nth(1)?)?;
     let mut constraints = BTreeMap::new();
     for word in parts.next()? {
         let (parameter, set) = word.split_once('=')?;
@@ -163,8 +185,7 @@ fn row(line: &'static str, sets: &[TypeSet]) -> Option<OpSchema> {
     };
     let inputs = parts.next()?.map(param).collect::<Option<_>>()?;
     let outputs = parts.next()?.map(param).collect::<Option<_>>()?;
-    let (since, deprecated) = since.strip_suffix('!').map_or((since, false), |since| (since, true));
-    Some(OpSchema { since_version: since.parse().ok()?, deprecated, inputs, outputs, constraints })
+    Some(OpSchema { since_version, deprecated, inputs, outputs, constraints })
 }
 
 fn fixed(word: &str) -> Option<Type> {
@@ -187,9 +208,13 @@ mod tests {
         assert!(TEXT.contains(&format!("\nopset {MAX_OPSET}\n")), "run tools/onnx-schema.py again");
         assert!(TEXT.len() < 200_000);
         let table = parse(TEXT).unwrap();
-        assert!(table[""].len() > 190 && table["com.microsoft"].len() > 100);
-        for versions in table.values().flat_map(BTreeMap::values) {
-            assert!(versions.is_sorted_by(|a, b| a.since_version < b.since_version));
+        assert!(table.operators[""].len() > 190 && table.operators["com.microsoft"].len() > 100);
+        for rows in table.operators.values().flat_map(BTreeMap::values) {
+            assert!(rows.is_sorted_by(|a, b| a.since_version < b.since_version));
+            for row in rows {
+                let schema = read(row.line, &table.sets).unwrap_or_else(|| damaged(row.line));
+                assert_eq!(schema.since_version, row.since_version);
+            }
         }
     }
 
@@ -238,6 +263,16 @@ mod tests {
     fn damage_is_told() {
         assert_eq!(parse("set 0 nonsense").err(), Some("set 0 nonsense"));
         assert_eq!(parse("set 1 float").err(), Some("set 1 float"));
-        assert_eq!(parse("Add 1 | T=0 | A:T").err(), Some("Add 1 | T=0 | A:T"));
+        assert_eq!(parse("Add one | T=0 | A:T | C:T").err(), Some("Add one | T=0 | A:T | C:T"));
+        let sets = [TypeSet::default()];
+        assert!(read("Add 1 | T=0 | A:T | C:T", &sets).is_some());
+        for line in [
+            "Add 1 | T=0 | A:T",
+            "Add 1 | T=1 | A:T | C:T",
+            "Add 1 | T=0 | A:U | C:T",
+            "Add 1 | T=0 | A | C:T",
+        ] {
+            assert!(read(line, &sets).is_none(), "{line}");
+        }
     }
 }

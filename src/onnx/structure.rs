@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+use indexmap::IndexMap;
+
 use super::error::Problems;
 use super::names::{initializer_names, node_name, reads, subgraphs_mut};
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
@@ -46,7 +48,7 @@ enum Definer {
 }
 
 #[derive(Default)]
-struct Names(BTreeMap<String, Definer>);
+struct Names(IndexMap<String, Definer>);
 
 impl Names {
     fn define(&mut self, name: &str, definer: Definer, nodes: &[NodeProto], problems: &mut Problems) {
@@ -86,7 +88,7 @@ impl Names {
 
 /// Names that a subgraph can see around it.
 struct Scope<'a> {
-    names: &'a BTreeMap<String, Definer>,
+    names: &'a IndexMap<String, Definer>,
     outer: Option<&'a Scope<'a>>,
 }
 

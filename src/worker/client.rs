@@ -221,7 +221,12 @@ fn environment(request: &Request, limits: &Limits) -> Vec<(String, String)> {
             // Kernels that the driver compiles are kept nowhere.
             env.push(("CUDA_CACHE_DISABLE".to_owned(), "1".to_owned()));
         }
-        Request::Canonicalize { .. } | Request::Prepare(_) | Request::Inspect { .. } | Request::Gpus => {}
+        Request::Canonicalize { .. } => {
+            // One thread, which is not the first, takes all the memory. Without this, glibc makes that thread's arena larger
+            // page by page, by a system call each.
+            env.push(("MALLOC_ARENA_MAX".to_owned(), "1".to_owned()));
+        }
+        Request::Prepare(_) | Request::Inspect { .. } | Request::Gpus => {}
     }
     env.extend(limits.env.iter().cloned());
     env

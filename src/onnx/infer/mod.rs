@@ -18,6 +18,8 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use indexmap::IndexMap;
+
 pub use check::{double_note, output_mismatches, type_errors};
 
 use super::element::Type;
@@ -56,14 +58,14 @@ pub struct Scope {
     pub parent: Option<ScopeId>,
     /// What it is the scope of.
     pub body: Body,
-    values: BTreeMap<String, Type>,
+    values: IndexMap<String, Type>,
     subgraphs: BTreeMap<(usize, usize), ScopeId>,
     calls: BTreeMap<usize, ScopeId>,
 }
 
 impl Scope {
     fn new(parent: Option<ScopeId>, body: Body) -> Scope {
-        Scope { parent, body, values: BTreeMap::new(), subgraphs: BTreeMap::new(), calls: BTreeMap::new() }
+        Scope { parent, body, values: IndexMap::new(), subgraphs: BTreeMap::new(), calls: BTreeMap::new() }
     }
 
     /// The values that it defines itself, with their types.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use indexmap::IndexMap;
+
 use super::super::element::Type;
 use super::super::names::{sparse_name, subgraphs};
 use super::super::proto::tensor_proto::DataType;
@@ -26,7 +28,7 @@ struct Frame<'f, 'm> {
     /// Attributes that the function was called with.
     attributes: &'f BTreeMap<&'m str, &'m AttributeProto>,
     /// What the graph declares of its values and outputs.
-    hints: &'f BTreeMap<&'m str, &'m ValueInfoProto>,
+    hints: &'f IndexMap<&'m str, &'m ValueInfoProto>,
     depth: usize,
 }
 
@@ -68,7 +70,7 @@ impl<'m> Walk<'m> {
     pub(super) fn model(mut self) -> ElementTypes {
         let scope = self.push(None, Body::Graph);
         if let Some(graph) = &self.model.graph {
-            let (attributes, hints) = (&BTreeMap::new(), &BTreeMap::new());
+            let (attributes, hints) = (&BTreeMap::new(), &IndexMap::new());
             self.graph(graph, &[], Frame { scope, function: None, attributes, hints, depth: 0 });
         }
         ElementTypes { scopes: self.scopes, from_value_info: self.from_value_info }
@@ -237,7 +239,7 @@ impl<'m> Walk<'m> {
                     self.define(scope, name, of.clone());
                 }
                 self.active.push(index);
-                let (depth, hints) = (frame.depth + 1, &BTreeMap::new());
+                let (depth, hints) = (frame.depth + 1, &IndexMap::new());
                 let inner = Frame { scope, function: Some(index), attributes: &attributes, hints, depth };
                 self.nodes(&function.node, inner);
                 self.active.pop();
