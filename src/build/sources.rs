@@ -255,9 +255,17 @@ fn digested(ctx: &Context<'_>, file: &ModelFile<'_>, stored: bool) -> Result<Opt
         return Ok(None);
     }
     let started = Instant::now();
-    // The cache may be read-only.
-    let Ok(folder) = tempfile::Builder::new().prefix("enginewright-").tempdir() else { return Ok(None) };
-    let done = ask_worker(ctx, folder.path(), file.path, Some(1))?;
+    let (kept, temporary);
+    let folder = if ctx.cache.is_writable() {
+        kept = ctx.cache.job_dir().map_err(cache)?;
+        kept.path()
+    } else {
+        let made = tempfile::Builder::new().prefix("enginewright-").tempdir();
+        let Ok(made) = made else { return Ok(None) };
+        temporary = made;
+        temporary.path()
+    };
+    let done = ask_worker(ctx, folder, file.path, Some(1))?;
     let weights = done.digested.as_ref().map(|weights| weights.b3);
     let (raw, _) = raw_digests(ctx, file, weights, &done)?;
     let Some((model, notes)) = recorded(ctx, file.path, &raw, stored).map_err(cache)? else {

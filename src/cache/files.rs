@@ -1,8 +1,9 @@
 //! Digests of files, remembered by path and stat.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::{Error, Result};
+use super::index::part;
 use super::{Cache, now_ns};
 use crate::digest::{Blob, Digest};
 use crate::fs::{self, Stat};
@@ -30,8 +31,8 @@ impl Cache {
     }
 
     /// The digest of a file that has this stat, if it is known.
-    #[must_use]
-    pub fn known_digest(&self, path: &Path, stat: &Stat) -> Option<Blob> {
+    #[cfg(test)]
+    pub(crate) fn known_digest(&self, path: &Path, stat: &Stat) -> Option<Blob> {
         self.known(&std::path::absolute(path).ok()?, stat)
     }
 
@@ -68,13 +69,6 @@ impl Cache {
     fn is_settled(&self, path: &Path, stat: &Stat, read_ns: i128) -> bool {
         path.starts_with(&self.inner.v1) || stat.mtime_ns.max(stat.ctime_ns) + RACY_NS <= read_ns
     }
-}
-
-/// The name of a file as a part of another, in the index. No path holds a NUL.
-fn part(path: &Path, of: &Digest) -> Option<PathBuf> {
-    let mut name = std::path::absolute(path).ok()?.into_os_string();
-    name.push(format!("\0{of}"));
-    Some(name.into())
 }
 
 /// Hashes a file that must not change meanwhile.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Cache;
 use super::error::Result;
@@ -20,6 +20,16 @@ use crate::fs::{self, Stat};
 const MAGIC: &[u8; 8] = b"ewstat1\n";
 /// Smallest entry: an empty path.
 const SMALLEST: usize = 4 + 5 * 8 + 32;
+
+/// Ends the path of a file that is told as a part of another. No path holds it.
+const PART: &str = "\0";
+
+/// The name of a file as a part of the one with the digest `of`.
+pub(super) fn part(path: &Path, of: &Digest) -> Option<PathBuf> {
+    let mut name = std::path::absolute(path).ok()?.into_os_string();
+    name.push(format!("{PART}{of}"));
+    Some(name.into())
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -64,7 +74,7 @@ impl Cache {
     /// Forgets what a file was to others when it had another stat, or each export of a model would leave an entry.
     pub(super) fn forget_parts(&self, path: &Path, stat: &Stat) {
         let Ok(path) = std::path::absolute(path) else { return };
-        let first = [self.index_key(&path), b"\0"].concat();
+        let first = [self.index_key(&path), PART.as_bytes()].concat();
         let mut index = self.index();
         let index = index.get_or_insert_with(|| self.load_index());
         let parts = index.entries.range(first.clone().into_boxed_slice()..);

@@ -31,6 +31,10 @@ pub(super) const READ: &[Variable] = &[
     variable("CUDA_VISIBLE_DEVICES", "Which GPUs `gpu` and `init` see, and builds that need one may use"),
     variable("CUDA_DEVICE_ORDER", "Their order, as for every program of CUDA"),
     variable("LD_LIBRARY_PATH", "Where NVIDIA's driver is looked for, to ask it for GPUs"),
+    variable(
+        "TMPDIR",
+        "Where models are read that are not to be kept: by `import trtexec`, and with a read-only cache",
+    ),
 ];
 
 /// What programs that fetch read: they get the whole environment, as it is.
@@ -118,7 +122,7 @@ pub(super) const SECTIONS: [(&str, &str, &[Variable]); 3] = [
     (
         "Set for others",
         "TensorRT and ONNX Runtime run in processes with an environment of their own, which is empty but for\n\
-         these. Temporary files lie in the cache and beside what they become: your `TMPDIR` is not used.",
+         these. Temporary files lie in the cache and beside what they become.",
         SET,
     ),
 ];

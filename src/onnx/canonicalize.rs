@@ -131,11 +131,11 @@ pub fn open(source: &Path) -> Result<Opened, Error> {
     Ok(Opened { model, files, producer: producer.trim().to_owned(), summary, notes })
 }
 
-/// Refuses outputs that are declared with a wrong type. Other contradictions are left to TensorRT, which
-/// takes some types that ONNX does not.
+/// Refuses what is [`infer::unfit`]. Other contradictions are left to TensorRT, which takes some types that ONNX does
+/// not.
 fn check_types(model: &Model, types: &ElementTypes) -> Result<(), Error> {
     let mut problems = Problems::new(model.path());
-    infer::output_mismatches(model, types).into_iter().for_each(|error| problems.push(error));
+    infer::unfit(model, types).into_iter().for_each(|error| problems.push(error));
     problems.finish()
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use enginewright::onnx::proto::{GraphProto, NodeProto};
+use enginewright::onnx::graph::{GraphView, Shapes};
+use enginewright::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+use enginewright::onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 use enginewright::onnx::{self, ElementTypes, infer::ScopeId};
 use enginewright::precision::{Capabilities, FloatType, Prepared, Spec, prepare};
 use serde_json::{Value, json};
@@ -74,6 +76,52 @@ fn types_are_those_that_onnx_infers() {
     assert_eq!(wrong, [""; 0]);
     // Outputs of the operators of training are not told by their schemas.
     assert!(read > 1740 && equal > 23_000 && unknown < 30);
+}
+
+#[test]
+fn shapes_are_those_that_the_cases_have() {
+    let Some(folder) = cases() else {
+        eprintln!("SKIPPED: the cases of {PACKAGE} need python3 with pip, and the network once");
+        return;
+    };
+    let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: Vec<Value> = serde_json::from_str(&expected).unwrap();
+    let (mut known, mut wrong) = (0, Vec::new());
+    for case in &expected {
+        let (name, file) = (case["name"].as_str().unwrap(), case["file"].as_str().unwrap());
+        let Ok(source) = onnx::read(&folder.join(file)) else { continue };
+        // The cases declare the shapes of their outputs, which are not to be known here.
+        let mut proto = source.model.proto().clone();
+        let outputs = std::mem::take(&mut proto.graph.as_mut().unwrap().output);
+        let view = GraphView::new(&proto);
+        let shapes = Shapes::new(&view);
+        for output in &outputs {
+            let found = view.find(0, output.name()).and_then(|id| shapes.dims(id));
+            let (Some(found), Some(declared)) = (found, dims(output)) else { continue };
+            known += 1;
+            let same = |(found, declared): (&Option<i64>, &Option<i64>)| {
+                found.is_none() || declared.is_none() || found == declared
+            };
+            if found.len() != declared.len() || !found.iter().zip(&declared).all(same) {
+                wrong.push(format!("{name}: `{}` is {declared:?}, not {found:?}", output.name()));
+            }
+        }
+    }
+    eprintln!("{known} shapes known, {} wrong", wrong.len());
+    assert_eq!(wrong, [""; 0]);
+    assert!(known > 1000);
+}
+
+/// The declared dimensions of a tensor.
+fn dims(value: &ValueInfoProto) -> Option<Vec<Option<i64>>> {
+    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    let known = |dim: &Dimension| match dim.value {
+        Some(dimension::Value::DimValue(value)) => Some(value),
+        _ => None,
+    };
+    Some(tensor.shape.as_ref()?.dim.iter().map(known).collect())
 }
 
 /// Of the cases, how many are taken: all with `NODE_CASES=all`.

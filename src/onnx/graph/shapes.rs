@@ -4,6 +4,7 @@
 //! One walk in the order of the data; what is not known is not guessed. Shapes that a model computes
 //! (`Shape` -> `Gather` -> `Concat` -> `Reshape`) are followed, since exporters write most of them so.
 
+use super::super::proto::tensor_proto::DataType;
 use super::super::proto::tensor_shape_proto::dimension;
 use super::super::proto::{ValueInfoProto, type_proto};
 use super::super::tensor::MAX_RANK;
@@ -42,7 +43,9 @@ impl Shapes {
             let rule = Rule { view, shapes: &shapes, id };
             // A Gather by itself doubles the rank: forty of them would take a terabyte.
             let (dims, ints) = (rule.dims().filter(|dims| dims.len() <= MAX_RANK), rule.ints());
-            shapes.dims[output.0] = dims.or_else(|| view.value(output).declared.and_then(declared));
+            let value = view.value(output);
+            let told = || value.declared.filter(|_| trusted(view, value.scope)).and_then(declared);
+            shapes.dims[output.0] = dims.or_else(told);
             shapes.ints[output.0] = ints;
         }
         shapes
@@ -80,7 +83,7 @@ impl Shapes {
     }
 }
 
-/// Shapes of the inputs of the main graph are a promise; those of subgraphs are only remarks.
+/// Shapes of the inputs and outputs of the main graph are a promise; those of subgraphs are only remarks.
 fn trusted(view: &GraphView, scope: usize) -> bool {
     view.scopes()[scope].kind == ScopeKind::Main
 }
@@ -190,9 +193,8 @@ impl<'s> Rule<'s, '_> {
                 x.iter().enumerate().map(|(i, dim)| if i < 2 { *dim } else { Some(1) }).collect()
             }
             "Where" => broadcast(&broadcast(self.input(0)?, self.input(1)?)?, self.input(2)?)?,
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "PRelu" | "Equal" | "Less" | "Greater" | "And" | "Or" => {
-                broadcast(self.input(0)?, self.input(1)?)?
-            }
+            "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "PRelu" | "Equal" | "Less" | "Greater"
+            | "And" | "Or" => broadcast(self.input(0)?, self.input(1)?)?,
             "Max" | "Min" | "Sum" | "Mean" => {
                 let count = self.view.node(self.id).inputs.len();
                 (1..count).try_fold(self.input(0)?.clone(), |dims, i| broadcast(&dims, self.input(i)?))?
@@ -227,9 +229,9 @@ impl<'s> Rule<'s, '_> {
         if let Some(shape) = self.view.attribute(self.id, "shape") {
             return Some(shape.ints.iter().map(|dim| Some(*dim).filter(|d| *d > 0)).collect());
         }
-        // A zero takes the dimension of the input at the same place.
+        // A zero takes the dimension of the input at the same place, unless it is to mean zero.
         let target = self.target(1)?;
-        let data = self.input(0);
+        let data = self.input(0).filter(|_| self.int("allowzero", 0) == Some(0));
         let same = |i: usize| data.and_then(|data| *data.get(i)?);
         Some(target.iter().enumerate().map(|(i, dim)| if *dim == Some(0) { same(i) } else { *dim }).collect())
     }
@@ -302,17 +304,18 @@ impl<'s> Rule<'s, '_> {
         let dims = self.input(0)?;
         let keep = self.int("keepdims", 1)? != 0;
         let given = self.view.attribute(self.id, "axes").is_some() || self.view.input(self.id, 1).is_some();
-        let axes: Vec<usize> = if given {
-            let axes = self.list("axes", 1);
-            match axes.and_then(|axes| axes.iter().map(|axis| place(*axis, dims.len())).collect()) {
-                Some(axes) => axes,
-                None => return keep.then(|| vec![None; dims.len()]),
+        let axes = if given { self.list("axes", 1) } else { Some(Vec::new()) };
+        let place = |axis: &i64| place(*axis, dims.len());
+        let axes: Option<Vec<usize>> = match axes {
+            Some(axes) if axes.is_empty() => {
+                if self.int("noop_with_empty_axes", 0)? != 0 {
+                    return Some(dims.clone());
+                }
+                Some((0..dims.len()).collect())
             }
-        } else if self.int("noop_with_empty_axes", 0)? != 0 {
-            return Some(dims.clone());
-        } else {
-            (0..dims.len()).collect()
+            axes => axes.and_then(|axes| axes.iter().map(place).collect()),
         };
+        let Some(axes) = axes else { return keep.then(|| vec![None; dims.len()]) };
         let dim = |(i, dim): (usize, &Option<i64>)| match axes.contains(&i) {
             true => keep.then_some(Some(1)),
             false => Some(*dim),
@@ -322,6 +325,10 @@ impl<'s> Rule<'s, '_> {
 
     /// The elements of a small integer vector that is computed from shapes.
     fn ints(&self) -> Option<Dims> {
+        const FLOAT: i64 = DataType::Float as i64;
+        const INT32: i64 = DataType::Int32 as i64;
+        const INT64: i64 = DataType::Int64 as i64;
+        const DOUBLE: i64 = DataType::Double as i64;
         match self.view.op(self.id) {
             "Constant" => {
                 let constant = self.view.constant(self.view.output(self.id, 0)?)?;
@@ -329,6 +336,8 @@ impl<'s> Rule<'s, '_> {
                 (constant.dims().len() <= 1 && ints.len() <= 16).then(|| ints.into_iter().map(Some).collect())
             }
             "Shape" => self.shape_of(),
+            // As booleans or bytes they would be others.
+            "Cast" if !matches!(self.int("to", 0), Some(FLOAT | INT32 | INT64 | DOUBLE)) => None,
             "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.values(0).cloned(),
             "Reshape" => self.values(0).filter(|values| values.len() == 1).cloned(),
             "Gather" => {
@@ -414,7 +423,6 @@ fn keeps_shape(op: &str) -> bool {
         "LogSoftmax",
         "LpNormalization",
         "Mish",
-        "Mod",
         "Neg",
         "Not",
         "QuantizeLinear",
@@ -443,7 +451,6 @@ fn keeps_shape(op: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::super::proto::GraphProto;
-    use super::super::super::proto::tensor_proto::DataType;
     use super::super::super::testing::{WithAttribute, ints, model, node, value, weight};
     use super::*;
 
@@ -479,6 +486,37 @@ mod tests {
         assert_eq!(dims("mean"), Some(vec![None, None]));
         assert_eq!(dims("up"), Some(vec![None, Some(1), None]));
         assert_eq!(shapes.rank(view.find(0, "y").unwrap()), Some(3));
+    }
+
+    #[test]
+    fn shapes_depend_on_both_operands_axes_and_attributes() {
+        let graph = GraphProto {
+            input: vec![value("x", DataType::Float, &[2.into(), 3.into()])],
+            output: vec![value("y", DataType::Float, &[])],
+            initializer: vec![weight("one", &[1]), ints("none", &[0], &[]), ints("zero", &[2], &[0, -1])],
+            node: vec![
+                node("", "Mod", &["one", "x"], &["mod"]),
+                node("", "ReduceSum", &["x", "none"], &["all"]),
+                node("", "ReduceSum", &["x", "none"], &["noop"]).int("noop_with_empty_axes", 1),
+                node("", "Reshape", &["x", "zero"], &["same"]),
+                node("", "Reshape", &["x", "zero"], &["empty"]).int("allowzero", 1),
+                node("", "Shape", &["x"], &["shape"]),
+                node("", "Cast", &["shape"], &["bool"]).int("to", 9),
+                node("", "Cast", &["bool"], &["ones"]).int("to", 7),
+                node("", "Expand", &["one", "ones"], &["y"]),
+            ],
+            ..GraphProto::default()
+        };
+        let model = model(17, graph);
+        let view = GraphView::new(&model);
+        let shapes = Shapes::new(&view);
+        let dims = |name: &str| shapes.dims(view.find(0, name).unwrap()).map(<[_]>::to_vec);
+        assert_eq!(dims("mod"), Some(vec![Some(2), Some(3)]));
+        assert_eq!(dims("all"), Some(vec![Some(1), Some(1)]));
+        assert_eq!(dims("noop"), Some(vec![Some(2), Some(3)]));
+        assert_eq!(dims("same"), Some(vec![Some(2), None]));
+        assert_eq!(dims("empty"), Some(vec![None, None]));
+        assert_ne!(dims("y"), Some(vec![Some(2), Some(3)]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Contradictions between the types of values and what operators and declarations say of them.
 //!
-//! Only [`output_mismatches`] makes a model unfit. All else is told as a warning: TensorRT takes some types
-//! that ONNX does not.
+//! Only what [`unfit`] tells makes a model unfit. All else is told as a warning: TensorRT takes some types that ONNX
+//! does not.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,17 +13,17 @@ use super::super::read::Model;
 use super::super::schema::{OpSchema, ParamType, schema};
 use super::super::types::double_values;
 use super::rules::{Binding, bind};
-use super::{ElementTypes, ScopeId, Visited, version};
+use super::{Conflict, ElementTypes, ScopeId, Visited, version};
 use crate::diagnostic::Diagnostic;
 
 /// How many names one message lists.
 const SHOWN: usize = 10;
 
-/// Everything that does not fit: outputs declared with a wrong type (errors), and as warnings, operators with
-/// inputs of types that they do not take, subgraphs that declare what is not so, and values of type double.
+/// Everything that does not fit: what makes the model [`unfit`] (errors), and as warnings, operators with inputs of
+/// types that they do not take, subgraphs that declare what is not so, and values of type double.
 #[must_use]
 pub fn type_errors(model: &Model, types: &ElementTypes) -> Vec<Diagnostic> {
-    let mut found = output_mismatches(model, types);
+    let mut found = unfit(model, types);
     let proto = model.proto();
     types.visit(proto, &mut |at| {
         let problem = |code: &'static str, message: String| {
@@ -56,10 +56,40 @@ fn schema_version(proto: &ModelProto, at: Visited<'_>) -> i64 {
     version(proto, at.function, at.node.domain())
 }
 
+/// What no engine can be built from: outputs of the graph that are declared with another type than they have, and
+/// subgraphs whose values have no one type.
+#[must_use]
+pub fn unfit(model: &Model, types: &ElementTypes) -> Vec<Diagnostic> {
+    let mut found = output_mismatches(model, types);
+    if types.conflicts.is_empty() {
+        return found;
+    }
+    types.visit(model.proto(), &mut |at| {
+        let Some(Conflict { output, types: (a, b) }) = types.conflicts.get(&(at.scope, at.index)) else {
+            return;
+        };
+        let (name, op) = (node_name(at.node), at.node.op_type());
+        let value = at.node.output.get(*output).map_or("", String::as_str);
+        let (message, where_) = if op == "If" {
+            (
+                format!("`{value}` of node `{name}` is {a} by one branch and {b} by the other"),
+                "both branches give",
+            )
+        } else {
+            (
+                format!("`{value}` of node `{name}` is {a} before the first round and {b} after it"),
+                "each round gives",
+            )
+        };
+        let error = Diagnostic::error("subgraph-types", message).at_node(model.path(), &name, op);
+        found.push(error.help(format!("export the model again so that {where_} one type, by a Cast say")));
+    });
+    found
+}
+
 /// Outputs of the graph that are declared with another element type than they have. TensorRT believes the
 /// declaration, and whoever reads the output reads nonsense.
-#[must_use]
-pub fn output_mismatches(model: &Model, types: &ElementTypes) -> Vec<Diagnostic> {
+fn output_mismatches(model: &Model, types: &ElementTypes) -> Vec<Diagnostic> {
     let graph = model.graph();
     // Almost no model needs it.
     let makers = LazyCell::new(|| {

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
-pub use check::{double_note, output_mismatches, type_errors};
+pub use check::{double_note, type_errors, unfit};
 
 use super::element::Type;
 use super::names::subgraphs;
@@ -88,6 +88,17 @@ pub struct Declared {
 pub struct ElementTypes {
     scopes: Vec<Scope>,
     from_value_info: BTreeSet<String>,
+    /// By scope and index of the node.
+    conflicts: BTreeMap<(ScopeId, usize), Conflict>,
+}
+
+/// An If whose branches give different types, or a Loop or Scan in which a value gets another type as it goes round.
+#[derive(Debug)]
+struct Conflict {
+    /// Which output of the node it is.
+    output: usize,
+    /// By the first and the second branch, or before and after the first round.
+    types: (Type, Type),
 }
 
 /// A node that [`ElementTypes::visit`] shows.

@@ -10,7 +10,7 @@ use super::super::proto::tensor_proto::DataType;
 use super::super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::super::schema::schema;
 use super::rules::{self, Attributes};
-use super::{Body, Declared, ElementTypes, Scope, ScopeId, lookup, version};
+use super::{Body, Conflict, Declared, ElementTypes, Scope, ScopeId, lookup, version};
 
 /// How deep subgraphs and calls may nest; what lies deeper is not inferred. Far above real models.
 const MAX_DEPTH: usize = 64;
@@ -49,7 +49,11 @@ pub(super) struct Walk<'m> {
     active: Vec<usize>,
     function_nodes: usize,
     from_value_info: BTreeSet<String>,
+    conflicts: BTreeMap<(ScopeId, usize), Conflict>,
 }
+
+/// One type, or two that contradict each other.
+type Agreed = Result<Type, (Type, Type)>;
 
 impl<'m> Walk<'m> {
     pub(super) fn new(model: &'m ModelProto, declared: &'m Declared) -> Walk<'m> {
@@ -64,6 +68,7 @@ impl<'m> Walk<'m> {
             active: Vec::new(),
             function_nodes: 0,
             from_value_info: BTreeSet::new(),
+            conflicts: BTreeMap::new(),
         }
     }
 
@@ -73,7 +78,8 @@ impl<'m> Walk<'m> {
             let (attributes, hints) = (&BTreeMap::new(), &IndexMap::new());
             self.graph(graph, &[], Frame { scope, function: None, attributes, hints, depth: 0 });
         }
-        ElementTypes { scopes: self.scopes, from_value_info: self.from_value_info }
+        let Walk { scopes, from_value_info, conflicts, .. } = self;
+        ElementTypes { scopes, from_value_info, conflicts }
     }
 
     fn push(&mut self, parent: Option<ScopeId>, body: Body) -> ScopeId {
@@ -105,8 +111,11 @@ impl<'m> Walk<'m> {
             let of = sparse.values.as_ref().map_or(Type::Unknown, |t| Type::tensor(t.data_type()));
             self.define(frame.scope, sparse_name(sparse), of);
         }
-        let declared = graph.output.iter().chain(&graph.value_info);
-        let hints = declared.map(|value| (value.name(), value)).collect();
+        // Of two declarations the first counts, and that of an output before all: they are what the canonical form keeps.
+        let mut hints = IndexMap::new();
+        for value in graph.output.iter().chain(&graph.value_info) {
+            hints.entry(value.name()).or_insert(value);
+        }
         self.nodes(&graph.node, Frame { hints: &hints, ..frame });
         graph.output.iter().map(|output| self.get(frame.scope, output.name())).collect()
     }
@@ -146,8 +155,8 @@ impl<'m> Walk<'m> {
         match (domain, node.op_type()) {
             ("", "If") => {
                 let branches = self.subgraphs(index, node, frame, &[]);
-                let unify = |k| branches.iter().try_fold(Type::Unknown, |of, b| of.unify(b.get(k)?));
-                (0..node.output.len()).map(|k| unify(k).unwrap_or_default()).collect()
+                let made = (0..node.output.len()).map(|k| agreed(branches.iter().filter_map(|b| b.get(k))));
+                self.settled(frame.scope, index, made)
             }
             ("", "Loop") => {
                 // Iteration and condition come first; then the values that go round.
@@ -155,14 +164,15 @@ impl<'m> Walk<'m> {
                 let first = [DataType::Int64, DataType::Bool].map(Type::Tensor);
                 let bodies = self.subgraphs(index, node, frame, &[&first, round].concat());
                 let made = bodies.first().and_then(|made| made.get(1..)).unwrap_or_default();
-                unify_carried(round, made)
+                self.settled(frame.scope, index, carried(round, made))
             }
             ("", "Scan") => {
                 let given = inputs.get(usize::from(version < 9)..).unwrap_or_default();
                 let scanned = usize::try_from(attributes.int("num_scan_inputs").unwrap_or(0)).unwrap_or(0);
                 let states = &given[..given.len().saturating_sub(scanned)];
                 let bodies = self.subgraphs(index, node, frame, given);
-                unify_carried(states, bodies.first().map(Vec::as_slice).unwrap_or_default())
+                let made = bodies.first().map(Vec::as_slice).unwrap_or_default();
+                self.settled(frame.scope, index, carried(states, made))
             }
             ("", "SequenceMap") => {
                 let item = |of: &Type| match of {
@@ -183,6 +193,17 @@ impl<'m> Walk<'m> {
                 made
             }
         }
+    }
+
+    /// The types that were agreed upon. What was not is unknown, and remembered: the first of a node.
+    fn settled(&mut self, scope: ScopeId, node: usize, made: impl Iterator<Item = Agreed>) -> Vec<Type> {
+        let mut settle = |(output, agreed): (usize, Agreed)| {
+            agreed.unwrap_or_else(|types| {
+                self.conflicts.entry((scope, node)).or_insert(Conflict { output, types });
+                Type::Unknown
+            })
+        };
+        made.enumerate().map(&mut settle).collect()
     }
 
     /// Infers the subgraphs of a node, whose inputs have these types: types of the outputs of each.
@@ -254,16 +275,19 @@ impl<'m> Walk<'m> {
 
 /// What goes round has one type, in and out; only an optional may come out as what it holds. What a body makes
 /// beyond that keeps its own.
-fn unify_carried(carried: &[Type], made: &[Type]) -> Vec<Type> {
-    let count = carried.len().max(made.len());
-    let at = |types: &[Type], i: usize| types.get(i).cloned().unwrap_or_default();
-    let both = |before: Type, after: Type| match (before, after) {
-        (Type::Optional(of), after) if !matches!(after, Type::Optional(_) | Type::Unknown) => {
-            of.unify(&after)
+fn carried<'t>(given: &'t [Type], made: &'t [Type]) -> impl Iterator<Item = Agreed> + 't {
+    (0..given.len().max(made.len())).map(|i| match (given.get(i), made.get(i)) {
+        (Some(Type::Optional(of)), Some(after)) if !matches!(after, Type::Optional(_) | Type::Unknown) => {
+            agreed([&**of, after].into_iter())
         }
-        (before, after) => before.unify(&after),
-    };
-    (0..count).map(|i| both(at(carried, i), at(made, i)).unwrap_or_default()).collect()
+        (before, after) => agreed(before.into_iter().chain(after)),
+    })
+}
+
+/// The type that all of these are.
+fn agreed<'t>(types: impl Iterator<Item = &'t Type>) -> Agreed {
+    let mut types = types;
+    types.try_fold(Type::Unknown, |of, other| of.unify(other).ok_or((of, other.clone())))
 }
 
 /// The default domain has two names.
