@@ -5,13 +5,14 @@
 
 mod device;
 mod engine;
+mod port;
 
 use std::path::Path;
 
 use self::device::Device;
 use self::engine::Engine;
 use super::cuda::Answer;
-use super::protocol::{ENGINE_FILE, OnGpuRequest};
+use super::protocol::{ENGINE_FILE, OnGpuRequest, Refusal};
 use super::reference;
 use super::tensorrt::{Libraries, Log};
 
@@ -26,4 +27,8 @@ pub(super) fn run(request: &OnGpuRequest, folder: &Path) -> Answer<()> {
     reference::measure_beside(&request.measure, folder, |sample, outputs| {
         engine.run(&device, spec, sample, outputs)
     })
+}
+
+fn refusal(code: &str, message: impl Into<String>) -> Box<Refusal> {
+    Box::new(Refusal::new("run", code, message))
 }
