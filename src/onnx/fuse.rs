@@ -164,6 +164,11 @@ impl Work<'_, '_> {
         let order = if is_last { None } else { Some(axes_last(norm)?) };
         let scope = norm.scope();
         let input = self.view.find(scope, &norm.input).ok_or("its input is not known")?;
+        if let Some(longer) = self.longer(norm, input) {
+            return Err(format!(
+                "`{longer}` has more dimensions than what is normalized, and its output has them too"
+            ));
+        }
         let sizes: Vec<Option<i64>> = norm.axes.iter().map(|axis| self.shapes.dim(input, *axis)).collect();
         let parameters: Vec<&String> = norm.scale.iter().chain(&norm.bias).collect();
         let all = [&norm.input, &norm.output].into_iter().chain(parameters);
@@ -218,6 +223,16 @@ impl Work<'_, '_> {
         let doc = (!docs.is_empty()).then(|| docs.join(" "));
         draft.nodes.iter_mut().for_each(|node| node.doc_string.clone_from(&doc));
         Ok((name, Patch { nodes: draft.nodes, constants: draft.constants }))
+    }
+
+    /// A value that the parts read which has a higher rank than the input of the norm, or than is normalized if that is
+    /// not known: the result would have that rank too, and LayerNormalization keeps the input's.
+    fn longer(&self, norm: &Match, input: ValueId) -> Option<String> {
+        let rank = self.shapes.rank(input).unwrap_or(norm.axes.len());
+        let parts = norm.nodes.iter().filter_map(|at| self.view.at(*at));
+        let mut reads = parts.flat_map(|id| self.view.node(id).inputs.iter().flatten());
+        let longer = reads.find(|id| self.shapes.rank(**id).is_some_and(|other| other > rank))?;
+        Some(self.view.value(*longer).name.to_owned())
     }
 
     fn name(&mut self, norm: &Match) -> String {

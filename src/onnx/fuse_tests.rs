@@ -2,7 +2,7 @@
 
 use super::fuse::{Fused, layer_norms};
 use super::proto::tensor_proto::DataType;
-use super::proto::{GraphProto, NodeProto};
+use super::proto::{GraphProto, NodeProto, type_proto};
 use super::read::Model;
 use super::testing::{self, WithAttribute, floats, node, value, weight};
 
@@ -84,6 +84,26 @@ fn parameters_of_another_shape_are_reshaped_or_refused() {
     // Along the sequence it is no scale of the norm: the norm ends before it.
     let fused = layer_norms(&read(norm("/a/"), &[3, 1], &["y"]));
     assert!(fused.norms.is_empty(), "{:?}", fused.norms);
+}
+
+#[test]
+fn parts_that_add_dimensions_are_not_fused() {
+    let why = |name: &str| {
+        format!("`{name}` has more dimensions than what is normalized, and its output has them too")
+    };
+    assert_eq!(whys(&layer_norms(&read(norm("/a/"), &[1, 1, 1, 8], &["y"]))), [why("scale")]);
+    let mut model = read(norm("/a/"), &[8], &["y"]);
+    let initializers = &mut model.proto.graph.as_mut().unwrap().initializer;
+    initializers.iter_mut().find(|tensor| tensor.name() == "eps").unwrap().dims = vec![1; 4];
+    let fused = layer_norms(&model);
+    assert!(fused.norms.is_empty() && fused.left.len() <= 1, "{:?}", fused.norms);
+    // Of an input of unknown rank, nothing tells that three are not more.
+    let mut model = read(norm("/a/"), &[1, 1, 8], &["y"]);
+    model.proto.graph.as_mut().unwrap().input[0].r#type = value("x", DataType::Float, &[]).r#type;
+    let of = &mut model.proto.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap().value;
+    let Some(type_proto::Value::TensorType(tensor)) = of else { panic!("{of:?}") };
+    tensor.shape = None;
+    assert_eq!(whys(&layer_norms(&model)), [why("scale")]);
 }
 
 #[test]

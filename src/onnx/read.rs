@@ -155,19 +155,9 @@ pub fn read_canonical(model: Bytes, weights: Option<Bytes>) -> Result<Model, Err
 }
 
 fn decode(path: &Path, bytes: Bytes, external: &mut ExternalData) -> Result<(Model, Vec<String>), Error> {
-    let name = path.display();
-    if let Some(diagnostic) = sniff::not_onnx(&bytes, path) {
-        return Err(diagnostic.into());
-    }
-    let size = bytes.len() as u64;
-    if size > MAX_FILE {
-        let message = format!("`{name}` has {size} bytes; a protobuf file has at most 2 GiB");
-        let help = "save the model with external data: `onnx.save_model(..., save_as_external_data=True)`";
-        return Err(Diagnostic::error("too-large", message).help(help).in_file(path).into());
-    }
-    wire::scan(&bytes).map_err(|e| wire_error(e, path, size))?;
-    let mut proto = ModelProto::decode(bytes).map_err(|e| decode_error(&e, path))?;
-
+    // Not before: a model may hold any bytes, those that other formats begin with among them.
+    let sniffed = |error| sniff::not_onnx(&bytes, path).map_or(error, Error::from);
+    let mut proto = parse(path, bytes.clone()).map_err(sniffed)?;
     let mut notes = Vec::new();
     if !proto.training_info.is_empty() {
         // Only the inference graph is built; the training graphs may hold copies of all weights.
@@ -181,6 +171,22 @@ fn decode(path: &Path, bytes: Bytes, external: &mut ExternalData) -> Result<(Mod
     structure::check(&mut proto, &mut problems, &mut notes);
     problems.finish()?;
     Ok((Model { path: path.to_owned(), proto }, notes))
+}
+
+fn parse(path: &Path, bytes: Bytes) -> Result<ModelProto, Error> {
+    let (name, size) = (path.display(), bytes.len() as u64);
+    if size > MAX_FILE {
+        let message = format!("`{name}` has {size} bytes; a protobuf file has at most 2 GiB");
+        let help = "save the model with external data: `onnx.save_model(..., save_as_external_data=True)`";
+        return Err(Diagnostic::error("too-large", message).help(help).in_file(path).into());
+    }
+    wire::scan(&bytes).map_err(|e| wire_error(e, path, size))?;
+    let proto = ModelProto::decode(bytes).map_err(|e| decode_error(&e, path))?;
+    if proto.graph.is_none() {
+        let error = Diagnostic::error("no-graph", format!("`{name}` holds no graph")).in_file(path);
+        return Err(error.note("it may be another kind of protobuf file").into());
+    }
+    Ok(proto)
 }
 
 fn wire_error(e: WireError, path: &Path, size: u64) -> Error {
@@ -229,10 +235,6 @@ fn decode_error(e: &prost::DecodeError, path: &Path) -> Error {
 fn header(proto: &mut ModelProto, path: &Path) -> Result<(), Error> {
     let name = path.display();
     let fail = |error: Diagnostic| Err(Error::from(error.in_file(path)));
-    if proto.graph.is_none() {
-        let message = format!("`{name}` holds no graph");
-        return fail(Diagnostic::error("no-graph", message).note("it may be another kind of protobuf file"));
-    }
     let ir = proto.ir_version();
     if !(1..=MAX_IR_VERSION).contains(&ir) {
         let message = if proto.ir_version.is_none() {

@@ -337,6 +337,18 @@ fn integers_that_tensorrt_would_cut_are_refused() {
 }
 
 #[test]
+fn a_model_may_hold_the_bytes_that_other_formats_begin_with() {
+    let at_tar = |pad: usize| {
+        let named = changed(&mlp(), |m| {
+            m.graph.as_mut().unwrap().node[0].name = Some(format!("{}ustar", "n".repeat(pad)));
+        });
+        named.encode_to_vec().get(257..262).is_some_and(|bytes| bytes == b"ustar").then_some(named)
+    };
+    let model = (0..300).find_map(at_tar).expect("the name begins before byte 257");
+    assert!(canonical_of(&model).is_ok());
+}
+
+#[test]
 fn a_constant_without_a_value_is_refused() {
     let without =
         changed(&mlp(), |m| m.graph.as_mut().unwrap().node.insert(0, node("odd", "Constant", &[], &["c"])));

@@ -438,9 +438,7 @@ fn measure_or_judge(accuracy: &AccuracyFact, published: &Published) -> (Action, 
         AccuracyFact::Known(accuracy) => accuracy,
     };
     let Some(judgement) = &accuracy.judgement else {
-        let changes =
-            accuracy.previous.as_ref().map(|old| accuracy.measure.changes_since(old)).unwrap_or_default();
-        let mut reasons: Vec<Reason> = changes.into_iter().map(Reason::Measure).collect();
+        let mut reasons = measure_changes(accuracy);
         if reasons.is_empty() {
             reasons.push(Reason::NotMeasured { samples: accuracy.spec.count() });
         }
@@ -453,8 +451,19 @@ fn measure_or_judge(accuracy: &AccuracyFact, published: &Published) -> (Action, 
     match published {
         Published::Whole { verdict, .. } => {
             let new = judgement.verdict.name().to_owned();
-            (Action::Judge, vec![Reason::Judged { old: verdict.clone(), new }])
+            // It was measured with these inputs before, and published with others since.
+            let mut reasons = measure_changes(accuracy);
+            if reasons.is_empty() || *verdict != new {
+                reasons.push(Reason::Judged { old: verdict.clone(), new });
+            }
+            (Action::Judge, reasons)
         }
         _ => (Action::Publish, Vec::new()),
     }
+}
+
+/// What differs from the measurement that is published.
+fn measure_changes(accuracy: &Accuracy) -> Vec<Reason> {
+    let changes = accuracy.previous.as_ref().map(|old| accuracy.measure.changes_since(old));
+    changes.unwrap_or_default().into_iter().map(Reason::Measure).collect()
 }

@@ -309,7 +309,11 @@ fn decisions_follow_from_what_is_built_and_published() {
 
 /// What is decided for an engine that is built, beside an accuracy that is measured to this verdict or not at all.
 fn decided_with(published: &Published, judged: Option<Verdict>) -> (Action, Vec<Reason>) {
-    let accuracy = AccuracyFact::Known(Box::new(accuracy(judged)));
+    decided_of(published, accuracy(judged))
+}
+
+fn decided_of(published: &Published, accuracy: Accuracy) -> (Action, Vec<Reason>) {
+    let accuracy = AccuracyFact::Known(Box::new(accuracy));
     let built = Some(engine_built());
     let planned = decide(&engine().name, key(&engine()), built, published, accuracy, |_| unreachable!());
     (planned.action, planned.reasons)
@@ -371,6 +375,11 @@ fn an_engine_is_measured_then_judged_then_left_alone() {
     // Another tolerance: judged, not measured.
     let judged = Reason::Judged { old: "smoke".to_owned(), new: "smoke".to_owned() };
     assert_eq!(decided_with(&whole(Some(looser), "smoke"), smoke), (Action::Judge, vec![judged]));
+    // Samples of another time, which were measured then.
+    let mut known = accuracy(smoke);
+    known.previous = Some(known.measure.clone().with("samples", "others"));
+    let Reason::Measure(change) = &decided_of(&whole(Some(other), "smoke"), known).1[0] else { panic!() };
+    assert_eq!(change.field, "samples");
     let fails = Reason::Fails { what: "too much".to_owned(), more: 0 };
     assert_eq!(decided_with(&whole(Some(looser), "smoke"), failed), (Action::Judge, vec![fails.clone()]));
     assert_eq!(decided_with(&Published::Nothing, failed), (Action::Judge, vec![fails, Reason::NotPublished]));

@@ -1,5 +1,6 @@
 //! ONNX into the network, and every error of the parser.
 
+use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int, c_void};
 use std::pin::Pin;
 
@@ -134,9 +135,12 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
         Refusal::new("parse", "model-unreadable", "the parser cannot read the model")
     } else if is(code::MEMORY) {
         Refusal::new("parse", "out-of-memory", "the parser ran out of memory")
-    } else if errors.iter().any(is_unsupported) {
-        let message =
-            format!("the model has {} that TensorRT-RTX does not support: {}", nodes(count), list(&errors));
+    } else if errors.iter().any(|error| is_unsupported(error) && is_of_a_node(error)) {
+        let message = format!(
+            "the model has {} that TensorRT-RTX does not support: {}",
+            nodes(&errors, count),
+            list(&errors)
+        );
         let refusal = Refusal::new("parse", "unsupported-operator", message);
         match errors.iter().find(|error| is_of_onnx_runtime(error)) {
             Some(error) => refusal.help(format!(
@@ -152,7 +156,7 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
             known if known.is_empty() => format!("TensorRT-RTX refuses the model: {}", first_reason(&errors)),
             known => format!(
                 "TensorRT-RTX refuses {} of the model, {known}: {}",
-                nodes(count),
+                nodes(&errors, count),
                 first_reason(&errors)
             ),
         };
@@ -163,7 +167,16 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
     refusal
 }
 
-fn nodes(count: u64) -> String {
+/// Others are about the model as a whole.
+fn is_of_a_node(error: &ParserError) -> bool {
+    !error.op.is_empty() || !error.name.is_empty()
+}
+
+/// How many nodes are at fault. Of some, the parser tells more than one error.
+fn nodes(errors: &[ParserError], count: u64) -> String {
+    let of_nodes = errors.iter().filter(|error| is_of_a_node(error));
+    let known: BTreeSet<_> = of_nodes.map(|error| (error.node, &error.name, &error.op)).collect();
+    let count = if errors.len() as u64 == count { known.len() as u64 } else { count };
     if count == 1 { "a node".to_owned() } else { format!("{count} nodes") }
 }
 
@@ -171,10 +184,8 @@ fn nodes(count: u64) -> String {
 fn list(errors: &[ParserError]) -> String {
     const SHOWN: usize = 4;
     let mut words: Vec<String> = Vec::new();
-    for error in errors {
+    for error in errors.iter().filter(|error| is_of_a_node(error)) {
         match (error.op.as_str(), error.name.as_str()) {
-            // About the model as a whole.
-            ("", "") => {}
             (op, "") => words.push(format!("`{op}`")),
             (op, name) => words.push(format!("`{op}` at `{name}`")),
         }
@@ -213,6 +224,18 @@ mod tests {
             "the model has 300 nodes that TensorRT-RTX does not support: `DynamicQuantizeLinear` at `/q/DQL`, `NonZero`"
         );
         assert_eq!((refusal.parser_errors.len(), refusal.parser_error_count), (2, 300));
+    }
+
+    #[test]
+    fn a_node_counts_once_and_what_is_of_no_node_is_told_by_its_reason() {
+        let twice = refusal(vec![error(8, "n", "Loop"), error(9, "n", "Loop")], 2);
+        assert_eq!(twice.message, "the model has a node that TensorRT-RTX does not support: `Loop` at `n`");
+        let whole =
+            refusal(vec![ParserError { text: "Pre-opset 7 is unsupported".into(), ..error(8, "", "") }], 1);
+        assert_eq!(
+            (whole.code.as_str(), whole.message.as_str()),
+            ("parse-failed", "TensorRT-RTX refuses the model: Pre-opset 7 is unsupported")
+        );
     }
 
     #[test]
