@@ -13,7 +13,7 @@ use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
 };
 use super::wire::{self, WireError};
-use super::{MAX_FILE, MAX_IR_VERSION, MAX_OPSET, interface, node_name, sniff, structure, tensor};
+use super::{MAX_FILE, MAX_IR_VERSION, MAX_OPSET, graph, interface, node_name, sniff, structure, tensor};
 use crate::diagnostic::Diagnostic;
 use crate::fs;
 
@@ -51,6 +51,14 @@ impl Model {
     /// The same model, said to be of this IR version if it says a newer one.
     pub(crate) fn of_ir_version(mut self, newest: i64) -> Model {
         self.proto.ir_version = Some(self.proto.ir_version().min(newest));
+        self
+    }
+
+    /// The same model with a name of its own for each node that has one.
+    pub(crate) fn with_unique_names(mut self) -> Model {
+        let graph = self.proto.graph.iter_mut().map(|graph| &mut graph.node);
+        let functions = self.proto.functions.iter_mut().map(|function| &mut function.node);
+        graph.chain(functions).for_each(|nodes| graph::make_unique(nodes));
         self
     }
 

@@ -412,6 +412,14 @@ fn a_model_that_the_reference_does_not_run_names_the_node() {
 }
 
 #[test]
+fn nodes_of_one_name_are_measured() {
+    let project =
+        with_model(models::same_names(), "precision = \"fp16\"\n[model.m.verify]\ninputs = { seed = 1 }\n");
+    project.run(&["verify"]).expect(0);
+    project.run(&["verify", "--layers"]).expect(0);
+}
+
+#[test]
 fn a_measurement_that_takes_for_ever_is_stopped() {
     let many = "inputs = { seed = 1, samples = 1000000 }\ntimeout = \"1s\"\n";
     let project = with_model(models::mlp(1.0), &format!("precision = \"fp16\"\n[model.m.verify]\n{many}"));

@@ -15,5 +15,6 @@ mod shapes;
 mod view;
 
 pub use constant::Constant;
+pub(crate) use names::make_unique;
 pub use shapes::Shapes;
 pub use view::{GraphView, Node, NodeId, NodeRef, Scope, ScopeKind, Value, ValueId};

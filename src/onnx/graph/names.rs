@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::names::node_name;
+use super::super::names::{node_name, subgraphs_mut};
 use super::super::proto::NodeProto;
 
 /// A unique name for each node, in order.
@@ -33,6 +33,17 @@ pub(super) fn unique<'a>(nodes: impl Iterator<Item = &'a NodeProto>) -> Vec<Stri
             }
         })
         .collect()
+}
+
+/// Gives each of these nodes a name of its own within its graph; those without one have none.
+pub(crate) fn make_unique(nodes: &mut [NodeProto]) {
+    let names = unique(nodes.iter());
+    for (node, name) in nodes.iter_mut().zip(names) {
+        if !node.name().is_empty() {
+            node.name = Some(name);
+        }
+        subgraphs_mut(node).for_each(|graph| make_unique(&mut graph.node));
+    }
 }
 
 #[cfg(test)]

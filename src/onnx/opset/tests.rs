@@ -63,6 +63,16 @@ fn what_cannot_be_known_is_refused_by_node() {
 }
 
 #[test]
+fn a_mask_of_dropout_that_is_read_is_refused() {
+    let nodes = |read: &str| {
+        vec![node("drop", "Dropout", &["x"], &["d", "mask"]), node("end", "Identity", &[read], &["y"])]
+    };
+    assert!(upgrade(&read(nodes("d"), 10), 12).is_ok());
+    let refused = upgrade(&read(nodes("mask"), 10), 12).unwrap_err();
+    assert_eq!((refused[0].node.as_deref(), refused[0].opset), (Some("drop"), 12));
+}
+
+#[test]
 fn a_type_that_is_taken_no_more_is_refused() {
     let nodes = vec![
         node("to", "Cast", &["x"], &["i"]).int("to", 7),

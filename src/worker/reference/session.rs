@@ -98,10 +98,11 @@ impl Session {
     }
 }
 
-/// Writes a model into a folder, for ONNX Runtime.
+/// Writes a model into a folder, for ONNX Runtime, which refuses two nodes of one name where TensorRT does not.
 pub(super) fn write(model: Model, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|e| refused(&e.into()))?;
-    onnx::write_canonical(model.of_ir_version(IR_VERSION), folder).map(drop).map_err(|e| refused(&e))
+    let model = model.of_ir_version(IR_VERSION).with_unique_names();
+    onnx::write_canonical(model, folder).map(drop).map_err(|e| refused(&e))
 }
 
 /// ONNX Runtime's words name the node; they can be long.

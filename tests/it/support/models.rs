@@ -335,6 +335,16 @@ pub(crate) fn bad_reshape() -> Vec<u8> {
     model(17, graph).encode_to_vec()
 }
 
+/// Three nodes of one name, as some exporters write them.
+pub(crate) fn same_names() -> Vec<u8> {
+    let nodes = vec![
+        node("n", "Relu", &["x"], &["a"]),
+        node("n", "Sqrt", &["a"], &["b"]),
+        node("n", "Relu", &["b"], &["y"]),
+    ];
+    model(17, graph(&[2.into(), 4.into()], nodes, Vec::new())).encode_to_vec()
+}
+
 /// `x` and a mask, which decides nothing: `y = relu(x) + relu(mask) - mask`.
 pub(crate) fn masked() -> Vec<u8> {
     let nodes = vec![

@@ -48,8 +48,9 @@ pub(super) fn dropout_mask(site: &mut Site<'_, '_, '_>) -> Outcome {
     keep_outputs(site, 1, "its mask is read, which has another type from opset 10 on")
 }
 
-/// Opset 12: `ratio` is an input. It decides nothing where nothing is dropped.
+/// Opset 12: `ratio` is an input. It decides nothing where nothing is dropped. What the mask is then, only that opset says.
 pub(super) fn dropout_ratio(site: &mut Site<'_, '_, '_>) -> Outcome {
+    keep_outputs(site, 1, "its mask is read, which means something else from opset 12 on")?;
     site.remove("ratio");
     Ok(())
 }
