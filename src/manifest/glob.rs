@@ -49,14 +49,15 @@ pub(super) fn expand(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Bad> 
                 );
                 return Err(bad(codes::UNREADABLE_FOLDER, message));
             }
-            // A dangling link that the pattern does not mean is nobody's business.
-            Err(e)
-                if !e.path().is_some_and(|path| matches(&matcher, &base, path))
-                    && e.io_error().is_some_and(is_missing) =>
-            {
-                // Unless something comes to be there.
-                let _ = e.path().map(fs::exists);
-                continue;
+            Err(e) if e.io_error().is_some_and(is_missing) => {
+                // A dangling link that the pattern does not mean is nobody's business, unless something comes to be there.
+                let Some(link) = e.path().filter(|path| matches(&matcher, &base, path)) else {
+                    let _ = e.path().map(fs::exists);
+                    continue;
+                };
+                let message =
+                    format!("matches `{}`, a link that leads nowhere", shown(&link.display().to_string()));
+                return Err(bad(codes::UNREADABLE_FOLDER, message));
             }
             Err(e) => return Err(bad(codes::UNREADABLE_FOLDER, format!("cannot be followed: {e}"))),
         };

@@ -146,6 +146,17 @@ fn a_glob_that_matches_nothing_or_no_names_is_an_error() {
 }
 
 #[test]
+fn a_dangling_link_is_an_error_where_a_glob_matches_it() {
+    let project =
+        Project::new(&[("manifests/a.toml", glob("../det/*.onnx").as_bytes()), ("det/a.onnx", b"")]);
+    std::os::unix::fs::symlink("nowhere", project.root().join("det/notes")).unwrap();
+    assert_eq!(project.load().manifest.unwrap().engines.len(), 1);
+    std::os::unix::fs::symlink("nowhere", project.root().join("det/b.onnx")).unwrap();
+    let said = project.problems();
+    assert!(said[0].contains("matches `ROOT/det/b.onnx`, a link that leads nowhere"), "{said:?}");
+}
+
+#[test]
 fn a_glob_does_not_define_a_model_again() {
     let text = glob("../**/*.onnx") + "[model.a]\nsource = { path = 'a.onnx' }\ntargets = ['t']\n";
     let project = Project::new(&[
