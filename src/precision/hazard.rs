@@ -93,10 +93,10 @@ impl<'v> Constants<'v> {
 
     fn overflow(&mut self, name: &str, of: FloatType, value: f32, loss: &Loss, readings: &[Reading]) -> bool {
         let readers = self.readers(readings);
-        let masks = |op: &str| matches!(op, "Add" | "Sub" | "Mul" | "Where" | "ConstantOfShape" | "Expand");
         let is_mask = !loss.positive
             && value <= if loss.of == 1 { mask::ALONE } else { mask::AMONG }
-            && readers.first().is_some_and(|(_, op)| masks(op));
+            && !readers.is_empty()
+            && readers.iter().all(|(_, op)| mask::carries(op));
         let what = if is_mask { "mask-saturated" } else { "weight-overflow" };
         let mut message = format!("`{name}` holds {value}, beyond the largest number of {}", of.name());
         if loss.overflows > 1 {

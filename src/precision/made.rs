@@ -40,9 +40,14 @@ pub(super) fn zero_of_shape() -> TensorProto {
 
 /// The lowest number of a type, in FP32.
 pub(super) fn lowest_of(of: FloatType) -> TensorProto {
+    scalar(-largest(of))
+}
+
+/// A number in FP32.
+pub(super) fn scalar(value: f32) -> TensorProto {
     TensorProto {
         data_type: Some(FloatType::Fp32.element() as i32),
-        raw_data: Some((-largest(of)).to_le_bytes().to_vec().into()),
+        raw_data: Some(value.to_le_bytes().to_vec().into()),
         ..TensorProto::default()
     }
 }

@@ -11,8 +11,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::{Decider, NodeAssignment};
+use super::edges::SHAPES;
 use super::float::FloatType;
-use super::made::constant_tensor;
+use super::made::{constant_tensor, scalar};
 use super::pattern::Patterns;
 use super::problem::Problem;
 use super::signature::Role;
@@ -22,24 +23,27 @@ use super::weights::{Span, largest};
 use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::{GraphProto, TensorProto, ValueInfoProto};
 
-/// Operators that pass a mask on.
-const CARRIERS: [&str; 15] = [
+/// Operators that pass a mask on, beside those that only move elements.
+const CARRIERS: [&str; 13] = [
     "Add",
     "Sub",
     "Mul",
+    "Neg",
+    "Min",
     "Where",
-    "Expand",
-    "Unsqueeze",
-    "Squeeze",
-    "Reshape",
-    "Transpose",
-    "Identity",
-    "Slice",
-    "Concat",
-    "Tile",
-    "Gather",
+    "Trilu",
     "ConstantOfShape",
+    "ScatterND",
+    "ScatterElements",
+    "GatherND",
+    "GatherElements",
+    "ReverseSequence",
 ];
+
+/// Does an operator of ONNX pass a mask on?
+pub(super) fn carries(op: &str) -> bool {
+    CARRIERS.contains(&op) || SHAPES.contains(&op)
+}
 
 /// Operators to which minus infinity is as good as any large negative number.
 pub(super) const BOUNDS: [&str; 5] = ["Clip", "Max", "Relu", "Sigmoid", "Tanh"];
@@ -53,11 +57,20 @@ pub(super) const ALONE: f32 = -99_999.0;
 /// The same among other numbers.
 pub(super) const AMONG: f32 = -1e8;
 
-/// A mask: the constant, and its lowest value.
+/// A mask: the constant, and its lowest value; or the highest, of one that is subtracted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mask<'v> {
     pub(super) name: &'v str,
     pub(super) value: f32,
+}
+
+/// Which constants are masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// Those below zero.
+    Negative,
+    /// Also a large number that may be subtracted, as in `scores - 1e30 * mask`.
+    Either,
 }
 
 /// A way that a mask can go: through a node, from a value that it reads to one that it gives. Through If, Loop and
@@ -68,13 +81,13 @@ struct Way<'v> {
     to: Key<'v>,
 }
 
-/// The constants that are masks: initializers, and what Constant and ConstantOfShape give.
-fn masks<'v>(view: &View<'v>) -> BTreeMap<Key<'v>, Mask<'v>> {
+/// The constants that are masks: initializers, what Constant and ConstantOfShape give, and what Pad adds.
+fn masks<'v>(view: &View<'v>, sign: Sign) -> BTreeMap<Key<'v>, Mask<'v>> {
     let mut masks = BTreeMap::new();
     for (scope, (graph, _)) in &view.graphs {
         for tensor in &graph.initializer {
             let name = tensor.name();
-            let value = mask(tensor, || view.span(*scope, name, tensor));
+            let value = mask(tensor, sign, || view.span(*scope, name, tensor));
             masks.extend(value.map(|value| ((*scope, name), Mask { name, value })));
         }
     }
@@ -84,9 +97,11 @@ fn masks<'v>(view: &View<'v>) -> BTreeMap<Key<'v>, Mask<'v>> {
         let tensor = match (&node.signature.role, proto.op_type()) {
             (Role::Constant, _) => constant_tensor(proto),
             (_, "ConstantOfShape") => proto.attribute.iter().find_map(|a| a.t.clone()),
+            // An attribute up to opset 10.
+            (_, "Pad") => proto.attribute.iter().find(|a| a.name() == "value").map(|a| scalar(a.f())),
             _ => None,
         };
-        let value = tensor.as_ref().and_then(|tensor| mask(tensor, || Span::of(tensor)));
+        let value = tensor.as_ref().and_then(|tensor| mask(tensor, sign, || Span::of(tensor)));
         masks.extend(value.map(|value| ((node.scope, name), Mask { name, value })));
     }
     masks
@@ -108,8 +123,8 @@ fn ways<'v>(
             }
             continue;
         }
-        let carries = node.signature.role == Role::Transparent || op == "Max" || CARRIERS.contains(&op);
-        if !carries || ends.contains_key(&id) {
+        let carries = node.signature.role == Role::Transparent || op == "Max" || carries(op);
+        if !carries || !proto.domain().is_empty() || ends.contains_key(&id) {
             continue;
         }
         let inputs = proto.input.iter().filter_map(|name| view.key(node.scope, name));
@@ -132,6 +147,8 @@ fn around<'v>(view: &View<'v>, id: usize, scope: ScopeId, graph: &'v GraphProto)
     let scanned = usize::try_from(scanned).unwrap_or(0);
     let (skipped, own, states) = match node.proto.op_type() {
         "Loop" => (2, 1, inputs.len().saturating_sub(2)),
+        // Up to opset 8 the first one holds the lengths of sequences.
+        "Scan" if view.opset() < 9 => (1, 0, inputs.len().saturating_sub(scanned + 1)),
         "Scan" => (0, 0, inputs.len().saturating_sub(scanned)),
         _ => (inputs.len(), 0, 0),
     };
@@ -174,7 +191,7 @@ fn reached<'v>(masks: &BTreeMap<Key<'v>, Mask<'v>>, ways: &[Way<'v>]) -> BTreeMa
 
 /// Keeps FP32 what carries a mask to a Softmax, and the Softmax, where that would lose it.
 pub(super) fn keep_wide(view: &View<'_>, patterns: &Patterns, spec: &Spec, nodes: &mut [NodeAssignment]) {
-    let masks = masks(view);
+    let masks = masks(view, Sign::Either);
     if masks.is_empty() {
         return;
     }
@@ -232,7 +249,7 @@ pub(super) fn keep_wide(view: &View<'_>, patterns: &Patterns, spec: &Spec, nodes
             Decider::Rule(rule) => Some(rule),
             _ => None,
         };
-        let is_lost = nodes[id].of.is_some_and(|of| of != FloatType::Fp32 && value < -largest(of));
+        let is_lost = nodes[id].of.is_some_and(|of| of != FloatType::Fp32 && value.abs() > largest(of));
         // What a model's own rule says is meant.
         if is_lost && over.is_none_or(|rule| spec.rules[rule].set.is_some()) {
             let why = format!("the mask `{name}` of {value:e} goes through it to a Softmax");
@@ -244,7 +261,7 @@ pub(super) fn keep_wide(view: &View<'_>, patterns: &Patterns, spec: &Spec, nodes
 
 /// Every value that a mask can come to: what is FP32 among them and read in 16 bits must be raised before.
 pub(super) fn carried<'v>(view: &View<'v>) -> BTreeMap<Key<'v>, Mask<'v>> {
-    let masks = masks(view);
+    let masks = masks(view, Sign::Negative);
     reached(&masks, &ways(view, &masks, &BTreeMap::new()))
 }
 
@@ -299,17 +316,21 @@ pub(super) fn crossing(view: &View<'_>, nodes: &[NodeAssignment]) -> Vec<Problem
     narrow.into_iter().map(problem).collect()
 }
 
-/// The lowest value of a constant that is a mask: one large negative number throughout, or such among smaller ones.
-fn mask(tensor: &TensorProto, span: impl FnOnce() -> Span) -> Option<f32> {
+/// The lowest value of a constant that is a mask: one large negative number throughout, or such among smaller ones; or
+/// the one large number that it is throughout.
+fn mask(tensor: &TensorProto, sign: Sign, span: impl FnOnce() -> Span) -> Option<f32> {
     let raw = tensor.raw_data.as_ref().filter(|raw| raw.len() <= 4 * MAX_ELEMENTS)?;
     if tensor.data_type() != FloatType::Fp32.element() as i32 {
         return None;
     }
-    let lowest = span().lowest;
+    let Span { lowest, largest: highest, .. } = span();
+    let values = || raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    if sign == Sign::Either && highest >= -ALONE && values().all(|value| value == highest) {
+        return Some(highest);
+    }
     if lowest > ALONE {
         return None; // Almost always, and then one look at each number was enough.
     }
-    let values = || raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     if values().all(|value| value == lowest) {
         return Some(lowest);
     }

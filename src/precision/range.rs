@@ -10,13 +10,13 @@ use super::assign::NodeAssignment;
 use super::edges::SHAPES;
 use super::float::FloatType;
 use super::hazard::list;
-use super::made::constant_tensor;
 use super::pattern::Patterns;
 use super::problem::Problem;
 use super::signature::Role;
 use super::std_fp16::LARGE_REDUCTIONS;
-use super::view::View;
+use super::view::{Key, Node, View};
 use crate::onnx;
+use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{NodeProto, TensorProto};
 
@@ -25,6 +25,9 @@ const EXACT: i64 = 2048;
 
 /// How many steps a value is followed.
 const MAX_STEPS: usize = 6;
+
+/// How many nodes are looked at on these steps.
+const MAX_NODES: usize = 64;
 
 /// All of these.
 pub(super) fn hazards(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignment]) -> Vec<Problem> {
@@ -46,28 +49,25 @@ struct Graph<'v> {
     view: &'v View<'v>,
     nodes: &'v [NodeAssignment],
     /// Nodes by the values that they make.
-    makers: BTreeMap<&'v str, usize>,
+    makers: BTreeMap<Key<'v>, usize>,
     /// Nodes by the values that they read.
-    readers: BTreeMap<&'v str, Vec<usize>>,
-    initializers: BTreeMap<&'v str, &'v TensorProto>,
-    inputs: BTreeSet<&'v str>,
+    readers: BTreeMap<Key<'v>, Vec<usize>>,
+    /// Of the model.
+    inputs: BTreeSet<Key<'v>>,
 }
 
 impl<'v> Graph<'v> {
     fn new(view: &'v View<'v>, nodes: &'v [NodeAssignment]) -> Graph<'v> {
-        let (mut makers, mut readers) = (BTreeMap::new(), BTreeMap::<&str, Vec<usize>>::new());
+        let (mut makers, mut readers) = (BTreeMap::new(), BTreeMap::<Key<'_>, Vec<usize>>::new());
         for (id, node) in view.nodes.iter().enumerate() {
-            makers.extend(node.proto.output.iter().map(|value| (value.as_str(), id)));
-            for value in onnx::reads(node.proto) {
-                readers.entry(value).or_default().push(id);
+            makers.extend(node.proto.output.iter().map(|value| ((node.scope, value.as_str()), id)));
+            for key in onnx::reads(node.proto).into_iter().filter_map(|value| view.key(node.scope, value)) {
+                readers.entry(key).or_default().push(id);
             }
         }
-        let graph = view.model.graph();
-        let initializers: BTreeMap<&str, &TensorProto> =
-            graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
-        let inputs =
-            graph.input.iter().map(|v| v.name()).filter(|name| !initializers.contains_key(name)).collect();
-        Graph { view, nodes, makers, readers, initializers, inputs }
+        let main = view.types.graph();
+        let inputs = view.model.graph().input.iter().map(|v| (main, v.name())).collect();
+        Graph { view, nodes, makers, readers, inputs }
     }
 
     fn proto(&self, id: usize) -> &'v NodeProto {
@@ -78,22 +78,32 @@ impl<'v> Graph<'v> {
         &self.view.nodes[id].name
     }
 
+    fn maker(&self, scope: ScopeId, value: &str) -> Option<usize> {
+        self.makers.get(&self.view.key(scope, value)?).copied()
+    }
+
+    /// The nodes that read what a node makes.
+    fn after(&self, id: usize) -> impl Iterator<Item = usize> + '_ {
+        let node = &self.view.nodes[id];
+        let made = node.proto.output.iter().map(|value| (node.scope, value.as_str()));
+        made.filter_map(|key| self.readers.get(&key)).flatten().copied()
+    }
+
     /// The one number of a constant.
-    fn scalar(&self, name: &str) -> Option<f32> {
-        let made = || constant_tensor(self.proto(*self.makers.get(name)?));
-        let tensor = self.initializers.get(name).map(|tensor| (*tensor).clone()).or_else(made)?;
+    fn scalar(&self, scope: ScopeId, name: &str) -> Option<f32> {
+        let tensor = self.view.constant(scope, name)?;
         let of = FloatType::of_element(tensor.data_type()).filter(|of| *of == FloatType::Fp32)?;
         let raw = tensor.raw_data.as_ref().filter(|raw| raw.len() == of.width())?;
         Some(f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]))
     }
 
     /// The node that squares the value, if one does.
-    fn square(&self, value: &str) -> Option<usize> {
-        let id = *self.makers.get(value)?;
-        let proto = self.proto(id);
+    fn square(&self, scope: ScopeId, value: &str) -> Option<usize> {
+        let id = self.maker(scope, value)?;
+        let Node { proto, scope, .. } = &self.view.nodes[id];
         let is_square = match (proto.op_type(), proto.input.as_slice()) {
             ("Mul", [a, b]) => a == b,
-            ("Pow", [_, exponent]) => self.scalar(exponent) == Some(2.0),
+            ("Pow", [_, exponent]) => self.scalar(*scope, exponent) == Some(2.0),
             _ => false,
         };
         (is_square && self.nodes[id].of == Some(FloatType::Fp16)).then_some(id)
@@ -104,8 +114,9 @@ impl<'v> Graph<'v> {
         let mut sums = Vec::new();
         let mut squares = BTreeSet::new();
         for id in half.iter().copied() {
-            let op = self.proto(id).op_type();
-            let square = self.proto(id).input.first().and_then(|input| self.square(input));
+            let Node { proto, scope, .. } = &self.view.nodes[id];
+            let op = proto.op_type();
+            let square = proto.input.first().and_then(|input| self.square(*scope, input));
             if LARGE_REDUCTIONS.contains(&op) || (op == "ReduceMean" && square.is_some()) {
                 sums.push(id);
                 squares.extend(square);
@@ -125,21 +136,20 @@ impl<'v> Graph<'v> {
 
     /// Exp, Log and Pow, but for roots.
     fn exponentials(&self, half: &[usize]) -> Option<Problem> {
-        let is_root = |proto: &NodeProto| {
-            let exponent = proto.input.get(1).and_then(|name| self.scalar(name));
+        let is_root = |id: usize| {
+            let exponent =
+                self.proto(id).input.get(1).and_then(|name| self.scalar(self.view.nodes[id].scope, name));
             exponent.is_some_and(|e| (0.0..=1.0).contains(&e))
         };
-        let feeds_sum = |id: usize| {
-            let read = self.proto(id).output.iter().flat_map(|value| self.readers.get(value.as_str()));
-            read.flatten().any(|reader| self.proto(*reader).op_type().starts_with("Reduce"))
-        };
+        let feeds_sum =
+            |id: usize| self.after(id).any(|reader| self.proto(reader).op_type().starts_with("Reduce"));
         let found: Vec<usize> = half
             .iter()
             .copied()
             .filter(|id| match self.proto(*id).op_type() {
                 "Exp" | "Log" => true,
                 // The square of a sum was told with the sum.
-                "Pow" => !is_root(self.proto(*id)) && !feeds_sum(*id),
+                "Pow" => !is_root(*id) && !feeds_sum(*id),
                 _ => false,
             })
             .collect();
@@ -167,7 +177,7 @@ impl<'v> Graph<'v> {
             let node = &self.view.nodes[id];
             let is_cast = node.proto.op_type() == "Cast" && node.signature.role == Role::Typed;
             let Some(input) = node.proto.input.first().filter(|_| is_cast) else { continue };
-            let Some(source) = self.integer_source(node, input) else { continue };
+            let Some(source) = self.integer_source(node.scope, input) else { continue };
             let angle = self.way_to_angle(id);
             if source == Source::Input && angle.is_none() {
                 continue; // Most often a mask of zeros and ones.
@@ -189,33 +199,42 @@ impl<'v> Graph<'v> {
     }
 
     /// Where an integer comes from, if it may be large.
-    fn integer_source(&self, node: &super::view::Node<'_>, value: &str) -> Option<Source> {
-        let element = self.view.types.element(node.scope, value)?;
-        if matches!(element, DataType::Bool | DataType::Int8 | DataType::Uint8) {
+    fn integer_source(&self, scope: ScopeId, value: &str) -> Option<Source> {
+        if matches!(self.view.types.element(scope, value)?, DataType::Bool | DataType::Int8 | DataType::Uint8)
+        {
             return None;
         }
-        let mut name = value;
+        let (mut open, mut seen) = (vec![(scope, value)], BTreeSet::new());
+        let mut found = None;
         for _ in 0..MAX_STEPS {
-            if let Some(tensor) = self.initializers.get(name) {
-                return largest(tensor).filter(|n| *n > EXACT).map(|_| Source::Known);
-            }
-            if self.inputs.contains(name) {
-                return Some(Source::Input);
-            }
-            let proto = self.proto(*self.makers.get(name)?);
-            match proto.op_type() {
-                "Range" | "CumSum" | "Shape" | "Size" | "NonZero" => return Some(Source::Known),
-                "Constant" => {
-                    let tensor = proto.attribute.iter().find_map(|a| a.t.as_ref())?;
-                    return largest(tensor).filter(|n| *n > EXACT).map(|_| Source::Known);
+            let mut further = Vec::new();
+            for (scope, value) in open.drain(..) {
+                let Some(key) = self.view.key(scope, value).filter(|key| seen.insert(*key)) else { continue };
+                if let Some(tensor) = self.view.constant(scope, value) {
+                    if largest(&tensor).is_some_and(|n| n > EXACT) {
+                        return Some(Source::Known);
+                    }
+                } else if self.inputs.contains(&key) {
+                    found = Some(Source::Input);
+                } else if let Some(id) = self.makers.get(&key) {
+                    let Node { proto, scope, .. } = &self.view.nodes[*id];
+                    let read = match proto.op_type() {
+                        "Range" | "CumSum" | "Shape" | "Size" | "NonZero" => return Some(Source::Known),
+                        // What is computed from integers is as large as the largest of these …
+                        "Add" | "Sub" | "Mul" | "Max" | "Concat" => proto.input.as_slice(),
+                        "Where" => proto.input.get(1..).unwrap_or_default(),
+                        // … or as what it is taken from.
+                        "Cast" | "Div" | "Neg" | "Abs" => proto.input.get(..1).unwrap_or_default(),
+                        op if SHAPES.contains(&op) => proto.input.get(..1).unwrap_or_default(),
+                        _ => &[],
+                    };
+                    further.extend(read.iter().map(|name| (*scope, name.as_str())));
                 }
-                // What is added to or looked up in is as large as it is.
-                "Add" | "Sub" | "Mul" | "Cast" | "Where" => name = proto.input.first()?,
-                op if SHAPES.contains(&op) => name = proto.input.first()?,
-                _ => return None,
             }
+            further.truncate(MAX_NODES);
+            open = further;
         }
-        None
+        found
     }
 
     /// The nodes from here to a sine or cosine, if they are near.
@@ -226,20 +245,19 @@ impl<'v> Graph<'v> {
             let mut further = Vec::new();
             for way in &ways {
                 let Some(last) = way.last() else { continue };
-                let made = self.proto(*last).output.iter();
-                for next in made.flat_map(|value| self.readers.get(value.as_str())).flatten() {
-                    let op = self.proto(*next).op_type();
+                for next in self.after(*last) {
+                    let op = self.proto(next).op_type();
                     if matches!(op, "Sin" | "Cos") {
-                        found.extend(way.iter().copied().chain([*next]));
+                        found.extend(way.iter().copied().chain([next]));
                     } else if matches!(op, "MatMul" | "Mul" | "Div" | "Add" | "Einsum" | "Cast")
                         || SHAPES.contains(&op)
                     {
-                        further.push([way.as_slice(), &[*next]].concat());
+                        further.push([way.as_slice(), &[next]].concat());
                     }
                 }
             }
             // A value that is read everywhere leads nowhere in particular.
-            further.truncate(64);
+            further.truncate(MAX_NODES);
             ways = further;
         }
         found.retain(|id| self.nodes[*id].of.is_some());

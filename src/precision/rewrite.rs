@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::assign::NodeAssignment;
 use super::float::FloatType;
 use super::hazard::{Constants, Reading};
-use super::made::{cast_node, constant_tensor, declare, set_type, zero_of_shape};
+use super::made::{cast_node, constant_tensor, declare, scalar, set_type, zero_of_shape};
 use super::names::Names;
 use super::plan::{Form, Plan, has_addend};
 use super::problem::Problem;
@@ -448,6 +448,16 @@ impl<'p> Writer<'p> {
                     if is_mask { weights::convert_mask(&given, of) } else { weights::convert(&given, of) };
                 node.attribute.retain(|a| a.name() != "value");
                 node.attribute.push(make::tensor("value", typed));
+            }
+            "Pad" => {
+                // Up to opset 10 what is padded with is an attribute, in whatever type the node is.
+                let Some(padding) = node.attribute.iter_mut().find(|a| a.name() == "value") else { return };
+                let given = scalar(padding.f());
+                let loss = weights::loss(&given, of, &Span::of(&given));
+                let name = format!("{}.value", self.plan.view.nodes[id].name);
+                if self.constants.lost(&name, of, &loss, &[Reading::Node { id, input: 2 }]) {
+                    padding.f = Some(-weights::largest(of));
+                }
             }
             _ => {}
         }

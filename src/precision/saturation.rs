@@ -43,8 +43,7 @@ impl<'p> Saturation<'p> {
     pub(super) fn new(plan: &'p Plan<'p>) -> Saturation<'p> {
         let view = plan.view;
         let carried = mask::carried(view);
-        let opset = view.model.proto().opset_import.iter().find(|o| o.domain().is_empty());
-        let opset = opset.map_or(0, |opset| opset.version());
+        let opset = view.opset();
         let mut wanted: BTreeMap<Key<'p>, Wanted<'p>> = BTreeMap::new();
         if carried.is_empty() {
             return Saturation { wanted, opset, problems: Vec::new() };
@@ -61,7 +60,9 @@ impl<'p> Saturation<'p> {
         for (id, node) in view.nodes.iter().enumerate() {
             let op = node.proto.op_type();
             for (name, form) in node.proto.input.iter().zip(&plan.inputs[id]) {
-                let Some(Form::Plain(of)) = form.filter(|_| !BOUNDS.contains(&op)) else { continue };
+                let Some(Form::Plain(of) | Form::Rounded(of)) = form.filter(|_| !BOUNDS.contains(&op)) else {
+                    continue;
+                };
                 if let Some((source, _)) = plan.source(node.scope, name) {
                     want(source, of, Some((node.name.as_str(), op)));
                 }

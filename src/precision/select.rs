@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{Glob, GlobMatcher};
+use globset::{Glob, GlobSet};
 use regex::Regex;
 
 use super::assign::RuleMatch;
 use super::float::FloatType;
-use super::made::constant_tensor;
 use super::pattern::{Instance, Patterns};
 use super::problem::Problem;
 use super::spec::Select;
@@ -17,6 +16,7 @@ use super::weights;
 use crate::diagnostic::nearest;
 use crate::manifest::Selector;
 use crate::onnx;
+use crate::onnx::infer::ScopeId;
 
 /// Finds the nodes of selectors in one model.
 pub(super) struct Finder<'v, 'm> {
@@ -97,8 +97,8 @@ impl<'v, 'm> Finder<'v, 'm> {
             });
         }
         if !node.is_empty() {
-            let globs = globs(node);
-            nodes.retain(|id| globs.iter().any(|glob| glob.is_match(name(*id))));
+            let names = Globs::of(node);
+            nodes.retain(|id| names.hold(name(*id)));
         }
         if !regex.is_empty() {
             // The manifest was checked with the same call.
@@ -115,31 +115,30 @@ impl<'v, 'm> Finder<'v, 'm> {
             nodes.retain(|id| all.contains(id));
         }
         if !tensor.is_empty() {
-            let globs = globs(tensor);
+            let names = Globs::of(tensor);
             let made = |id: usize| self.view.nodes[id].proto.output.iter().filter(|o| !o.is_empty());
-            nodes.retain(|id| made(*id).any(|value| globs.iter().any(|glob| glob.is_match(value))));
+            nodes.retain(|id| made(*id).any(|value| names.hold(value)));
         }
         if let Some((from, to)) = between {
             let (after, before) = (self.reach(from, true), self.reach(to, false));
             nodes.retain(|id| after.contains(id) && before.contains(id));
         }
         if !consumers_of.is_empty() {
+            let wanted = set(consumers_of);
             nodes.retain(|id| {
-                let reads = onnx::reads(self.view.nodes[*id].proto);
-                consumers_of.iter().any(|value| reads.contains(value.as_str()))
+                onnx::reads(self.view.nodes[*id].proto).into_iter().any(|value| wanted.contains(value))
             });
         }
         if !producers_of.is_empty() {
+            let wanted = set(producers_of);
             nodes.retain(|id| {
-                let made = &self.view.nodes[*id].proto.output;
-                producers_of.iter().any(|value| !value.is_empty() && made.contains(value))
+                let made = self.view.nodes[*id].proto.output.iter();
+                made.filter(|value| !value.is_empty()).any(|value| wanted.contains(value.as_str()))
             });
         }
         if !subgraph.is_empty() {
-            nodes.retain(|id| {
-                let owners = &self.view.nodes[*id].owners;
-                owners.iter().any(|owner| subgraph.iter().any(|wanted| wanted == name(*owner)))
-            });
+            let wanted = set(subgraph);
+            nodes.retain(|id| self.view.nodes[*id].owners.iter().any(|owner| wanted.contains(name(*owner))));
         }
         if let Some(not) = not {
             let without = self.selected(not);
@@ -207,20 +206,17 @@ impl<'v, 'm> Finder<'v, 'm> {
 
     /// See [`super::std_fp16`].
     fn large_statistics(&self) -> BTreeSet<usize> {
-        let graph = self.view.model.graph();
-        let initializer = |name: &str| graph.initializer.iter().find(|t| t.name() == name).cloned();
-        let constant = |name: &str| {
-            let made = self.producers.get(name).and_then(|ids| ids.first());
-            initializer(name).or_else(|| constant_tensor(self.view.nodes[*made?].proto))
-        };
-        let is_large = |name: &String| {
-            constant(name)
-                .is_some_and(|tensor| weights::Span::of(&tensor).largest > weights::largest(FloatType::Fp16))
+        let is_large = |scope: ScopeId, name: &String| {
+            self.view.constant(scope, name).is_some_and(|tensor| {
+                self.view.span(scope, name, &tensor).largest > weights::largest(FloatType::Fp16)
+            })
         };
         let norms = self.view.nodes.iter().enumerate().filter(|(_, node)| {
             node.proto.domain().is_empty() && node.proto.op_type() == "BatchNormalization"
         });
-        norms.filter(|(_, node)| node.proto.input.iter().skip(3).any(is_large)).map(|(id, _)| id).collect()
+        let large =
+            norms.filter(|(_, node)| node.proto.input.iter().skip(3).any(|s| is_large(node.scope, s)));
+        large.map(|(id, _)| id).collect()
     }
 
     /// The names nearest to what a selector that found nothing asks for.
@@ -267,7 +263,28 @@ fn longest_prefix<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Optio
     near.fold(None, first_best).map(|(_, name)| name)
 }
 
-/// The manifest was checked with the same call.
-fn globs(texts: &[String]) -> Vec<GlobMatcher> {
-    texts.iter().filter_map(|text| Glob::new(text).ok()).map(|glob| glob.compile_matcher()).collect()
+/// Names and globs of names. Rules that are pasted from messages name many nodes.
+struct Globs<'t> {
+    plain: BTreeSet<&'t str>,
+    globs: GlobSet,
+}
+
+impl<'t> Globs<'t> {
+    fn of(texts: &'t [String]) -> Globs<'t> {
+        let (globs, plain): (Vec<&str>, Vec<&str>) = texts
+            .iter()
+            .map(String::as_str)
+            .partition(|text| text.contains(['*', '?', '[', ']', '{', '}', '\\', '!']));
+        // The manifest was checked with the same call.
+        let globs = GlobSet::new(globs.into_iter().filter_map(|text| Glob::new(text).ok()));
+        Globs { plain: plain.into_iter().collect(), globs: globs.unwrap_or_default() }
+    }
+
+    fn hold(&self, name: &str) -> bool {
+        self.plain.contains(name) || self.globs.is_match(name)
+    }
+}
+
+fn set(names: &[String]) -> BTreeSet<&str> {
+    names.iter().map(String::as_str).collect()
 }

@@ -139,6 +139,15 @@ impl Signature {
             // Its output is of a type parameter that no input binds, but the attribute, which follows.
             signature.outputs = vec![Slot::Follows];
         }
+        if domain.is_empty() && op == "OneHot" {
+            // Classes and how many there are: integers, whatever type they are in. 16 bits would change the shape.
+            signature
+                .inputs
+                .iter_mut()
+                .take(2)
+                .filter(|s| **s == Slot::Follows)
+                .for_each(|s| *s = Slot::Fixed);
+        }
         if domain.is_empty() && op == "MeanVarianceNormalization" {
             for of in [FloatType::Fp16, FloatType::Bf16] {
                 let why =

@@ -245,8 +245,11 @@ impl RuleSpec {
         if let Some(expect) = self.expect {
             let _ = write!(text, ", expect = {expect}");
         }
-        // A rule of a set may select nothing, as long as it matches another model.
-        if self.optional || self.set.is_some() {
+        // A rule of a set may select nothing, as long as it matches another model; and it is not what the model itself
+        // says, which masks obey.
+        if self.set.is_some() {
+            text += ", of a set";
+        } else if self.optional {
             text += ", optional";
         }
         text

@@ -1,11 +1,13 @@
 //! A model as rules see it: all its nodes, those of subgraphs too, with the types of their values.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 use super::float::FloatType;
+use super::made::constant_tensor;
 use super::signature::{Role, Signature};
 use super::spec::Capabilities;
 use super::weights::Span;
@@ -46,6 +48,17 @@ pub(super) struct View<'m> {
     pub(super) graphs: BTreeMap<ScopeId, (&'m GraphProto, Vec<usize>)>,
     /// Within what the initializers of the main graph lie, by name: all weights are read, once.
     spans: OnceLock<BTreeMap<String, Span>>,
+    /// Where constants are, by scope and name.
+    constants: OnceLock<BTreeMap<(ScopeId, String), Place>>,
+}
+
+/// Where a constant is.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Among the initializers of its graph.
+    Initializer(usize),
+    /// A node, as an index of [`View::nodes`].
+    Node(usize),
 }
 
 /// A value, by the scope that defines it and its name.
@@ -60,6 +73,7 @@ impl<'m> View<'m> {
             top: Vec::new(),
             graphs: BTreeMap::new(),
             spans: OnceLock::new(),
+            constants: OnceLock::new(),
         };
         let functions = model.proto().functions.iter().map(|f| (f.domain(), f.name())).collect();
         let opsets = model.proto().opset_import.iter().map(|o| (o.domain(), o.version())).collect();
@@ -120,6 +134,35 @@ impl<'m> View<'m> {
         };
         let known = (scope == self.types.graph()).then(|| self.spans.get_or_init(spans).get(name).copied());
         known.flatten().unwrap_or_else(|| Span::of(tensor))
+    }
+
+    /// The constant that is called so in this scope, here or around it: an initializer, or what a Constant gives.
+    pub(super) fn constant(&self, scope: ScopeId, name: &str) -> Option<Cow<'m, TensorProto>> {
+        let constants = || {
+            let mut constants = BTreeMap::new();
+            for (scope, (graph, _)) in &self.graphs {
+                let initializers = graph.initializer.iter().enumerate();
+                constants.extend(
+                    initializers.map(|(i, t)| ((*scope, t.name().to_owned()), Place::Initializer(i))),
+                );
+            }
+            for (id, node) in self.nodes.iter().enumerate().filter(|(_, n)| n.proto.op_type() == "Constant") {
+                let made = node.proto.output.first();
+                constants.extend(made.map(|name| ((node.scope, name.clone()), Place::Node(id))));
+            }
+            constants
+        };
+        let (scope, name) = self.key(scope, name)?;
+        match *self.constants.get_or_init(constants).get(&(scope, name.to_owned()))? {
+            Place::Initializer(i) => self.graphs.get(&scope)?.0.initializer.get(i).map(Cow::Borrowed),
+            Place::Node(id) => constant_tensor(self.nodes[id].proto).map(Cow::Owned),
+        }
+    }
+
+    /// The opset of ONNX's own operators; 0 if there is none.
+    pub(super) fn opset(&self) -> i64 {
+        let of = self.model.proto().opset_import.iter().find(|o| o.domain().is_empty());
+        of.map_or(0, |opset| opset.version())
     }
 
     /// The type of a value, if it is one of the three.
