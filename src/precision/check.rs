@@ -141,8 +141,10 @@ impl<'c> Check<'c> {
     }
 
     fn is_same(&self, id: usize, node: &NodeProto) -> bool {
-        let old = &self.view.nodes[id].proto;
-        node.name() == old.name() && node.op_type() == old.op_type() && node.output.len() == old.output.len()
+        let (old, name) = (&self.view.nodes[id].proto, &self.view.nodes[id].name);
+        onnx::node_name(node) == *name
+            && node.op_type() == old.op_type()
+            && node.output.len() == old.output.len()
     }
 
     fn types_of(&mut self, id: usize, scope: ScopeId, node: &NodeProto) {

@@ -99,17 +99,6 @@ impl<'v> Edges<'v> {
         }
     }
 
-    pub(super) fn is_constant(&self, value: Key<'v>) -> bool {
-        let Some(id) = self.producer.get(&value) else { return self.initializers.contains(&value) };
-        let node = &self.view.nodes[*id];
-        let input = || self.view.key(node.scope, node.proto.input.first()?);
-        match node.signature.role {
-            Role::Constant => true,
-            Role::Transparent => input().is_some_and(|key| self.is_constant(key)),
-            _ => false,
-        }
-    }
-
     pub(super) fn is(&self, id: usize, ops: &[&str]) -> bool {
         ops.contains(&self.view.nodes[id].proto.op_type())
     }

@@ -2,16 +2,18 @@
 //!
 //! `Cast(16->32) -> MatMul | Gemm | Conv -> Cast(32->16)` compiles to a kernel with half weights, shape
 //! operators before the last Cast included. It does not when another operator that computes shares the FP32
-//! region, or when the result stays FP32. So a region without such an operator is widened by one.
+//! region (a second product or the bias of a Gemm too), or when the result stays FP32. So a region without such an
+//! operator is widened by one.
 //!
-//! A constant that is added to the result of a convolution is its bias, and no such operator: TensorRT-RTX 1.7 still
-//! computes it with half weights (1.5 and 1.6 do not). A product of matrices keeps FP32 weights with a bias alone.
+//! What is added to the result of a convolution is no such operator: TensorRT-RTX 1.7 takes it into the convolution,
+//! be it a bias or another activation, and still computes with half weights (1.5 and 1.6 do not), or fails to build.
 
 use std::collections::BTreeSet;
 
 use super::assign::{Decider, NodeAssignment};
 use super::edges::{Edges, SHAPES, is_wide};
 use super::float::FloatType;
+use super::plan::has_addend;
 use super::problem::Problem;
 use super::signature::Role;
 use super::spec::Spec;
@@ -87,14 +89,15 @@ pub(super) fn widen(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) 
 }
 
 impl Edges<'_> {
-    /// Does it move elements, or add a constant to the result of a convolution of this region?
+    /// Does it move elements, or add to the result of a convolution of this region?
     fn is_free(&self, id: usize, region: &BTreeSet<usize>) -> bool {
-        let is_bias = || {
-            let node = &self.view.nodes[id];
-            let inputs = || node.proto.input.iter().filter_map(|name| self.view.key(node.scope, name));
-            self.is(id, &["Add", "Sub"]) && inputs().any(|key| self.is_constant(key))
-        };
-        self.is(id, &SHAPES) || (region.iter().any(|id| self.is(*id, &CONVOLUTIONS)) && is_bias())
+        let adds = || self.is(id, &["Add", "Sub", "Sum"]);
+        self.is(id, &SHAPES) || (adds() && region.iter().any(|id| self.is(*id, &CONVOLUTIONS)))
+    }
+
+    /// Does it read what it is given, and not only its shape?
+    fn reads_data(&self, id: usize) -> bool {
+        !self.is(id, &["Shape", "Size"])
     }
 
     /// Nothing but matrix products and shapes, with 16-bit types on both sides.
@@ -104,6 +107,11 @@ impl Edges<'_> {
         if !region.iter().all(|id| self.is(*id, &GEMMS) || self.is_free(*id, region)) {
             return false;
         }
+        let products = || region.iter().filter(|id| self.is(**id, &GEMMS));
+        let adds_bias = |id: &usize| self.is(*id, &["Gemm"]) && has_addend(self.view.nodes[*id].proto);
+        if products().count() > 1 || products().any(adds_bias) {
+            return false;
+        }
         if region.iter().any(|id| self.gives_wide_output(*id)) {
             return false;
         }
@@ -111,7 +119,9 @@ impl Edges<'_> {
         // Where a reader without a type of its own takes the result, it stays FP32.
         let reads_narrow =
             around(false).any(|id| narrow(&id)) || region.iter().any(|id| self.reads_narrow_input(*id));
-        reads_narrow && around(true).filter(outside).all(|id| narrow(&id))
+        let readers = || around(true).filter(outside).filter(|id| self.reads_data(*id));
+        let is_read = || readers().next().is_some() || region.iter().any(|id| self.gives_narrow_output(*id));
+        reads_narrow && is_read() && readers().all(|id| narrow(&id))
     }
 
     /// The bias or activation after the region that can be FP32, and the shape operators on the way to it.

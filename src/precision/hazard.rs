@@ -1,6 +1,6 @@
 //! What 16 bits cannot hold: weights, masks and epsilons, and norms that should not be computed in them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::NodeAssignment;
 use super::float::FloatType;
@@ -30,17 +30,29 @@ const SHOWN: usize = 8;
 /// The least normal number of FP16.
 const SUBNORMAL: f32 = 6.103_515_6e-5;
 
+/// What rounding to FP16 loses of a number at most. What a tensor loses beside that is not felt.
+const ROUNDING: f32 = 1.0 / 2048.0;
+
 /// Constants that lost something.
 pub(super) struct Constants<'v> {
     view: &'v View<'v>,
     problems: Vec<Problem>,
-    /// By type: values that vanish among others that do not, in how many tensors, the first of these.
-    vanished: Vec<(FloatType, u64, u64, String)>,
+    vanished: BTreeMap<FloatType, Vec<Vanished<'v>>>,
+}
+
+/// A tensor of which so many values become zero that it is felt.
+struct Vanished<'v> {
+    name: String,
+    values: u64,
+    of: u64,
+    /// The largest part of the tensor's norm that this can be.
+    share: f32,
+    readers: Vec<(&'v str, &'v str)>,
 }
 
 impl<'v> Constants<'v> {
     pub(super) fn new(view: &'v View<'v>) -> Constants<'v> {
-        Constants { view, problems: Vec::new(), vanished: Vec::new() }
+        Constants { view, problems: Vec::new(), vanished: BTreeMap::new() }
     }
 
     /// A constant was stored in another type than it has in the file. Is it a mask that lost its numbers, so that the
@@ -58,15 +70,20 @@ impl<'v> Constants<'v> {
         match (loss.vanish, loss.first_vanished) {
             (0, _) => {}
             (n, Some(value)) if n == loss.of => self.epsilon(name, of, value, readings),
-            (n, _) => match self.vanished.iter_mut().find(|(t, ..)| *t == of) {
-                Some((_, values, tensors, _)) => {
-                    *values += n;
-                    *tensors += 1;
-                }
-                None => self.vanished.push((of, n, 1, name.to_owned())),
-            },
+            (n, _) => self.some_vanish(name, of, n, loss, readings),
         }
         is_mask
+    }
+
+    /// Nearly every model has single weights that become zero beside others that are a million times as large.
+    fn some_vanish(&mut self, name: &str, of: FloatType, values: u64, loss: &Loss, readings: &[Reading]) {
+        #[expect(clippy::cast_precision_loss, reason = "a share needs few digits")]
+        let share = (values as f32).sqrt() * weights::vanishing(of) / loss.largest;
+        if share > ROUNDING {
+            let readers = self.readers(readings);
+            let vanished = Vanished { name: name.to_owned(), values, of: loss.of, share, readers };
+            self.vanished.entry(of).or_default().push(vanished);
+        }
     }
 
     /// A limit that no value of the type reaches is as good as an infinite one, which it becomes.
@@ -143,13 +160,30 @@ impl<'v> Constants<'v> {
 
     /// All that was told.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        for (of, values, tensors, first) in self.vanished {
+        for (of, mut tensors) in self.vanished {
+            // The worst first; of equals, in the order of the graph.
+            tensors.sort_by(|a, b| b.share.total_cmp(&a.share));
+            let worst = &tensors[0];
             let message = format!(
-                "{values} weights in {tensors} {} become 0 in {}, the first in `{first}`",
-                if tensors == 1 { "tensor" } else { "tensors" },
+                "{} of {} weights of `{}` become 0 in {}",
+                worst.values,
+                worst.of,
+                worst.name,
                 of.name()
             );
-            self.problems.push(Problem::hazard(&format!("weight-underflow-{}", of.name()), message));
+            let problem = Problem::hazard(&format!("weight-underflow-{}", of.name()), message)
+                .note("they are many, or not small beside the others, so that more is lost than by rounding");
+            let problem = match tensors.len() - 1 {
+                0 => problem,
+                _ => problem.note(format!(
+                    "so do some of {}",
+                    list(tensors.iter().skip(1).map(|tensor| tensor.name.as_str()))
+                )),
+            };
+            let mut seen = BTreeSet::new();
+            let readers = tensors.iter().flat_map(|tensor| tensor.readers.iter().copied());
+            let readers: Vec<_> = readers.filter(|reader| seen.insert(*reader)).collect();
+            self.problems.push(read_by(problem, &readers, "weights that vanish stay fp32"));
         }
         self.problems
     }

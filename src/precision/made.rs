@@ -65,6 +65,8 @@ pub(super) fn constant_tensor(node: &NodeProto) -> Option<TensorProto> {
         "value" => a.t.clone(),
         "value_float" => Some(of(Vec::new(), &[a.f()])),
         "value_floats" => Some(of(vec![i64::try_from(a.floats.len()).ok()?], &a.floats)),
+        "value_int" => Some(TensorProto { dims: Vec::new(), ..make::int_vector(&[a.i()]) }),
+        "value_ints" => Some(make::int_vector(&a.ints)),
         _ => None,
     })
 }

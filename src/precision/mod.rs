@@ -1,6 +1,7 @@
 //! Precision: which node computes in which type, and the model rewritten so that it does.
 //!
-//! The way: rules of an engine become data ([`spec`]); decomposed norms are fused (`fusion`); selectors find nodes (`select`, `choose`, `pattern`) in the model
+//! The way: rules of an engine become data ([`spec`]); constants that are cast to FP32 become FP32 (`fold`); decomposed
+//! norms are fused (`fusion`); selectors find nodes (`select`, `choose`, `pattern`) in the model
 //! as rules see it (`view`, `signature`); the last rule that matches decides (`assign`), unless ONNX, the toolchain,
 //! arithmetic on shapes (`shape_math`), what moves elements between FP32 nodes (`movers`) or a matrix product that would be
 //! demoted (`gemm`) does, by who gives values to whom (`edges`); then every value
@@ -19,6 +20,7 @@ mod check;
 mod choose;
 mod edges;
 mod float;
+mod fold;
 mod fusion;
 mod gemm;
 mod hazard;

@@ -1,19 +1,33 @@
-//! Nodes that move elements between FP32 nodes.
+//! Nodes that move elements between FP32 nodes, and those that make constants for them.
 //!
 //! A Reshape between two LSTMs that stay FP32 computes nothing: in 16 bits it would cost two Casts and the digits, and
 //! save nothing. So what moves elements from FP32 to FP32 and nowhere else is FP32, unless a rule says its type.
+//!
+//! What is computed from constants alone (a weight behind a Transpose, `1 + scale`) is computed once, when the engine is
+//! built: in 16 bits it would save nothing and cost an FP32 node the digits of its weights. So it is FP32 if one reads it.
 
 use std::collections::BTreeSet;
 
 use super::assign::{Decider, NodeAssignment};
 use super::edges::{Edges, SHAPES, is_wide};
 use super::float::FloatType;
+use super::signature::Role;
 use super::spec::Spec;
-use super::view::View;
+use super::view::{Key, View};
 
-/// Keeps FP32 what only moves elements between nodes, inputs and outputs that are.
+/// Keeps FP32 what only moves elements between nodes, inputs and outputs that are, and what makes constants for them.
 pub(super) fn keep_wide(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) {
     let edges = Edges::new(view, spec, nodes);
+    let makers = makers_of_constants(view);
+    // Readers come after makers.
+    for id in (0..nodes.len()).rev().filter(|id| makers.contains(id)) {
+        let is_free = nodes[id].by == Decider::Default && nodes[id].of.is_some();
+        if is_free && edges.neighbours(id, true).into_iter().any(|reader| is_wide(nodes, reader)) {
+            nodes[id].of = Some(FloatType::Fp32);
+            let why = "it makes a constant that an fp32 node reads".to_owned();
+            nodes[id].by = Decider::Constraint { why, over: None };
+        }
+    }
     let is_free =
         |id: usize| nodes[id].by == Decider::Default && nodes[id].of.is_some() && edges.is(id, &SHAPES);
     let (mut seen, mut wide) = (BTreeSet::new(), BTreeSet::new());
@@ -48,4 +62,27 @@ fn is_between_wide(edges: &Edges<'_>, nodes: &[NodeAssignment], group: &BTreeSet
     let is_fed = beside(false).next().is_some() || any(&|id| edges.reads_wide_input(id));
     let is_read = beside(true).next().is_some() || any(&|id| edges.gives_wide_output(id));
     is_fed && is_read && !beside(false).chain(beside(true)).any(is_narrow)
+}
+
+/// The nodes that compute from constants alone.
+fn makers_of_constants(view: &View<'_>) -> BTreeSet<usize> {
+    let mut constants: BTreeSet<Key<'_>> = BTreeSet::new();
+    for (scope, (graph, _)) in &view.graphs {
+        constants.extend(graph.initializer.iter().map(|tensor| (*scope, tensor.name())));
+    }
+    let mut makers = BTreeSet::new();
+    for (id, node) in view.nodes.iter().enumerate() {
+        let inputs = || node.proto.input.iter().filter(|name| !name.is_empty());
+        let is_constant =
+            |name: &String| view.key(node.scope, name).is_some_and(|key| constants.contains(&key));
+        let is_made =
+            view.inner(id).next().is_none() && inputs().next().is_some() && inputs().all(is_constant);
+        if is_made || node.proto.op_type() == "Constant" {
+            constants.extend(node.proto.output.iter().map(|name| (node.scope, name.as_str())));
+        }
+        if is_made && node.signature.role == Role::Typed {
+            makers.insert(id);
+        }
+    }
+    makers
 }

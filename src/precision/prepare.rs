@@ -14,7 +14,7 @@ use super::select::{Finder, Selected};
 use super::signature::computes_quantized;
 use super::spec::Spec;
 use super::view::View;
-use super::{attention, check, hazard, io, range, rewrite, weak};
+use super::{attention, check, fold, hazard, io, range, rewrite, weak};
 use crate::manifest::IoType;
 use crate::onnx::{self, Declared, LateData, Model, Type};
 
@@ -51,15 +51,22 @@ fn prepare_late(model: &Model, spec: &Spec) -> Result<(Prepared, LateData), Vec<
     let model = inlined.as_ref().unwrap_or(model);
     let types = onnx::element_types_with(model, &declared(spec));
     let view = View::new(model, &types, &spec.capabilities);
-    let fusion = fusion::fuse(&view, spec)?;
+    let folded = if spec.as_is { None } else { fold::fold(&view) };
+    let Some(model) = &folded else { return prepare_view(&view, spec) };
+    let types = onnx::element_types_with(model, &declared(spec));
+    prepare_view(&View::new(model, &types, &spec.capabilities), spec)
+}
+
+fn prepare_view(view: &View<'_>, spec: &Spec) -> Result<(Prepared, LateData), Vec<Problem>> {
+    let fusion = fusion::fuse(view, spec)?;
     if spec.as_is {
-        return Ok((as_is(&view, fusion, spec), LateData::new()));
+        return Ok((as_is(view, fusion, spec), LateData::new()));
     }
-    let selected = choose(&view, &Finder::new(&view), spec);
-    let Some(Fusion { model, opset, problems }) = fusion else { return Ok(typed(&view, selected, spec)) };
+    let selected = choose(view, &Finder::new(view), spec);
+    let Some(Fusion { model, opset, problems }) = fusion else { return Ok(typed(view, selected, spec)) };
     let types = onnx::element_types_with(&model, &declared(spec));
     let fused = View::new(&model, &types, &spec.capabilities);
-    let (mut prepared, late) = typed(&fused, fusion::inherit(&view, &fused, spec, selected), spec);
+    let (mut prepared, late) = typed(&fused, fusion::inherit(view, &fused, spec, selected), spec);
     prepared.problems.splice(0..0, problems);
     prepared.assignment.opset = opset;
     Ok((prepared, late))

@@ -16,6 +16,7 @@ use super::signature::Role;
 use super::std_fp16::LARGE_REDUCTIONS;
 use super::view::{Key, Node, View};
 use crate::onnx;
+use crate::onnx::graph::{GraphView, NodeId, Shapes};
 use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{NodeProto, TensorProto};
@@ -171,8 +172,8 @@ impl<'v> Graph<'v> {
     /// Integers that become FP16 although they may be beyond 2048: counted, taken from shapes, constant, or
     /// positions that an angle is made of.
     fn integers(&self, half: &[usize]) -> Option<Problem> {
-        let mut found = Vec::new();
-        let mut pinned = BTreeSet::new();
+        let (mut found, mut pinned) = (Vec::new(), BTreeSet::new());
+        let mut sizes = None;
         for id in half.iter().copied() {
             let node = &self.view.nodes[id];
             let is_cast = node.proto.op_type() == "Cast" && node.signature.role == Role::Typed;
@@ -181,6 +182,9 @@ impl<'v> Graph<'v> {
             let angle = self.way_to_angle(id);
             if source == Source::Input && angle.is_none() {
                 continue; // Most often a mask of zeros and ones.
+            }
+            if sizes.get_or_insert_with(|| Sizes::new(self.view)).are_exact(node.proto) {
+                continue; // The size of a head, which a Reshape says.
             }
             found.push(id);
             pinned.insert(id);
@@ -272,6 +276,29 @@ impl<'v> Graph<'v> {
             1 => problem,
             _ => problem.note(list(found.iter().map(|id| self.name(*id)))),
         })
+    }
+}
+
+/// Sizes that are known, though the model computes them.
+struct Sizes<'v> {
+    graph: GraphView<'v>,
+    shapes: Shapes,
+    ids: BTreeMap<*const NodeProto, NodeId>,
+}
+
+impl<'v> Sizes<'v> {
+    fn new(view: &'v View<'v>) -> Sizes<'v> {
+        let graph = GraphView::new(view.model.proto());
+        let ids = graph.nodes().map(|(id, node)| (std::ptr::from_ref(node.proto), id)).collect();
+        Sizes { shapes: Shapes::new(&graph), ids, graph }
+    }
+
+    /// Does a node read known integers that FP16 has?
+    fn are_exact(&self, node: &NodeProto) -> bool {
+        let id = self.ids.get(&std::ptr::from_ref(node));
+        let input = id.and_then(|id| self.graph.input(*id, 0));
+        let exact = |n: &Option<i64>| n.is_some_and(|n| n.unsigned_abs() <= EXACT.unsigned_abs());
+        input.and_then(|input| self.shapes.ints(input)).is_some_and(|ints| ints.iter().all(exact))
     }
 }
 

@@ -17,7 +17,7 @@ use super::plan::{Form, Plan, has_addend};
 use super::problem::Problem;
 use super::saturation::Saturation;
 use super::signature::Role;
-use super::view::{Key, View};
+use super::view::{Key, Node, View};
 use super::weights::{self, Conversion, Span};
 use crate::onnx::infer::ScopeId;
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
@@ -273,6 +273,7 @@ impl<'p> Writer<'p> {
             return self.product(id, typed);
         }
         let casts = self.outputs(id, &mut typed);
+        keep_name(node, &mut typed);
         self.push(node.scope, typed);
         self.push_casts(id, casts);
     }
@@ -356,6 +357,7 @@ impl<'p> Writer<'p> {
             typed.output = vec![product.clone()];
             self.around_products.insert(product.clone());
             let casts = self.outputs(id, &mut sum);
+            keep_name(node, &mut typed);
             self.push(scope, typed);
             self.push(scope, cast_node(&rounded, &product, &rounded, of));
             self.push(scope, sum);
@@ -368,6 +370,7 @@ impl<'p> Writer<'p> {
         }
         let product = typed.output[0].clone();
         self.around_products.insert(product.clone());
+        keep_name(node, &mut typed);
         self.push(scope, typed);
         if declared == Some(of) {
             let cast = self.names.fresh(&format!("{old}/cast_{}", of.name()));
@@ -461,5 +464,12 @@ impl<'p> Writer<'p> {
             }
             _ => {}
         }
+    }
+}
+
+/// A node without a name is called by its first output. If that has another name now, it needs one of its own.
+fn keep_name(node: &Node<'_>, typed: &mut NodeProto) {
+    if typed.name().is_empty() && typed.output.first() != node.proto.output.first() {
+        typed.name = Some(node.name.clone());
     }
 }

@@ -11,7 +11,7 @@ use super::pattern::{Instance, Patterns};
 use super::problem::Problem;
 use super::spec::Select;
 use super::std_fp16::{ELEMENTWISE, EXPONENTIALS};
-use super::view::View;
+use super::view::{Key, Node, View};
 use super::weights;
 use crate::diagnostic::nearest;
 use crate::manifest::Selector;
@@ -22,11 +22,11 @@ use crate::onnx::infer::ScopeId;
 pub(super) struct Finder<'v, 'm> {
     view: &'v View<'m>,
     patterns: Patterns,
-    /// Nodes by the values that they make, by scope of the main graph and its subgraphs alike: names are unique
-    /// in what can see them.
-    producers: BTreeMap<&'m str, Vec<usize>>,
+    /// Nodes by the values that they make. What If, Loop and Scan give to their subgraphs, and what these give to
+    /// them, is made by both.
+    producers: BTreeMap<Key<'m>, Vec<usize>>,
     /// Nodes by the values that they read. What a subgraph reads, its node reads.
-    consumers: BTreeMap<&'m str, Vec<usize>>,
+    consumers: BTreeMap<Key<'m>, Vec<usize>>,
 }
 
 /// What a rule selected.
@@ -52,13 +52,24 @@ pub(super) struct Selected {
 impl<'v, 'm> Finder<'v, 'm> {
     pub(super) fn new(view: &'v View<'m>) -> Finder<'v, 'm> {
         let (mut producers, mut consumers) =
-            (BTreeMap::<&str, Vec<usize>>::new(), BTreeMap::<&str, Vec<usize>>::new());
+            (BTreeMap::<Key<'m>, Vec<usize>>::new(), BTreeMap::<Key<'m>, Vec<usize>>::new());
         for (id, node) in view.nodes.iter().enumerate() {
             for output in node.proto.output.iter().filter(|o| !o.is_empty()) {
-                producers.entry(output).or_default().push(id);
+                producers.entry((node.scope, output)).or_default().push(id);
             }
-            for input in onnx::reads(node.proto) {
-                consumers.entry(input).or_default().push(id);
+            let reads = onnx::reads(node.proto).into_iter();
+            for key in reads.filter_map(|name| view.key(node.scope, name)) {
+                consumers.entry(key).or_default().push(id);
+            }
+            // The way goes through subgraphs: from the node to what reads their inputs, and from what makes their
+            // outputs to the node.
+            for (scope, graph) in view.inner(id) {
+                for input in &graph.input {
+                    producers.entry((scope, input.name())).or_default().push(id);
+                }
+                for output in graph.output.iter().filter_map(|output| view.key(scope, output.name())) {
+                    consumers.entry(output).or_default().push(id);
+                }
             }
         }
         Finder { view, patterns: Patterns::new(view), producers, consumers }
@@ -91,6 +102,8 @@ impl<'v, 'm> Finder<'v, 'm> {
             nodes.retain(|id| {
                 let proto = self.view.nodes[*id].proto;
                 op.iter().any(|op| match op.split_once("::") {
+                    // Another name of the standard operators.
+                    Some(("ai.onnx", op)) => proto.domain().is_empty() && proto.op_type() == op,
                     Some((domain, op)) => proto.domain() == domain && proto.op_type() == op,
                     None => proto.op_type() == op,
                 })
@@ -154,7 +167,12 @@ impl<'v, 'm> Finder<'v, 'm> {
             (0..self.view.nodes.len()).filter(|id| self.view.nodes[*id].name == name).collect();
         if open.is_empty() {
             let of = if forward { &self.consumers } else { &self.producers };
-            open = of.get(name).cloned().unwrap_or_default();
+            open = of
+                .iter()
+                .filter(|((_, value), _)| *value == name)
+                .flat_map(|(_, ids)| ids)
+                .copied()
+                .collect();
         }
         let mut reached: BTreeSet<usize> = open.iter().copied().collect();
         while let Some(id) = open.pop() {
@@ -168,15 +186,20 @@ impl<'v, 'm> Finder<'v, 'm> {
     }
 
     fn neighbours(&self, id: usize, forward: bool) -> Vec<usize> {
-        let proto = self.view.nodes[id].proto;
-        let none = Vec::new();
-        if forward {
+        let Node { proto, scope, .. } = &self.view.nodes[id];
+        let (scope, view) = (*scope, self.view);
+        let (of, mut keys): (_, Vec<Key<'_>>) = if forward {
             let made = proto.output.iter().filter(|o| !o.is_empty());
-            made.flat_map(|value| self.consumers.get(value.as_str()).unwrap_or(&none)).copied().collect()
+            (&self.consumers, made.map(|value| (scope, value.as_str())).collect())
         } else {
             let read = onnx::reads(proto).into_iter();
-            read.flat_map(|value| self.producers.get(value).unwrap_or(&none)).copied().collect()
+            (&self.producers, read.filter_map(|value| view.key(scope, value)).collect())
+        };
+        for (inner, graph) in view.inner(id) {
+            let border = if forward { &graph.input } else { &graph.output };
+            keys.extend(border.iter().filter_map(|value| view.key(inner, value.name())));
         }
+        keys.iter().filter_map(|key| of.get(key)).flatten().copied().collect()
     }
 
     /// See [`super::std_fp16`].
@@ -223,7 +246,7 @@ impl<'v, 'm> Finder<'v, 'm> {
     pub(super) fn candidates(&self, selector: &Selector) -> Vec<String> {
         let names = || self.view.nodes.iter().map(|n| n.name.as_str());
         let ops = || self.view.nodes.iter().map(|n| n.proto.op_type());
-        let values = || self.producers.keys().copied().chain(self.consumers.keys().copied());
+        let values = || self.producers.keys().chain(self.consumers.keys()).map(|(_, name)| *name);
         let mut found = Vec::new();
         let mut add = |wanted: &str, near: Option<&str>| {
             if let Some(near) = near.filter(|near| *near != wanted && !found.iter().any(|f| f == near)) {

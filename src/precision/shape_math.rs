@@ -1,5 +1,6 @@
 //! Arithmetic on shapes that the exporter wrote with floats: from integers, through a few operators, back to
-//! integers. In 16 bits a size of 2049 would become 2048, so it stays FP32 whatever rules say.
+//! integers, to the borders of a Range, or to a comparison of such numbers, as of a loop's counter. In 16 bits a size of
+//! 2049 would become 2048, so it stays FP32 whatever rules say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use super::signature::{Role, Slot};
 use super::view::{Key, View};
 
 /// Operators that such arithmetic is made of.
-const ARITHMETIC: [&str; 20] = [
+const ARITHMETIC: [&str; 35] = [
     "Cast",
     "Add",
     "Sub",
@@ -18,10 +19,25 @@ const ARITHMETIC: [&str; 20] = [
     "Floor",
     "Ceil",
     "Round",
+    "Sign",
+    "Mod",
     "Sqrt",
     "Pow",
+    "Exp",
+    "Log",
     "Min",
     "Max",
+    "Clip",
+    "Where",
+    "Range",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceSum",
+    "ReduceProd",
+    "Identity",
+    "Expand",
+    "Tile",
+    "Transpose",
     "Concat",
     "Slice",
     "Gather",
@@ -29,6 +45,9 @@ const ARITHMETIC: [&str; 20] = [
     "Unsqueeze",
     "Reshape",
 ];
+
+/// Of two numbers that are known to be sizes or counters, these make no float.
+const COMPARISONS: [&str; 5] = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"];
 
 /// The nodes that compute shapes in floats.
 pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
@@ -65,6 +84,12 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
             _ => {}
         }
     }
+    let is_exact = |id: usize| {
+        let node = &view.nodes[id];
+        let floats = node.proto.input.iter().filter(|name| view.float(node.scope, name).is_some());
+        let mut keys = floats.filter_map(|name| view.key(node.scope, name));
+        keys.all(|key| constants.contains(&key) || from_integers.contains(&key))
+    };
     // Of these, what ends in integers alone. Readers come after makers, so that one walk back is enough.
     let mut readers: BTreeMap<Key<'_>, Vec<usize>> = BTreeMap::new();
     let mut found = BTreeSet::new();
@@ -79,6 +104,7 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
                     found.contains(reader)
                         || looked_through.contains(reader)
                         || takes_as_shape(view, *reader, name)
+                        || (is_border(view, *reader) && is_exact(*reader))
                 })
         };
         let made = || node.proto.output.iter().filter(|o| !o.is_empty());
@@ -99,6 +125,12 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
         }
     }
     found
+}
+
+/// Does this node count, or compare, what it is given?
+fn is_border(view: &View<'_>, reader: usize) -> bool {
+    let proto = view.nodes[reader].proto;
+    proto.domain().is_empty() && (proto.op_type() == "Range" || COMPARISONS.contains(&proto.op_type()))
 }
 
 /// Does this node make integers of the value, or want FP32 of it anyway?

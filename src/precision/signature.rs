@@ -202,8 +202,8 @@ impl Signature {
         let mut signature = Signature { role, inputs, outputs, denied: Vec::new() };
         for of in [FloatType::Fp16, FloatType::Bf16] {
             if gives && !schema.allows("V", of.element()) {
-                let later = onnx::schema("", op, i64::MAX).filter(|l| l.allows("V", of.element()));
-                signature.denied.push((of, denial(node, schema, of, later.map(|l| l.since_version))));
+                let later = allowed_later(node, schema, "V", of);
+                signature.denied.push((of, denial(node, schema, of, later)));
             }
         }
         Some(signature)
@@ -271,8 +271,7 @@ impl Signature {
         }
         for of in [FloatType::Fp16, FloatType::Bf16] {
             if let Some(p) = parameters.iter().find(|p| !schema.allows(p, of.element())) {
-                let later = onnx::schema(node.domain(), node.op_type(), i64::MAX);
-                let later = later.filter(|l| l.allows(p, of.element())).map(|l| l.since_version);
+                let later = allowed_later(node, schema, p, of);
                 signature.denied.push((of, denial(node, schema, of, later)));
             }
         }
@@ -305,6 +304,13 @@ pub(super) fn computes_quantized(op: &str) -> bool {
 
 fn takes_all(schema: &OpSchema, parameter: &str) -> bool {
     [FloatType::Fp32, FloatType::Fp16, FloatType::Bf16].iter().all(|f| schema.allows(parameter, f.element()))
+}
+
+/// The first opset after this schema in which a parameter of the operator may have the type.
+fn allowed_later(node: &NodeProto, schema: &OpSchema, parameter: &str, of: FloatType) -> Option<i64> {
+    let mut later = (schema.since_version + 1..=onnx::MAX_OPSET)
+        .filter_map(|version| onnx::schema(node.domain(), node.op_type(), version));
+    later.find(|schema| schema.allows(parameter, of.element())).map(|schema| schema.since_version)
 }
 
 fn denial(node: &NodeProto, schema: &OpSchema, of: FloatType, later: Option<i64>) -> String {

@@ -68,6 +68,15 @@ fn smallest(of: FloatType) -> f32 {
     }
 }
 
+/// Magnitudes up to this one become zero.
+pub(super) fn vanishing(of: FloatType) -> f32 {
+    match of {
+        FloatType::Fp32 => 0.0,
+        FloatType::Fp16 => TINY,
+        FloatType::Bf16 => smallest(of) / 2.0,
+    }
+}
+
 /// The tensor in another type, rounded to nearest, ties to even; its dims and name stay.
 pub(super) fn convert(tensor: &TensorProto, to: FloatType) -> TensorProto {
     let Conversion { raw, from, to } = Conversion::of(tensor, to);

@@ -75,6 +75,12 @@ impl Shapes {
         self.dims[id.0].as_ref().map(Vec::len)
     }
 
+    /// Elements of a small integer vector, such as a shape; none for one that is not known.
+    #[must_use]
+    pub fn ints(&self, id: ValueId) -> Option<&[Option<i64>]> {
+        self.ints[id.0].as_deref()
+    }
+
     /// A dimension, by its axis from the front, or from the back if negative.
     #[must_use]
     pub fn dim(&self, id: ValueId, axis: i64) -> Option<i64> {
