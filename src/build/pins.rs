@@ -8,7 +8,7 @@ use super::prepare::judge;
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::engine::{self, Facts, Pin, Proof, Verdict, log};
-use crate::manifest::{Engine, Precision};
+use crate::manifest::{Engine, Precision, glob_of};
 use crate::plan::{self, BuiltRef, Keyed};
 use crate::precision::{self, Assignment, Decider, Fix, FloatType};
 
@@ -134,7 +134,7 @@ fn of_pin(engine: &Engine, assignment: Option<&Assignment>, pin: &Pin, file: &Pa
         Precision::Bf16 => FloatType::Bf16,
         _ => FloatType::Fp16,
     };
-    let node = toml::Value::String(globset::escape(node));
+    let node = toml::Value::String(glob_of(node));
     let fix = Fix {
         name: format!("{} as the engine computes it", pin.node),
         select: format!("node = {node}"),

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::drift;
 use super::gather::gather;
 use crate::diagnostic::{Diagnostic, Level, Place};
-use crate::manifest::{Engine, NewRule, Precision, Rule, Selector, TUNED};
+use crate::manifest::{Engine, NewRule, Precision, Rule, Selector, TUNED, glob_of};
 use crate::plan::Planned;
 use crate::precision::Assignment;
 use crate::verify::{Drift, Judgement, Nodes, Probe, Selection, Verdict, search, selections};
@@ -141,7 +141,7 @@ fn named(drift: &Drift, set: &Nodes) -> Vec<String> {
 }
 
 fn by_name(names: &[String]) -> Selector {
-    let node = names.iter().map(|name| globset::escape(name)).collect();
+    let node = names.iter().map(|name| glob_of(name)).collect();
     Selector { node, ..Selector::default() }
 }
 
@@ -233,7 +233,7 @@ fn rule_of(selection: Selection) -> NewRule {
             expect: Some(instances),
         },
         Selection::Instances { pattern, paths } => {
-            let node = paths.iter().map(|path| format!("{}/*", globset::escape(path))).collect();
+            let node = paths.iter().map(|path| format!("{}/*", glob_of(path))).collect();
             NewRule {
                 name: format!("{TUNED}: some {pattern} stay fp32"),
                 select: Selector { pattern: vec![pattern], node, ..Selector::default() },

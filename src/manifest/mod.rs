@@ -53,7 +53,7 @@ pub use model::{
     Profile, Profiling, Publish, Range, RawTensor, Require, Rule, Selector, Source, Target, Tiling,
     Toolchain, ToolchainKind, Verify, VerifyInputs, WORKSPACE_MAX,
 };
-pub use text::{check_name, parse_size, toml_key};
+pub use text::{check_name, glob_of, parse_size, toml_key};
 pub use trtexec::{GpuIdentity, HardwareCompatibility, TrtexecOptions, Typing};
 
 /// The toolchain that exists without being declared, and that a target has if it names none.

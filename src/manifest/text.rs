@@ -226,6 +226,13 @@ pub(super) fn variable_part(toolchain: &str) -> String {
     toolchain.to_ascii_uppercase().replace(['-', '.'], "_")
 }
 
+/// The glob that matches this name alone, whatever characters are in it.
+#[must_use]
+pub fn glob_of(name: &str) -> String {
+    // A backslash makes the next character a plain one, and is one itself only in brackets.
+    globset::escape(name).replace('\\', "[\\]")
+}
+
 /// A TOML key, quoted if need be.
 #[must_use]
 pub fn toml_key(name: &str) -> String {
@@ -239,6 +246,14 @@ pub fn toml_key(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_glob_of_a_name_matches_it_alone() {
+        for name in ["a\\b", "a[0]", "{x}", "a*b?", "!a", "a\\", "[", "plain/name:0"] {
+            let glob = globset::Glob::new(&glob_of(name)).unwrap().compile_matcher();
+            assert!(glob.is_match(name) && !glob.is_match(format!("{name}x")), "{name}");
+        }
+    }
 
     #[test]
     fn names_follow_the_rule() {

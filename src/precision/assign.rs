@@ -204,11 +204,15 @@ fn accumulators(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) -> V
         if PRODUCTS.contains(&node.op.as_str()) {
             *found = true;
             node.accumulate = Some(FloatType::Fp32);
-            let beta = proto.attribute.iter().find(|a| a.name() == "beta").map_or(1.0, |a| a.f());
-            if has_addend(proto) && (beta - 1.0).abs() > f32::EPSILON {
-                let message = format!("`{}` cannot have fp32 accumulators: its `beta` is {beta}", node.name);
-                let problem = Problem::error("accumulate-unknown", message).of_rule(i);
-                problems.push(problem.help("select it with `precision = \"fp32\"`"));
+            // Another factor than 1 makes an FP32 product with FP32 weights of it.
+            for factor in ["alpha", "beta"] {
+                let value = proto.attribute.iter().find(|a| a.name() == factor).map_or(1.0, |a| a.f());
+                if (factor == "alpha" || has_addend(proto)) && (value - 1.0).abs() > f32::EPSILON {
+                    let message =
+                        format!("`{}` cannot have fp32 accumulators: its `{factor}` is {value}", node.name);
+                    let problem = Problem::error("accumulate-unknown", message).of_rule(i);
+                    problems.push(problem.help("select it with `precision = \"fp32\"`"));
+                }
             }
         } else if gemm::GEMMS.contains(&proto.op_type()) {
             *found = true;

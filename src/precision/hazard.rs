@@ -8,7 +8,7 @@ use super::mask;
 use super::pattern::{Instance, Patterns};
 use super::problem::Problem;
 use super::view::View;
-use super::weights::{self, Loss};
+use super::weights::{self, Loss, rounded};
 
 /// Who reads a constant in a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,8 @@ impl<'v> Constants<'v> {
                 "it becomes {lowest:e}, the lowest number: minus infinity would be NaN in sums"
             ))
         } else {
-            problem.note("it would become infinite; nothing is clamped in silence")
+            let becomes = if rounded(value, of).is_finite() { "be rounded down" } else { "become infinite" };
+            problem.note(format!("it would {becomes}; nothing is clamped in silence"))
         };
         let rule = format!("`{name}` does not fit into {}", of.name());
         self.problems.push(read_by(problem, &readers, &rule));

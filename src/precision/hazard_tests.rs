@@ -112,6 +112,22 @@ fn exponentials_are_told_and_roots_are_not() {
 }
 
 #[test]
+fn the_power_of_a_signal_stays_fp32_up_to_its_logarithm() {
+    let nodes = vec![
+        node("front", "Tanh", &["x"], &["t"]),
+        node("power", "Pow", &["t", "two"], &["p"]),
+        node("sum", "Add", &["p", "p"], &["s"]),
+        node("filter", "MatMul", &["s", "w"], &["f"]),
+        node("floor", "Clip", &["f", "least"], &["c"]),
+        node("log", "Log", &["c"], &["l"]),
+        node("end", "MatMul", &["l", "w"], &["y"]),
+    ];
+    let numbers = vec![weight("w", &[4, 4]), floats("two", &[], &[2.0]), floats("least", &[], &[1e-5])];
+    let (wide, _) = wide_nodes(&graph(nodes, numbers), std_fp16::rules());
+    assert_eq!(wide, ["power", "sum", "filter", "floor", "log"].map(str::to_owned).into());
+}
+
+#[test]
 fn scales_of_few_digits_are_told() {
     let nodes = vec![node("scale", "Mul", &["x", "k"], &["a"]), node("bias", "Add", &["a", "k"], &["y"])];
     assert_eq!(

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::float::FloatType;
-use crate::manifest::hazard;
+use crate::manifest::{glob_of, hazard};
 
 /// A problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Problem {
     /// Adds a rule, ready to be pasted, that keeps these nodes in FP32.
     pub(super) fn paste<'a>(self, name: &str, nodes: impl IntoIterator<Item = &'a str>) -> Problem {
         let nodes: Vec<String> =
-            nodes.into_iter().map(|n| toml::Value::String(globset::escape(n)).to_string()).collect();
+            nodes.into_iter().map(|n| toml::Value::String(glob_of(n)).to_string()).collect();
         let select = match nodes.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

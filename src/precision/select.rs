@@ -208,8 +208,8 @@ impl<'v, 'm> Finder<'v, 'm> {
         let is = |id: usize, ops: &[&str]| node(id).domain().is_empty() && ops.contains(&node(id).op_type());
         let seeds: BTreeSet<usize> = (0..self.view.nodes.len()).filter(|id| is(*id, &EXPONENTIALS)).collect();
         // Through elementwise operators only.
-        let reach = |forward: bool| {
-            let (mut reached, mut open) = (BTreeSet::new(), seeds.iter().copied().collect::<Vec<_>>());
+        let reach = |from: &BTreeSet<usize>, forward: bool| {
+            let (mut reached, mut open) = (BTreeSet::new(), from.iter().copied().collect::<Vec<_>>());
             while let Some(id) = open.pop() {
                 for next in self.neighbours(id, forward) {
                     if is(next, &ELEMENTWISE) && reached.insert(next) {
@@ -219,8 +219,23 @@ impl<'v, 'm> Finder<'v, 'm> {
             }
             reached
         };
-        let (after, before) = (reach(true), reach(false));
+        let (after, before) = (reach(&seeds, true), reach(&seeds, false));
         let mut chain: BTreeSet<usize> = after.intersection(&before).copied().collect();
+        // The power of a signal goes through the filters of a spectrogram before its logarithm is taken.
+        let of = |op: &str| seeds.iter().copied().filter(|id| is(*id, &[op])).collect::<BTreeSet<usize>>();
+        let (powers, logarithms) = (of("Pow"), of("Log"));
+        let (powered, logged) = (reach(&powers, true), reach(&logarithms, false));
+        let is_filter = |id: &usize| {
+            let Node { proto, scope, .. } = &self.view.nodes[*id];
+            is(*id, &["MatMul", "Gemm", "Conv"])
+                && proto.input.iter().take(2).any(|name| self.view.constant(*scope, name).is_some())
+                && self.neighbours(*id, false).iter().any(|id| powered.contains(id) || powers.contains(id))
+                && self.neighbours(*id, true).iter().any(|id| logged.contains(id) || logarithms.contains(id))
+        };
+        let filters: BTreeSet<usize> = (0..self.view.nodes.len()).filter(is_filter).collect();
+        chain.extend(reach(&filters, false).intersection(&powered));
+        chain.extend(reach(&filters, true).intersection(&logged));
+        chain.extend(filters);
         let feeds = seeds.iter().filter(|id| node(**id).op_type() != "Exp");
         chain.extend(feeds.flat_map(|id| self.neighbours(*id, false)).filter(|id| is(*id, &ELEMENTWISE)));
         chain.extend(seeds);

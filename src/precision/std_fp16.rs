@@ -8,7 +8,7 @@
 //! | `softmax` | the pattern: Softmax and LogSoftmax, or their parts in any spelling |
 //! | `batch-norm-statistics` | BatchNormalization with a constant mean or variance beyond FP16's range |
 //! | `recurrent` | LSTM, GRU, RNN: errors add up over the steps |
-//! | `exponentials` | Exp, Log and Pow; elementwise operators on a way from one of these to another; and the elementwise operator that feeds one directly (the epsilon under a logarithm) |
+//! | `exponentials` | Exp, Log and Pow; elementwise operators on a way from one of these to another; the elementwise operator that feeds one directly (the epsilon under a logarithm); and a product with constant weights between a Pow and a Log, as in a mel spectrogram |
 //! | `large-reductions` | sums and products of many elements, whose result leaves FP16's range: ReduceSum, ReduceSumSquare, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceProd, CumSum, LpNormalization, MeanVarianceNormalization |
 //!
 //! Means and maxima are no large reductions: their result is no larger than their input, and TensorRT
@@ -24,7 +24,7 @@ use crate::manifest::Selector;
 pub const NAME: &str = "std-fp16";
 
 /// Version of its content; in the key of every model that uses it.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Its rules in order.
 #[must_use]

@@ -293,7 +293,7 @@ fn encode(values: &[f32], data: &mut [u8], to: FloatType) {
 }
 
 /// The value as the type holds it.
-fn rounded(value: f32, to: FloatType) -> f32 {
+pub(super) fn rounded(value: f32, to: FloatType) -> f32 {
     match to {
         FloatType::Fp32 => value,
         FloatType::Fp16 => f16::from_f32(value).to_f32(),

@@ -9,7 +9,7 @@ use crate::import::model::Model;
 use crate::import::notes::{Notes, listed, shown};
 use crate::import::options::Given;
 use crate::import::{Version, codes};
-use crate::manifest::Precision;
+use crate::manifest::{Precision, glob_of};
 
 /// What the two options say.
 pub(super) struct Pins<'a> {
@@ -134,7 +134,7 @@ impl Pins<'_> {
                 if layers::is_wildcard(&entry.name, self.version) && self.is_same(&glob, of, &types, model) {
                     made.push((true, glob, precision));
                 } else {
-                    made.extend(new.iter().map(|node| (false, globset::escape(node), precision)));
+                    made.extend(new.iter().map(|node| (false, glob_of(node), precision)));
                 }
                 written.extend(new.iter().map(|n| n.as_str()));
             }
@@ -262,8 +262,8 @@ impl Pins<'_> {
 /// A name with one `*` as a glob.
 fn wildcard(name: &str) -> String {
     match name.split_once('*') {
-        Some((start, end)) => format!("{}*{}", globset::escape(start), globset::escape(end)),
-        None => globset::escape(name),
+        Some((start, end)) => format!("{}*{}", glob_of(start), glob_of(end)),
+        None => glob_of(name),
     }
 }
 
