@@ -55,7 +55,7 @@ pub(crate) use inline::inline;
 pub use names::node_name;
 pub(crate) use names::{reads, shell, subgraphs, subgraphs_mut, without_subgraphs};
 pub use read::{Model, Source, read, read_canonical};
-pub use schema::{Arity, OpSchema, Param, ParamType, allows, schema};
+pub use schema::{Arity, OpSchema, Param, ParamType, schema};
 pub use summary::{Dim, Summary, Tensor, TensorDigest, Weight, weights};
 pub use tensor::element_name;
 pub use types::{TypedNode, bf16_nodes, double_values, gemm_nodes, string_values};
