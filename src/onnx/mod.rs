@@ -9,6 +9,7 @@
 //! Invariant: weights are never copied while reading. They are slices of the mapped files until the
 //! writer streams them. (Data in typed fields, `float_data` and the like, is the exception.)
 
+mod calls;
 mod canonical;
 mod canonicalize;
 mod diff;
@@ -21,6 +22,8 @@ mod fuse_tests;
 pub mod graph;
 pub mod infer;
 mod inline;
+#[cfg(test)]
+mod inline_tests;
 mod interface;
 pub(crate) mod make;
 mod names;
