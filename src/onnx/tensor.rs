@@ -47,6 +47,9 @@ const ELEMENTS: [(&str, u64); 27] = [
     ("int2", 2),
 ];
 
+// A `TypeSet` has a bit for each.
+const _: () = assert!(ELEMENTS.len() <= 32);
+
 /// Name of an element type: `float`, `int64`, …; none for a number that ONNX does not define.
 pub fn element_name(data_type: i32) -> Option<&'static str> {
     usize::try_from(data_type).ok().and_then(|i| ELEMENTS.get(i)).map(|(name, _)| *name)
