@@ -4,11 +4,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "a build script has files of its own")]
 
+#[path = "build/sources.rs"]
+mod sources;
+
 use std::path::{Path, PathBuf};
 
 fn main() {
     deterministic_runtime();
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build/sources.rs");
     // What only explains decides nothing.
     let words = "src/onnx/diff.rs";
     // The oracle is made from what is prepared, and decides nothing of it.
@@ -23,40 +27,26 @@ fn main() {
     println!("cargo::rustc-env=ENGINEWRIGHT_RUN_VERSION={}", digest(&run, &[words]));
 }
 
-/// Digest of all sources in these folders, but for those in others.
+/// Crates whose code decides what is prepared: which nodes a rule selects, how numbers are rounded, the bytes of a model.
+const CRATES: [&str; 4] = ["globset", "half", "prost", "regex"];
+
+/// Digest of all sources in these folders, but for those in others, and of the versions of [`CRATES`].
 fn digest(folders: &[&str], without: &[&str]) -> String {
-    let mut files = Vec::new();
-    for folder in folders {
-        if !Path::new(folder).exists() {
-            continue; // To cargo, what does not exist has always changed.
-        }
-        println!("cargo::rerun-if-changed={folder}");
-        collect(Path::new(folder), &mut files);
+    // To cargo, what does not exist has always changed.
+    for path in folders.iter().chain(&["Cargo.lock"]).filter(|path| Path::new(path).exists()) {
+        println!("cargo::rerun-if-changed={path}");
     }
-    files.retain(|file| !without.iter().any(|folder| file.starts_with(folder)));
-    files.sort();
     let mut hasher = blake3::Hasher::new();
-    for file in files {
+    for file in sources::sources(folders, without) {
         let bytes = std::fs::read(&file).expect("a source file that was just listed can be read");
         hasher.update(file.to_string_lossy().as_bytes()).update(b"\0");
         hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
     }
-    hasher.finalize().to_hex().to_string()
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            if path.ends_with("testing") {
-                continue;
-            }
-            collect(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs" || e == "txt") && !path.ends_with("testing.rs") {
-            files.push(path);
-        }
+    let lock = std::fs::read_to_string("Cargo.lock").expect("a package comes with its lock file");
+    for version in sources::versions(&lock, &CRATES) {
+        hasher.update(version.as_bytes()).update(b"\0");
     }
+    hasher.finalize().to_hex().to_string()
 }
 
 fn deterministic_runtime() {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | doc_string, producer, model domain and version, metadata_props | words |
 //! | names of graphs | words; ONNX wants one, so every graph is called `graph` |
-//! | value_info | can be inferred; TensorRT infers anyway. Of values made by custom operators, the type is kept |
+//! | value_info | can be inferred; TensorRT infers anyway. Of values made by custom operators, the type is kept, in functions too |
 //! | unused initializers, functions, opset imports; nodes that no output depends on | not computed |
 //! | inputs that are initializers | TensorRT takes an initializer for a constant, listed as input or not |
 //! | annotations of values that are not there | about nothing |
@@ -42,7 +42,7 @@ pub(super) fn canonical(model: &mut Model, types: &ElementTypes) -> Result<(), E
     let proto = &mut model.proto;
     let functions: Vec<FunctionKey> = proto.functions.iter().map(function_key).collect();
     let Some(graph) = &mut proto.graph else { return Ok(()) };
-    keep_types(graph, types.told_by_value_info());
+    keep_types(graph, types.told_by_value_info(None));
     let constants: IndexSet<String> = initializer_names(graph).map(str::to_owned).collect();
     graph.input.retain(|input| !constants.contains(input.name()));
     tidy_graph(graph);
@@ -50,8 +50,8 @@ pub(super) fn canonical(model: &mut Model, types: &ElementTypes) -> Result<(), E
         let message = "no output depends on any node";
         return Err(Diagnostic::error("no-nodes", message).in_file(&model.path).into());
     }
-    for function in &mut proto.functions {
-        tidy_function(function);
+    for (i, function) in proto.functions.iter_mut().enumerate() {
+        tidy_function(function, types.told_by_value_info(Some(i)));
     }
     let called = called_functions(graph, &proto.functions, &functions);
     let mut keep = called.into_iter();
@@ -75,8 +75,14 @@ fn absent_if_empty(text: &mut Option<String>) {
 
 /// Of what a graph declares of its values, leaves the element types that nothing else tells.
 fn keep_types(graph: &mut GraphProto, told: &BTreeSet<String>) {
-    graph.value_info.retain(|value| told.contains(value.name()));
-    for value in &mut graph.value_info {
+    keep_told(&mut graph.value_info, told);
+    let inner = graph.node.iter_mut().flat_map(subgraphs_mut);
+    inner.for_each(|graph| keep_types(graph, told));
+}
+
+fn keep_told(declared: &mut Vec<ValueInfoProto>, told: &BTreeSet<String>) {
+    declared.retain(|value| told.contains(value.name()));
+    for value in &mut *declared {
         if let Some(type_proto::Value::TensorType(tensor)) =
             value.r#type.as_mut().and_then(|of| of.value.as_mut())
         {
@@ -84,10 +90,8 @@ fn keep_types(graph: &mut GraphProto, told: &BTreeSet<String>) {
         }
         tidy_value(value);
     }
-    graph.value_info.sort_by(|a, b| a.name().cmp(b.name()));
-    graph.value_info.dedup_by(|a, b| a.name() == b.name());
-    let inner = graph.node.iter_mut().flat_map(subgraphs_mut);
-    inner.for_each(|graph| keep_types(graph, told));
+    declared.sort_by(|a, b| a.name().cmp(b.name()));
+    declared.dedup_by(|a, b| a.name() == b.name());
 }
 
 fn tidy_graph(graph: &mut GraphProto) {
@@ -203,12 +207,12 @@ fn tidy_type(of: &mut TypeProto) {
     }
 }
 
-fn tidy_function(function: &mut FunctionProto) {
+fn tidy_function(function: &mut FunctionProto, told: &BTreeSet<String>) {
     function.doc_string = None;
     function.metadata_props.clear();
-    function.value_info.clear();
+    keep_told(&mut function.value_info, told);
     let inner = function.node.iter_mut().flat_map(subgraphs_mut);
-    inner.for_each(|graph| keep_types(graph, &BTreeSet::new()));
+    inner.for_each(|graph| keep_types(graph, told));
     absent_if_empty(&mut function.domain);
     absent_if_empty(&mut function.overload);
     for attribute in &mut function.attribute_proto {
@@ -221,6 +225,9 @@ fn tidy_function(function: &mut FunctionProto) {
     }
     function.attribute_proto.sort_by(|a, b| a.name().cmp(b.name()));
     tidy_nodes(&mut function.node, &function.output);
+    let made: IndexSet<&str> =
+        function.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    function.value_info.retain(|value| made.contains(value.name()));
     for import in &mut function.opset_import {
         if import.domain() == "ai.onnx" {
             import.domain = None;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::proto::tensor_proto::DataType;
 use super::proto::{TypeProto, type_proto};
-use super::tensor::element_name;
+use super::tensor::{element_name, element_named, elements};
 
 /// The type of a value, without its shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +118,7 @@ impl fmt::Display for Type {
     }
 }
 
-/// A set of types that a parameter of an operator may be.
+/// A set of types that a parameter of an operator may be. Each element type is a bit, by its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TypeSet {
     tensors: u32,
@@ -135,9 +135,6 @@ impl TypeSet {
         let inner = |text: &'_ str, outer: &str| {
             text.strip_prefix(outer).and_then(|t| t.strip_suffix(')')).map(str::to_owned)
         };
-        let bit = |name: &str| {
-            (1..27_u32).find(|i| i32::try_from(*i).ok().and_then(element_name) == Some(name)).map(|i| 1 << i)
-        };
         let (field, name) = if word == "map" {
             self.maps = true;
             return true;
@@ -153,8 +150,8 @@ impl TypeSet {
         } else {
             (&mut self.tensors, word.to_owned())
         };
-        let Some(bit) = bit(&name) else { return false };
-        *field |= bit;
+        let Some(element) = element_named(&name) else { return false };
+        *field |= 1 << element;
         true
     }
 
@@ -188,7 +185,7 @@ impl TypeSet {
     /// The element types of tensors in it.
     pub fn elements(&self) -> impl Iterator<Item = DataType> + use<> {
         let tensors = self.tensors;
-        (1..27).filter(move |i| tensors & (1 << i) != 0).filter_map(|i| DataType::try_from(i).ok())
+        elements().filter(move |i| tensors & (1 << i) != 0).filter_map(|i| DataType::try_from(i).ok())
     }
 
     /// Its type, if there is but one.

@@ -3,7 +3,7 @@
 //!
 //! LayerNormalization wants its axes last: others are put there by a Transpose, and back by another. Where the
 //! result could be another one, nothing is fused, and the reason is told: values inside that others read, scales
-//! that are broadcast along the normalized axes, and so on.
+//! that are broadcast along the normalized axes, sums over another number than that of their elements, and so on.
 //!
 //! The new node is called `PATH/LayerNormalization` after the path that the names of its parts share, as in
 //! [`Match::instance`]; where they share none, it has the name of its last part. The `doc_string` of its parts is
@@ -11,11 +11,13 @@
 
 use std::collections::BTreeMap;
 
+use half::f16;
+
 use super::canonical::drop_dead_nodes;
 use super::graph::{Constant, GraphView, NodeRef, Shapes, ValueId};
 use super::infer::element_types;
-use super::names::subgraphs_mut;
-use super::patch::{self, Names, Patch};
+use super::names::{Names, subgraphs_mut};
+use super::patch::{self, Patch};
 use super::pattern::{self, Kind, Match};
 use super::proto::tensor_proto::DataType;
 use super::proto::{GraphProto, NodeProto, TensorProto};
@@ -30,21 +32,12 @@ pub const LAYER_NORMALIZATION: i64 = 17;
 pub struct Fused {
     /// The model.
     pub model: Model,
-    /// The norms that were fused, in order.
-    pub norms: Vec<FusedNorm>,
+    /// The names of the nodes that norms became, in order.
+    pub norms: Vec<String>,
     /// The norms that could not be.
     pub left: Vec<Left>,
     /// How many were one operator before.
     pub explicit: usize,
-}
-
-/// A norm that was fused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FusedNorm {
-    /// The name of its node.
-    pub name: String,
-    /// How many nodes it was.
-    pub parts: usize,
 }
 
 /// A norm that could not be fused.
@@ -79,7 +72,7 @@ pub fn layer_norms(model: &Model) -> Fused {
             let Some((last, rest)) = norm.nodes.split_last() else { continue };
             match work.fuse(norm) {
                 Ok((name, patch)) => {
-                    norms.push(FusedNorm { name, parts: norm.nodes.len() });
+                    norms.push(name);
                     patches.insert(*last, patch);
                     let none = || Patch { nodes: Vec::new(), constants: Vec::new() };
                     patches.extend(rest.iter().map(|part| (*part, none())));
@@ -141,6 +134,22 @@ fn axes_last(norm: &Match) -> Result<(Vec<i64>, Vec<i64>), String> {
     Ok((there.clone(), back.ok_or_else(unknown)?))
 }
 
+/// Does a norm divide its sums by the number of elements along its axes, which have these sizes?
+fn divides_by_size(norm: &Match, dims: &[i64]) -> Result<(), String> {
+    #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
+    let size = dims.iter().map(|dim| *dim as f64).product::<f64>();
+    // What 1/N becomes in FP16 is up to two from N where N is 4096; below N, it could be that of N - 1.
+    let half = 1.0 / f16::from_f64(1.0 / size).to_f64();
+    let is_size =
+        |count: f64| (count - size).abs() < 0.5 || half > size && (count - half).abs() < half * 1e-6;
+    match norm.divisors.iter().find(|count| !is_size(**count)) {
+        Some(count) => {
+            Err(format!("it divides a sum by {count:.0}, and normalizes {size} elements at a time"))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Work<'_, '_> {
     fn left(&self, norm: &Match, last: NodeRef, why: String) -> Left {
         let node = self.view.at(last).map(|id| self.view.node(id));
@@ -187,16 +196,17 @@ impl Work<'_, '_> {
             Some(bias) => Some(self.parameter(&mut draft, bias, (&norm.axes, &sizes), "bias")?),
             None => None,
         };
-        let scale = match &norm.scale {
-            Some(scale) => self.parameter(&mut draft, scale, (&norm.axes, &sizes), "scale")?.0,
+        let (scale, dims) = match &norm.scale {
+            Some(scale) => self.parameter(&mut draft, scale, (&norm.axes, &sizes), "scale")?,
             None => {
                 let known: Option<Vec<i64>> = sizes.iter().copied().collect();
                 let dims = known.or_else(|| bias.as_ref().map(|(_, dims)| dims.clone()));
                 let dims =
                     dims.ok_or("it has no scale, and the size of its axes is not known to make one")?;
-                self.ones(&mut draft, &dims)?
+                (self.ones(&mut draft, &dims)?, dims)
             }
         };
+        divides_by_size(norm, &dims)?;
         #[expect(clippy::cast_possible_truncation, reason = "ONNX has it as a float")]
         let epsilon = norm.epsilon.unwrap_or(0.0) as f32;
         let narrow = (self.element)(scope, &norm.output) != Type::Tensor(element);

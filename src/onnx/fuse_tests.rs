@@ -1,10 +1,12 @@
 //! Tests of [`super::fuse`]: names, labels, and what is left as it is.
 
+use half::f16;
+
 use super::fuse::{Fused, layer_norms};
 use super::proto::tensor_proto::DataType;
-use super::proto::{GraphProto, NodeProto, type_proto};
+use super::proto::{GraphProto, NodeProto, TensorProto, type_proto};
 use super::read::Model;
-use super::testing::{self, WithAttribute, floats, node, value, weight};
+use super::testing::{self, TestDim, WithAttribute, floats, ints, node, raw, value, weight};
 
 /// The nine nodes of a norm over the last axis of `x`, with this prefix before their names.
 fn norm(prefix: &str) -> Vec<NodeProto> {
@@ -57,7 +59,7 @@ fn a_norm_becomes_one_node_with_the_labels_of_its_parts() {
         (&["x", "scale", "bias"].map(String::from)[..], &["y".to_owned()][..])
     );
     assert_eq!(only.doc_string(), "0 1 2 3 4 5 6 7 8");
-    assert_eq!((fused.norms[0].parts, fused.left.len()), (9, 0));
+    assert_eq!((fused.norms.len(), fused.left.len()), (1, 0));
     // There is nothing left to fuse.
     let again = layer_norms(&fused.model);
     assert_eq!((again.norms.len(), again.explicit), (0, 1));
@@ -67,12 +69,12 @@ fn a_norm_becomes_one_node_with_the_labels_of_its_parts() {
 #[test]
 fn a_norm_without_a_path_is_called_as_its_last_part() {
     let fused = layer_norms(&read(norm("n."), &[8], &["y"]));
-    assert_eq!(fused.norms[0].name, "n.Add_1");
+    assert_eq!(fused.norms, ["n.Add_1"]);
     // A name that another node has is not taken.
     let mut nodes = norm("/layer/");
     nodes.push(node("/layer/LayerNormalization", "Relu", &["y"], &["z"]));
     let fused = layer_norms(&read(nodes, &[8], &["z"]));
-    assert_eq!(fused.norms[0].name, "/layer/LayerNormalization#2");
+    assert_eq!(fused.norms, ["/layer/LayerNormalization#2"]);
 }
 
 #[test]
@@ -112,4 +114,89 @@ fn what_is_read_elsewhere_stays() {
     assert_eq!(whys(&fused), ["`d`, which is inside it, is read elsewhere too"]);
     assert_eq!(fused.left[0].node, ("/a/Add_1".to_owned(), "Add".to_owned()));
     assert_eq!(fused.model.graph().node.len(), 9);
+}
+
+/// What becomes of a norm over the last axis of `x`, which has this size, with a scale of `scale` elements, whose mean
+/// and variance are sums that are multiplied by these numbers.
+fn of_sums(size: TestDim, scale: i64, mean: f64, variance: f64, half: bool) -> Fused {
+    #[expect(clippy::cast_possible_truncation, reason = "small numbers")]
+    let factor = |name: &str, value: f64| match half {
+        true => raw(name, DataType::Float16, &[], f16::from_f64(value).to_le_bytes().to_vec()),
+        false => floats(name, &[], &[value as f32]),
+    };
+    let element = if half { DataType::Float16 } else { DataType::Float };
+    let constant = |name: &str, count: i64| {
+        let dims: Vec<i64> = (count > 0).then_some(count).into_iter().collect();
+        let of: TensorProto = floats(name, &dims, &vec![1e-3; usize::try_from(count.max(1)).unwrap()]);
+        let halves = || f16::from_f64(1e-3).to_le_bytes().repeat(usize::try_from(count.max(1)).unwrap());
+        if half { raw(name, DataType::Float16, &dims, halves()) } else { of }
+    };
+    let graph = GraphProto {
+        input: vec![value("x", element, &[2.into(), size])],
+        output: vec![value("y", element, &[])],
+        initializer: vec![
+            factor("mean", mean),
+            factor("variance", variance),
+            constant("eps", 0),
+            constant("scale", scale),
+            ints("last", &[1], &[-1]),
+        ],
+        node: vec![
+            node("/n/a", "ReduceSum", &["x", "last"], &["s"]),
+            node("/n/b", "Mul", &["s", "mean"], &["m"]),
+            node("/n/c", "Sub", &["x", "m"], &["d"]),
+            node("/n/d", "Mul", &["d", "d"], &["q"]),
+            node("/n/e", "ReduceSum", &["q", "last"], &["t"]),
+            node("/n/f", "Mul", &["t", "variance"], &["v"]),
+            node("/n/g", "Add", &["v", "eps"], &["e"]),
+            node("/n/h", "Sqrt", &["e"], &["r"]),
+            node("/n/i", "Div", &["d", "r"], &["n"]),
+            node("/n/j", "Mul", &["n", "scale"], &["y"]),
+        ],
+        ..GraphProto::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    testing::save(&testing::model(13, graph), &path).unwrap();
+    layer_norms(&super::read(&path).unwrap().model)
+}
+
+#[test]
+fn a_variance_over_one_less_is_not_fused_however_many_elements_there_are() {
+    for size in [8, 768, 1024, 4096, 16384] {
+        let over = |count: i32| 1.0 / f64::from(count);
+        let fused =
+            |mean, variance| of_sums(i64::from(size).into(), size.into(), over(mean), over(variance), false);
+        assert_eq!(fused(size, size).norms.len(), 1, "{size}");
+        let left = fused(size, size - 1);
+        assert!(whys(&left)[0].ends_with("or divides by N - 1") && left.norms.is_empty(), "{size}: {left:?}");
+        // A mean over one less is no mean of few elements, and near that of many.
+        let left = fused(size - 1, size);
+        assert!(left.norms.is_empty(), "{size}: {:?}", left.norms);
+        if size > 1024 {
+            let why = format!("it divides a sum by {}, and normalizes {size} elements at a time", size - 1);
+            assert_eq!(whys(&left), [why]);
+        }
+    }
+}
+
+#[test]
+fn the_number_of_elements_as_fp16_holds_it_is_that_number() {
+    for size in [8, 768, 1000, 1280, 1536, 3072, 5120, 7168] {
+        let over = 1.0 / f64::from(size);
+        let fused = of_sums(i64::from(size).into(), size.into(), over, over, true);
+        assert_eq!((fused.norms.len(), whys(&fused)), (1, vec![]), "{size}");
+    }
+    assert!(of_sums(1000.into(), 1000, 1.0 / 1000.0, 1.0 / 999.0, true).norms.is_empty());
+}
+
+#[test]
+fn sums_over_an_axis_of_unknown_size_are_held_against_the_scale() {
+    let fused = |mean: f64, variance: f64| of_sums("n".into(), 256, 1.0 / mean, 1.0 / variance, false);
+    assert_eq!(fused(256.0, 256.0).norms.len(), 1);
+    let why = |count: u32| format!("it divides a sum by {count}, and normalizes 256 elements at a time");
+    for (mean, variance, odd) in [(128.0, 128.0, 128), (256.0, 255.0, 255), (128.0, 256.0, 128)] {
+        let left = fused(mean, variance);
+        assert_eq!((whys(&left), left.norms.len()), (vec![why(odd).as_str()], 0));
+    }
 }

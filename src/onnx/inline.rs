@@ -1,20 +1,20 @@
 //! Model-local functions put in the place of their calls, so that every node computes in one known type.
 //!
 //! A node of a function is called `CALL/NODE` afterwards, and so are its values. A call stays if its function means
-//! other versions of operators than the graph, or calls itself, or makes the model too large.
+//! other versions of operators than the graph, or is called from too deep.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::names::{initializer_names, node_name, sparse_name, subgraphs, subgraphs_mut};
-use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
+use super::calls::{Functions, MAX_INLINED};
+use super::names::{Names, node_name, plain, sparse_name, subgraphs, subgraphs_mut};
+use super::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
+};
 use super::read::Model;
 use super::schema::schema;
 
 /// How deep calls may nest.
 const MAX_DEPTH: usize = 24;
-
-/// How many nodes calls may become.
-const MAX_NODES: usize = 1_000_000;
 
 /// The model without calls of its functions, as far as that can be; none if it has no functions.
 pub(crate) fn inline(model: &Model) -> Option<Model> {
@@ -22,10 +22,12 @@ pub(crate) fn inline(model: &Model) -> Option<Model> {
     if proto.functions.is_empty() {
         return None;
     }
-    let mut names = BTreeSet::new();
     let mut graph = model.graph().clone();
-    all_names(&graph, &mut names);
-    let mut inliner = Inliner { proto, names, imports: BTreeMap::new(), made: 0 };
+    let mut names = Names::default();
+    names.graph(&graph);
+    let functions = Functions::new(&proto.functions);
+    let mut inliner =
+        Inliner { proto, functions, names, imports: BTreeMap::new(), declared: Vec::new(), made: 0 };
     inliner.graph(&mut graph, 0);
     let mut inlined = model.with_graph(graph);
     for (domain, version) in inliner.imports {
@@ -36,30 +38,35 @@ pub(crate) fn inline(model: &Model) -> Option<Model> {
 
 struct Inliner<'m> {
     proto: &'m ModelProto,
-    names: BTreeSet<String>,
+    functions: Functions<'m>,
+    names: Names,
     /// Domains that functions use and the graph did not.
     imports: BTreeMap<String, i64>,
-    made: usize,
+    /// What functions declare of values that now lie in the graph at hand.
+    declared: Vec<ValueInfoProto>,
+    /// How many nodes calls became.
+    made: u64,
 }
 
-fn plain(domain: &str) -> &str {
-    if domain == "ai.onnx" { "" } else { domain }
+/// New names of the values of a function, and of each subgraph in it on the way to a node, innermost last.
+type Scopes = Vec<BTreeMap<String, String>>;
+
+fn renamed<'s>(scopes: &'s Scopes, name: &str) -> Option<&'s String> {
+    scopes.iter().rev().find_map(|scope| scope.get(name))
 }
 
-fn all_names(graph: &GraphProto, names: &mut BTreeSet<String>) {
-    names.extend(graph.input.iter().chain(&graph.output).map(|v| v.name().to_owned()));
-    names.extend(initializer_names(graph).map(str::to_owned));
-    for node in &graph.node {
-        names.insert(node.name().to_owned());
-        names.extend(node.input.iter().chain(&node.output).cloned());
-        subgraphs(node).for_each(|graph| all_names(graph, names));
-    }
+/// The number of nodes, those of subgraphs included.
+fn count(nodes: &[NodeProto]) -> u64 {
+    nodes.iter().map(|node| 1 + subgraphs(node).map(|graph| count(&graph.node)).sum::<u64>()).sum()
 }
 
 impl<'m> Inliner<'m> {
     fn graph(&mut self, graph: &mut GraphProto, depth: usize) {
+        let around = std::mem::take(&mut self.declared);
         let nodes = std::mem::take(&mut graph.node);
         graph.node = self.nodes(nodes, depth);
+        // Behind its own, which count before.
+        graph.value_info.extend(std::mem::replace(&mut self.declared, around));
     }
 
     fn nodes(&mut self, nodes: Vec<NodeProto>, depth: usize) -> Vec<NodeProto> {
@@ -80,22 +87,17 @@ impl<'m> Inliner<'m> {
     }
 
     fn function(&self, node: &NodeProto) -> Option<&'m FunctionProto> {
-        let called = |f: &&FunctionProto| {
-            plain(f.domain()) == plain(node.domain())
-                && f.name() == node.op_type()
-                && f.overload() == node.overload()
-        };
-        self.proto.functions.iter().find(called)
+        self.functions.called_by(node).map(|index| &self.proto.functions[index])
     }
 
-    /// Can its body stand in the graph? Says so once and takes the room.
+    /// Can its body stand in the graph? Says so once, and imports what it needs.
     fn fits(&mut self, function: &FunctionProto, depth: usize) -> bool {
         let mut wanted = BTreeMap::new();
         let fits = depth < MAX_DEPTH
-            && self.made + function.node.len() <= MAX_NODES
+            // A model that was read has no more, but for what attributes bring along.
+            && self.made <= MAX_INLINED
             && function.node.iter().all(|node| self.means_the_same(node, function, &mut wanted));
         if fits {
-            self.made += function.node.len();
             self.imports.extend(wanted);
         }
         fits
@@ -129,20 +131,10 @@ impl<'m> Inliner<'m> {
             .all(|graph| graph.node.iter().all(|node| self.means_the_same(node, function, wanted)))
     }
 
-    fn fresh(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        let mut number = 0u32;
-        while !self.names.insert(name.clone()) {
-            number += 1;
-            name = format!("{wanted}_{number}");
-        }
-        name
-    }
-
     /// The nodes of a function in the place of a call.
     fn call(&mut self, call: &NodeProto, function: &FunctionProto) -> Vec<NodeProto> {
         let prefix = node_name(call);
-        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        let mut names = BTreeMap::new();
         for (i, input) in function.input.iter().enumerate() {
             names.insert(input.clone(), call.input.get(i).cloned().unwrap_or_default());
         }
@@ -158,18 +150,17 @@ impl<'m> Inliner<'m> {
         let mut attributes: BTreeMap<&str, &AttributeProto> =
             function.attribute_proto.iter().map(|a| (a.name(), a)).collect();
         attributes.extend(call.attribute.iter().map(|a| (a.name(), a)));
-        let mut body = Vec::with_capacity(function.node.len());
-        for node in &function.node {
-            let mut node = node.clone();
-            self.node(&mut node, &prefix, &mut names, &attributes);
-            body.push(node);
-        }
+        let mut body = function.node.clone();
+        let mut scopes = vec![names];
+        body.iter_mut().for_each(|node| self.node(node, &prefix, &mut scopes, &attributes));
+        self.declared.extend(declared(&function.value_info, &scopes));
+        self.made += count(&body);
         for (from, to) in passed {
-            let name = self.fresh(&format!("{prefix}/{to}"));
+            let name = self.names.fresh(&format!("{prefix}/{to}"));
             body.push(NodeProto {
                 name: Some(name),
                 op_type: Some("Identity".to_owned()),
-                input: vec![names.get(&from).cloned().unwrap_or_default()],
+                input: vec![renamed(&scopes, &from).cloned().unwrap_or_default()],
                 output: vec![to],
                 ..NodeProto::default()
             });
@@ -182,33 +173,34 @@ impl<'m> Inliner<'m> {
         &mut self,
         node: &mut NodeProto,
         prefix: &str,
-        names: &mut BTreeMap<String, String>,
+        scopes: &mut Scopes,
         attributes: &BTreeMap<&str, &AttributeProto>,
     ) {
         if !node.name().is_empty() {
-            node.name = Some(self.fresh(&format!("{prefix}/{}", node.name())));
+            node.name = Some(self.names.fresh(&format!("{prefix}/{}", node.name())));
         }
         for input in &mut node.input {
-            if let Some(name) = names.get(input) {
+            if let Some(name) = renamed(scopes, input) {
                 input.clone_from(name);
             }
         }
         let given = std::mem::take(&mut node.attribute);
         node.attribute = given.into_iter().filter_map(|a| referred(a, attributes)).collect();
         for graph in subgraphs_mut(node) {
-            self.subgraph(graph, prefix, names.clone(), attributes);
+            self.subgraph(graph, prefix, scopes, attributes);
         }
         for output in node.output.iter_mut().filter(|o| !o.is_empty()) {
-            *output = self.defined(output, prefix, names);
+            *output = self.defined(output, prefix, scopes);
         }
     }
 
-    fn defined(&mut self, name: &str, prefix: &str, names: &mut BTreeMap<String, String>) -> String {
-        if let Some(name) = names.get(name) {
-            return name.clone();
+    /// The new name of a value of the innermost scope, which may hide one around it.
+    fn defined(&mut self, name: &str, prefix: &str, scopes: &mut Scopes) -> String {
+        if let Some(new) = scopes.last().and_then(|scope| scope.get(name)) {
+            return new.clone();
         }
-        let new = self.fresh(&format!("{prefix}/{name}"));
-        names.insert(name.to_owned(), new.clone());
+        let new = self.names.fresh(&format!("{prefix}/{name}"));
+        scopes.last_mut().and_then(|scope| scope.insert(name.to_owned(), new.clone()));
         new
     }
 
@@ -216,36 +208,40 @@ impl<'m> Inliner<'m> {
         &mut self,
         graph: &mut GraphProto,
         prefix: &str,
-        mut names: BTreeMap<String, String>,
+        scopes: &mut Scopes,
         attributes: &BTreeMap<&str, &AttributeProto>,
     ) {
-        let own = graph.input.iter().map(|v| v.name()).chain(initializer_names(graph));
-        let own: Vec<String> = own
-            .chain(graph.node.iter().flat_map(|n| &n.output).map(String::as_str))
-            .map(str::to_owned)
-            .collect();
-        // Its own names hide those around it.
-        own.iter().for_each(|name| drop(names.remove(name)));
+        scopes.push(BTreeMap::new());
         for input in &mut graph.input {
-            input.name = Some(self.defined(input.name(), prefix, &mut names));
+            input.name = Some(self.defined(input.name(), prefix, scopes));
         }
         for tensor in &mut graph.initializer {
-            tensor.name = Some(self.defined(tensor.name(), prefix, &mut names));
+            tensor.name = Some(self.defined(tensor.name(), prefix, scopes));
         }
         for sparse in &mut graph.sparse_initializer {
-            let name = self.defined(sparse_name(sparse), prefix, &mut names);
+            let name = self.defined(sparse_name(sparse), prefix, scopes);
             sparse.values.iter_mut().for_each(|values| values.name = Some(name.clone()));
         }
         for node in &mut graph.node {
-            self.node(node, prefix, &mut names, attributes);
+            self.node(node, prefix, scopes, attributes);
         }
         for output in &mut graph.output {
-            if let Some(name) = names.get(output.name()) {
+            if let Some(name) = renamed(scopes, output.name()) {
                 output.name = Some(name.clone());
             }
         }
-        graph.value_info.clear();
+        graph.value_info = declared(&graph.value_info, scopes);
+        scopes.pop();
     }
+}
+
+/// What is declared of values of the innermost scope, under their new names.
+fn declared(values: &[ValueInfoProto], scopes: &Scopes) -> Vec<ValueInfoProto> {
+    let own = |name: &str| scopes.last().and_then(|scope| scope.get(name));
+    let renamed = |value: &ValueInfoProto| {
+        own(value.name()).map(|name| ValueInfoProto { name: Some(name.clone()), ..value.clone() })
+    };
+    values.iter().filter_map(renamed).collect()
 }
 
 /// An attribute of a body: one that refers to an attribute of the call becomes that, or nothing.

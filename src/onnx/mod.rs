@@ -9,6 +9,7 @@
 //! Invariant: weights are never copied while reading. They are slices of the mapped files until the
 //! writer streams them. (Data in typed fields, `float_data` and the like, is the exception.)
 
+mod calls;
 mod canonical;
 mod canonicalize;
 mod diff;
@@ -21,6 +22,8 @@ mod fuse_tests;
 pub mod graph;
 pub mod infer;
 mod inline;
+#[cfg(test)]
+mod inline_tests;
 mod interface;
 pub(crate) mod make;
 mod names;
@@ -55,7 +58,7 @@ pub(crate) use inline::inline;
 pub use names::node_name;
 pub(crate) use names::{reads, shell, subgraphs, subgraphs_mut, without_subgraphs};
 pub use read::{Model, Source, read, read_canonical};
-pub use schema::{Arity, OpSchema, Param, ParamType, allows, schema};
+pub use schema::{Arity, OpSchema, Param, ParamType, schema};
 pub use summary::{Dim, Summary, Tensor, TensorDigest, Weight, weights};
 pub use tensor::element_name;
 pub use types::{TypedNode, bf16_nodes, double_values, gemm_nodes, string_values};

@@ -1,8 +1,8 @@
 //! Names of nodes and values, and what subgraphs take from outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto};
+use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto};
 
 /// Name of a node; for one without a name, `node_of_` and its first output, as TensorRT's log calls it.
 #[must_use]
@@ -11,6 +11,68 @@ pub fn node_name(node: &NodeProto) -> String {
         ("", Some(output)) => format!("node_of_{output}"),
         ("", None) => format!("unnamed {}", node.op_type()),
         (name, _) => name.to_owned(),
+    }
+}
+
+/// A domain by its shorter name: that of ONNX itself has two.
+pub(super) fn plain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// Names of nodes and of values in whatever scope, and new ones.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    taken: BTreeSet<String>,
+    /// The last number that was given to a name.
+    numbers: BTreeMap<String, u64>,
+}
+
+impl Names {
+    /// All names of a model.
+    pub(crate) fn new(proto: &ModelProto) -> Names {
+        let mut names = Names::default();
+        if let Some(graph) = &proto.graph {
+            names.graph(graph);
+        }
+        for function in &proto.functions {
+            names.taken.extend(function.input.iter().cloned());
+            function.node.iter().for_each(|node| names.node(node));
+        }
+        names
+    }
+
+    /// These names.
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Names {
+        Names { taken: names.map(str::to_owned).collect(), numbers: BTreeMap::new() }
+    }
+
+    /// Takes all names of a graph.
+    pub(super) fn graph(&mut self, graph: &GraphProto) {
+        let values = graph.input.iter().map(|value| value.name());
+        self.taken.extend(values.chain(initializer_names(graph)).map(str::to_owned));
+        graph.node.iter().for_each(|node| self.node(node));
+    }
+
+    fn node(&mut self, node: &NodeProto) {
+        self.taken.extend(node.output.iter().cloned());
+        self.taken.insert(node.name().to_owned());
+        subgraphs(node).for_each(|graph| self.graph(graph));
+    }
+
+    /// This name, or the first of `NAME#2`, `NAME#3`, … that nothing has.
+    pub(crate) fn fresh(&mut self, base: &str) -> String {
+        if self.taken.insert(base.to_owned()) {
+            return base.to_owned();
+        }
+        // Numbers below the last one were tried: looking at them again makes n of a name cost n² looks.
+        let number = self.numbers.entry(base.to_owned()).or_insert(1);
+        loop {
+            *number += 1;
+            let name = format!("{base}#{number}");
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
     }
 }
 

@@ -1,11 +1,11 @@
-//! Nodes replaced by others, in whatever scope, and names that nothing has.
+//! Nodes replaced by others, in whatever scope.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::graph::{GraphView, NodeRef, ScopeKind};
 use super::infer::{ElementTypes, ScopeId};
 use super::make;
-use super::names::{initializer_names, subgraphs, subgraphs_mut};
+use super::names::{subgraphs, subgraphs_mut};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// What takes the place of a node.
@@ -15,47 +15,6 @@ pub(crate) struct Patch {
     pub(crate) nodes: Vec<NodeProto>,
     /// Constants that they read, by name: initializers, or Constant nodes in a function, which has none.
     pub(crate) constants: Vec<TensorProto>,
-}
-
-/// All names of a model: of nodes, and of values in whatever scope.
-#[derive(Debug, Default)]
-pub(crate) struct Names(BTreeSet<String>);
-
-impl Names {
-    pub(crate) fn new(proto: &ModelProto) -> Names {
-        let mut names = Names::default();
-        if let Some(graph) = &proto.graph {
-            names.graph(graph);
-        }
-        for function in &proto.functions {
-            names.0.extend(function.input.iter().cloned());
-            function.node.iter().for_each(|node| names.node(node));
-        }
-        names
-    }
-
-    fn graph(&mut self, graph: &GraphProto) {
-        let values = graph.input.iter().map(|value| value.name());
-        self.0.extend(values.chain(initializer_names(graph)).map(str::to_owned));
-        graph.node.iter().for_each(|node| self.node(node));
-    }
-
-    fn node(&mut self, node: &NodeProto) {
-        self.0.extend(node.output.iter().cloned());
-        self.0.insert(node.name().to_owned());
-        subgraphs(node).for_each(|graph| self.graph(graph));
-    }
-
-    /// This name, or the first of `NAME#2`, `NAME#3`, … that nothing has.
-    pub(crate) fn fresh(&mut self, base: &str) -> String {
-        let mut name = base.to_owned();
-        let mut number = 1u64;
-        while !self.0.insert(name.clone()) {
-            number += 1;
-            name = format!("{base}#{number}");
-        }
-        name
-    }
 }
 
 /// Replaces nodes. What is not named stays as it is.

@@ -6,15 +6,13 @@ use std::sync::{LazyLock, OnceLock};
 
 use super::element::{Type, TypeSet};
 use super::proto::tensor_proto::DataType;
-use super::tensor::element_name;
+use super::tensor::element_named;
 
 /// One version of an operator.
 #[derive(Debug)]
 pub struct OpSchema {
     /// The opset that brought this version.
     pub since_version: i64,
-    /// Is it deprecated from this version on?
-    pub deprecated: bool,
     /// Inputs in order.
     pub inputs: Vec<Param>,
     /// Outputs in order.
@@ -90,12 +88,6 @@ pub fn schema(domain: &str, op: &str, version: i64) -> Option<&'static OpSchema>
     Some(row.schema.get_or_init(|| read(row.line, &TABLE.sets).unwrap_or_else(|| damaged(row.line))))
 }
 
-/// May `parameter` of this operator be a tensor of this element type? No for an operator that is not known.
-#[must_use]
-pub fn allows(domain: &str, op: &str, version: i64, parameter: &str, element: DataType) -> bool {
-    schema(domain, op, version).is_some_and(|schema| schema.allows(parameter, element))
-}
-
 /// The operators of a domain, each with the opsets that brought its versions, in order.
 #[cfg(test)]
 pub(super) fn versions(domain: &str) -> impl Iterator<Item = (&'static str, Vec<i64>)> {
@@ -144,7 +136,7 @@ fn parse(text: &'static str) -> Result<Table, &'static str> {
             Some("domain") => domain = words.next().unwrap_or(""),
             Some(op) => {
                 let since = words.next().and_then(since).ok_or(line)?;
-                let row = Row { since_version: since.0, line, schema: OnceLock::new() };
+                let row = Row { since_version: since, line, schema: OnceLock::new() };
                 table.operators.entry(domain).or_default().entry(op).or_default().push(row);
             }
             None => {}
@@ -153,16 +145,16 @@ fn parse(text: &'static str) -> Result<Table, &'static str> {
     Ok(table)
 }
 
-/// The opset that brought a version, and whether it is deprecated from then on.
-fn since(word: &str) -> Option<(i64, bool)> {
-    let (number, deprecated) = word.strip_suffix('!').map_or((word, false), |number| (number, true));
-    Some((number.parse().ok()?, deprecated))
+/// The opset that brought a version; a `!` behind it says that the operator is deprecated from then on, which changes
+/// no type.
+fn since(word: &str) -> Option<i64> {
+    word.strip_suffix('!').unwrap_or(word).parse().ok()
 }
 
 /// Reads a row: `OPERATOR SINCE | TYPE=SET... | INPUT... | OUTPUT...`
 fn read(line: &'static str, sets: &[TypeSet]) -> Option<OpSchema> {
     let mut parts = line.split('|').map(|part| part.split(' ').filter(|word| !word.is_empty()));
-    let (since_version, deprecated) = since(parts.next()?.nth(1)?)?;
+    let since_version = since(parts.next()?.nth(1)?)?;
     let mut constraints = BTreeMap::new();
     for word in parts.next()? {
         let (parameter, set) = word.split_once('=')?;
@@ -185,7 +177,7 @@ fn read(line: &'static str, sets: &[TypeSet]) -> Option<OpSchema> {
     };
     let inputs = parts.next()?.map(param).collect::<Option<_>>()?;
     let outputs = parts.next()?.map(param).collect::<Option<_>>()?;
-    Some(OpSchema { since_version, deprecated, inputs, outputs, constraints })
+    Some(OpSchema { since_version, inputs, outputs, constraints })
 }
 
 fn fixed(word: &str) -> Option<Type> {
@@ -195,7 +187,7 @@ fn fixed(word: &str) -> Option<Type> {
     if word == "map" {
         return Some(Type::Unknown);
     }
-    (1..27).find(|i| element_name(*i) == Some(word)).map(Type::tensor)
+    element_named(word).map(Type::tensor)
 }
 
 #[cfg(test)]
@@ -228,7 +220,8 @@ mod tests {
         assert_eq!(since("Nonsense", 19), None);
         // An operator of ONNX Runtime in the default domain, until ONNX has its own.
         assert_eq!((since("LayerNormalization", 16), since("LayerNormalization", 17)), (Some(1), Some(17)));
-        assert!(schema("", "Scatter", 11).unwrap().deprecated);
+        // One that is deprecated.
+        assert_eq!(since("Scatter", 11), Some(11));
         assert!(schema("ai.onnx", "Add", 13).is_some());
         assert!(schema("elsewhere", "Add", 13).is_none());
     }
@@ -236,9 +229,12 @@ mod tests {
     #[test]
     fn rows_say_what_the_specification_says() {
         let bf16 = DataType::Bfloat16;
-        assert!(!allows("", "Conv", 21, "T", bf16) && allows("", "Conv", 22, "T", bf16));
-        assert!(allows("", "MatMul", 13, "T", bf16) && !allows("", "MatMul", 12, "T", bf16));
-        assert!(!allows("", "MatMul", 13, "T", DataType::Int8) && !allows("", "MatMul", 13, "T9", bf16));
+        let allows = |op, version, parameter, element| {
+            schema("", op, version).is_some_and(|schema| schema.allows(parameter, element))
+        };
+        assert!(!allows("Conv", 21, "T", bf16) && allows("Conv", 22, "T", bf16));
+        assert!(allows("MatMul", 13, "T", bf16) && !allows("MatMul", 12, "T", bf16));
+        assert!(!allows("MatMul", 13, "T", DataType::Int8) && !allows("MatMul", 13, "T9", bf16));
         let split = schema("", "Split", 13).unwrap();
         assert_eq!((split.inputs[1].arity, split.outputs[0].arity), (Arity::Optional, Arity::Variadic));
         assert_eq!(split.inputs[1].of, ParamType::Fixed(Type::Tensor(DataType::Int64)));

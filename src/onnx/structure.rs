@@ -1,10 +1,11 @@
-//! Is it a graph at all: unique names, every value defined, no cycle. Unsorted nodes are sorted.
+//! Is it a graph at all: unique names, every value defined, no cycle (of functions: `calls`). Unsorted nodes are sorted.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use indexmap::IndexMap;
 
+use super::calls;
 use super::error::Problems;
 use super::names::{initializer_names, node_name, reads, subgraphs_mut};
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
@@ -34,6 +35,7 @@ pub(super) fn check(model: &mut ModelProto, problems: &mut Problems, notes: &mut
         }
         check.body(names, &mut function.node, &function.output, None);
     }
+    calls::check(model, check.problems);
     if check.sorted > 0 {
         notes.push("nodes were not in topological order, and are sorted".to_owned());
     }
@@ -247,7 +249,7 @@ impl Check<'_> {
 /// An order in which everything comes after what it needs; of all those, the one that moves later
 /// nodes least: always the first node that is ready. If there is none, the nodes of a cycle, each
 /// feeding the next.
-fn topological_order(needs: &[BTreeSet<usize>]) -> Result<Vec<usize>, Vec<usize>> {
+pub(super) fn topological_order(needs: &[BTreeSet<usize>]) -> Result<Vec<usize>, Vec<usize>> {
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); needs.len()];
     let mut open: Vec<usize> = needs.iter().map(BTreeSet::len).collect();
     for (i, producers) in needs.iter().enumerate() {

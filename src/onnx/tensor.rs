@@ -47,9 +47,22 @@ const ELEMENTS: [(&str, u64); 27] = [
     ("int2", 2),
 ];
 
+// A `TypeSet` has a bit for each.
+const _: () = assert!(ELEMENTS.len() <= 32);
+
 /// Name of an element type: `float`, `int64`, …; none for a number that ONNX does not define.
 pub fn element_name(data_type: i32) -> Option<&'static str> {
     usize::try_from(data_type).ok().and_then(|i| ELEMENTS.get(i)).map(|(name, _)| *name)
+}
+
+/// The numbers of all element types that a tensor can have.
+pub(super) fn elements() -> impl Iterator<Item = i32> {
+    (1..).take(ELEMENTS.len() - 1)
+}
+
+/// The element type of this name.
+pub(super) fn element_named(name: &str) -> Option<i32> {
+    elements().find(|element| element_name(*element) == Some(name))
 }
 
 fn element_bits(data_type: i32) -> Option<u64> {

@@ -2,7 +2,8 @@
 //!
 //! | field | in the key of | why |
 //! |---|---|---|
-//! | the sources of `onnx/`, and of `precision/` but its oracle | canonicalize, digest, prepare | they decide the bytes; computed at compile time |
+//! | the sources of `onnx/`, and of `precision/` but its oracle, without tests | canonicalize, digest, prepare | they decide the bytes; computed at compile time |
+//! | versions of the crates `globset`, `half`, `prost`, `regex` | wherever those sources are | they decide which nodes a rule selects, how numbers are rounded, and the bytes of a model |
 //! | [`BUILD_VERSION`] | build | the worker's recipe |
 //! | raw digests of model file and external data | canonicalize and digest alone | a doc_string edit changes them, and nothing after; see [`external_data`] |
 //! | model digest | prepare | the digest of the canonical form |
@@ -50,7 +51,7 @@ use crate::verify::{Inputs, MeasureSpec};
 /// change that can change an engine's bytes or what is recorded with it; a golden test reminds you.
 pub const BUILD_VERSION: i64 = 3;
 
-/// Digest of the sources that decide the canonical form and the prepared ONNX.
+/// Digest of the sources, and of the versions of crates, that decide the canonical form and the prepared ONNX.
 pub const PREPARE_VERSION: &str = env!("ENGINEWRIGHT_PREPARE_VERSION");
 
 /// Digest of the sources that decide what is measured.

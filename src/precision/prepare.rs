@@ -204,7 +204,7 @@ fn refuse(model: &Model) -> Result<(), Vec<Problem>> {
         let message = format!("a model of opset {} cannot be given a precision", opset.unwrap_or(0));
         problems.push(
             Problem::error("not-yet", message)
-                .help("export it with opset 7 or later, or use `precision = \"as-is\"`"),
+                .help(format!("export it with opset {MIN_OPSET} or later, or use `precision = \"as-is\"`")),
         );
     }
     if opset.is_none() {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::support::repository;
 
+#[path = "../../build/sources.rs"]
+mod sources;
+
 /// What all may use.
 const GROUND: [&str; 4] = ["digest", "diagnostic", "fs", "gpu"];
 
@@ -131,6 +134,20 @@ fn files_stay_small() {
         .map(|(f, lines)| format!("{}: {lines} lines", f.display()))
         .collect();
     assert!(long.is_empty(), "split these:\n{}", long.join("\n"));
+}
+
+#[test]
+fn versions_are_made_of_all_sources_but_tests_and_of_the_crates_that_decide() {
+    let found = sources::sources(&["src/onnx", "src/precision"], &["src/onnx/diff.rs"]);
+    let has = |file: &str| found.iter().any(|found| found == Path::new(file));
+    assert!(has("src/onnx/canonical.rs") && has("src/onnx/schema.txt") && has("src/precision/prepare.rs"));
+    assert!(!has("src/onnx/diff.rs"));
+    let tests = found.iter().map(|file| file.to_string_lossy()).filter(|file| file.contains("test"));
+    assert_eq!(tests.collect::<Vec<_>>(), Vec::<String>::new());
+    let lock = std::fs::read_to_string(repository().join("Cargo.lock")).unwrap();
+    let versions = sources::versions(&lock, &["half", "prost"]);
+    let names: Vec<&str> = versions.iter().filter_map(|version| version.split(' ').next()).collect();
+    assert_eq!(names, ["half", "prost"], "{versions:?}");
 }
 
 #[test]

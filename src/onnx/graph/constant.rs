@@ -1,5 +1,7 @@
 //! Values that are known before the model runs.
 
+use half::{bf16, f16};
+
 use super::super::proto::tensor_proto::DataType;
 use super::super::proto::{NodeProto, TensorProto};
 
@@ -101,11 +103,8 @@ impl<'a> Constant<'a> {
                 match DataType::try_from(tensor.data_type()).ok()? {
                     DataType::Float => bytes(raw, i).map(f32::from_le_bytes).map(f64::from),
                     DataType::Double => bytes(raw, i).map(f64::from_le_bytes),
-                    DataType::Float16 => bytes(raw, i).map(u16::from_le_bytes).map(half),
-                    DataType::Bfloat16 => {
-                        let bits = bytes(raw, i).map(u16::from_le_bytes)?;
-                        Some(f64::from(f32::from_bits(u32::from(bits) << 16)))
-                    }
+                    DataType::Float16 => bytes(raw, i).map(f16::from_le_bytes).map(f64::from),
+                    DataType::Bfloat16 => bytes(raw, i).map(bf16::from_le_bytes).map(f64::from),
                     DataType::Int64 => bytes(raw, i).map(i64::from_le_bytes).map(integer),
                     DataType::Int32 => bytes(raw, i).map(i32::from_le_bytes).map(f64::from),
                     _ => None,
@@ -119,18 +118,6 @@ impl<'a> Constant<'a> {
 fn bytes<const N: usize>(raw: &[u8], i: usize) -> Option<[u8; N]> {
     let start = i.checked_mul(N)?;
     raw.get(start..start.checked_add(N)?)?.try_into().ok()
-}
-
-/// The value of 16 bits in IEEE half precision.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-14),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1.0 + fraction) * 2f64.powi(exponent - 15),
-    }
 }
 
 #[cfg(test)]

@@ -5,34 +5,23 @@
 //! `#2`, `#3`, … behind it, in the order of the walk (main graph, then subgraphs, then functions).
 //! A name that the file itself gives to another node is never taken: the number is skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::super::names::{node_name, subgraphs_mut};
+use super::super::names::{Names, node_name, subgraphs_mut};
 use super::super::proto::NodeProto;
 
 /// A unique name for each node, in order.
 pub(super) fn unique<'a>(nodes: impl Iterator<Item = &'a NodeProto>) -> Vec<String> {
-    let given: Vec<String> = nodes.map(node_name).collect();
-    let in_file: BTreeSet<&str> = given.iter().map(String::as_str).collect();
-    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut made: BTreeSet<String> = BTreeSet::new();
+    let mut given: Vec<String> = nodes.map(node_name).collect();
+    let mut seen = BTreeSet::new();
+    let repeated: Vec<usize> = (0..given.len()).filter(|i| !seen.insert(given[*i].as_str())).collect();
+    if !repeated.is_empty() {
+        let mut names = Names::of(seen.into_iter());
+        for i in repeated {
+            given[i] = names.fresh(&given[i]);
+        }
+    }
     given
-        .iter()
-        .map(|name| {
-            // The last number that was used for this name.
-            let Some(last) = seen.get_mut(name.as_str()) else {
-                seen.insert(name, 1);
-                return name.clone();
-            };
-            loop {
-                *last += 1;
-                let numbered = format!("{name}#{last}");
-                if !in_file.contains(numbered.as_str()) && made.insert(numbered.clone()) {
-                    return numbered;
-                }
-            }
-        })
-        .collect()
 }
 
 /// Gives each of these nodes a name of its own within its graph; those without one have none.

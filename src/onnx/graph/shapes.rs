@@ -244,7 +244,8 @@ impl<'s> Rule<'s, '_> {
 
     fn unsqueeze(&self) -> Option<Dims> {
         let (dims, axes) = (self.input(0)?, self.list("axes", 1)?);
-        let rank = dims.len() + axes.len();
+        // Each axis is looked for among all others.
+        let rank = Some(dims.len() + axes.len()).filter(|rank| *rank <= MAX_RANK)?;
         let axes = axes.iter().map(|axis| place(*axis, rank)).collect::<Option<Vec<_>>>()?;
         let mut rest = dims.iter();
         (0..rank).map(|i| if axes.contains(&i) { Some(Some(1)) } else { rest.next().copied() }).collect()
@@ -539,6 +540,23 @@ mod tests {
         let view = GraphView::new(&model);
         let rank = |name: &str| Shapes::new(&view).rank(view.find(0, name).unwrap());
         assert_eq!((rank("g5"), rank("g59")), (Some(33), None));
+    }
+
+    #[test]
+    fn a_list_of_any_number_of_axes_is_no_shape() {
+        let axes: Vec<i64> = (0..200_000).collect();
+        let graph = GraphProto {
+            input: vec![value("x", DataType::Float, &[4.into()])],
+            output: vec![value("y", DataType::Float, &[])],
+            node: vec![node("", "Unsqueeze", &["x"], &["y"]).ints("axes", &axes)],
+            ..GraphProto::default()
+        };
+        let model = model(11, graph);
+        let view = GraphView::new(&model);
+        let start = std::time::Instant::now();
+        // That of an output is declared.
+        assert_eq!(Shapes::new(&view).rank(view.find(0, "y").unwrap()), Some(0));
+        assert!(start.elapsed().as_secs() < 5);
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub struct Declared {
 #[derive(Debug)]
 pub struct ElementTypes {
     scopes: Vec<Scope>,
-    from_value_info: BTreeSet<String>,
+    /// By the function they lie in, or none for the graph.
+    from_value_info: BTreeMap<Option<usize>, BTreeSet<String>>,
     /// By scope and index of the node.
     conflicts: BTreeMap<(ScopeId, usize), Conflict>,
 }
@@ -127,9 +128,10 @@ pub fn element_types_with(model: &Model, declared: &Declared) -> ElementTypes {
 }
 
 impl ElementTypes {
-    /// Values whose type nothing but `value_info` tells.
-    pub(crate) fn told_by_value_info(&self) -> &BTreeSet<String> {
-        &self.from_value_info
+    /// Values of a function (by its index), or of the graph, whose type nothing but `value_info` tells.
+    pub(super) fn told_by_value_info(&self, function: Option<usize>) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.from_value_info.get(&function).unwrap_or(&NONE)
     }
 
     /// The scope of the model's graph.

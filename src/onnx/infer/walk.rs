@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
+use super::super::calls::Functions;
 use super::super::element::Type;
-use super::super::names::{sparse_name, subgraphs};
+use super::super::names::{plain, sparse_name, subgraphs};
 use super::super::proto::tensor_proto::DataType;
-use super::super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::super::schema::schema;
 use super::rules::{self, Attributes};
 use super::{Body, Conflict, Declared, ElementTypes, Scope, ScopeId, lookup, version};
@@ -27,7 +28,7 @@ struct Frame<'f, 'm> {
     function: Option<usize>,
     /// Attributes that the function was called with.
     attributes: &'f BTreeMap<&'m str, &'m AttributeProto>,
-    /// What the graph declares of its values and outputs.
+    /// What the graph declares of its values and outputs, or the function of its values.
     hints: &'f IndexMap<&'m str, &'m ValueInfoProto>,
     depth: usize,
 }
@@ -42,13 +43,13 @@ type AttributeKey<'m> = (&'m str, i32, i64, &'m [u8], i32, usize);
 pub(super) struct Walk<'m> {
     model: &'m ModelProto,
     declared: &'m Declared,
-    functions: BTreeMap<(&'m str, &'m str, &'m str), usize>,
+    functions: Functions<'m>,
     scopes: Vec<Scope>,
     calls: BTreeMap<Call<'m>, ScopeId>,
     /// Functions that are being walked: ONNX forbids recursion.
     active: Vec<usize>,
     function_nodes: usize,
-    from_value_info: BTreeSet<String>,
+    from_value_info: BTreeMap<Option<usize>, BTreeSet<String>>,
     conflicts: BTreeMap<(ScopeId, usize), Conflict>,
 }
 
@@ -57,17 +58,15 @@ type Agreed = Result<Type, (Type, Type)>;
 
 impl<'m> Walk<'m> {
     pub(super) fn new(model: &'m ModelProto, declared: &'m Declared) -> Walk<'m> {
-        let key = |f: &'m FunctionProto| (plain(f.domain()), f.name(), f.overload());
-        let functions = model.functions.iter().enumerate().map(|(i, f)| (key(f), i)).collect();
         Walk {
             model,
             declared,
-            functions,
+            functions: Functions::new(&model.functions),
             scopes: Vec::new(),
             calls: BTreeMap::new(),
             active: Vec::new(),
             function_nodes: 0,
-            from_value_info: BTreeSet::new(),
+            from_value_info: BTreeMap::new(),
             conflicts: BTreeMap::new(),
         }
     }
@@ -112,10 +111,7 @@ impl<'m> Walk<'m> {
             self.define(frame.scope, sparse_name(sparse), of);
         }
         // Of two declarations the first counts, and that of an output before all: they are what the canonical form keeps.
-        let mut hints = IndexMap::new();
-        for value in graph.output.iter().chain(&graph.value_info) {
-            hints.entry(value.name()).or_insert(value);
-        }
+        let hints = hints(graph.output.iter().chain(&graph.value_info));
         self.nodes(&graph.node, Frame { hints: &hints, ..frame });
         graph.output.iter().map(|output| self.get(frame.scope, output.name())).collect()
     }
@@ -136,7 +132,7 @@ impl<'m> Walk<'m> {
                 }
                 if let Some(hint) = frame.hints.get(name.as_str()).filter(|_| of.is_unknown()) {
                     of = Type::declared(hint.r#type.as_ref());
-                    self.from_value_info.insert(name.clone());
+                    self.from_value_info.entry(frame.function).or_default().insert(name.clone());
                 }
                 self.define(frame.scope, name, of);
             }
@@ -147,8 +143,8 @@ impl<'m> Walk<'m> {
     fn node(&mut self, index: usize, node: &'m NodeProto, frame: Frame<'_, 'm>) -> Vec<Type> {
         let inputs: Vec<Type> = node.input.iter().map(|name| self.get(frame.scope, name)).collect();
         let domain = plain(node.domain());
-        if let Some(function) = self.functions.get(&(domain, node.op_type(), node.overload())) {
-            return self.call(*function, index, node, &inputs, frame);
+        if let Some(function) = self.functions.called_by(node) {
+            return self.call(function, index, node, &inputs, frame);
         }
         let attributes = Attributes::new(node, frame.attributes);
         let version = version(self.model, frame.function, domain);
@@ -260,7 +256,7 @@ impl<'m> Walk<'m> {
                     self.define(scope, name, of.clone());
                 }
                 self.active.push(index);
-                let (depth, hints) = (frame.depth + 1, &IndexMap::new());
+                let (depth, hints) = (frame.depth + 1, &hints(function.value_info.iter()));
                 let inner = Frame { scope, function: Some(index), attributes: &attributes, hints, depth };
                 self.nodes(&function.node, inner);
                 self.active.pop();
@@ -271,6 +267,15 @@ impl<'m> Walk<'m> {
         self.scopes[frame.scope.0].calls.insert(node_index, scope);
         function.output.iter().map(|name| self.get(scope, name)).collect()
     }
+}
+
+/// What is declared of values, by name; of two declarations, the first.
+fn hints<'m>(declared: impl Iterator<Item = &'m ValueInfoProto>) -> IndexMap<&'m str, &'m ValueInfoProto> {
+    let mut hints = IndexMap::new();
+    for value in declared {
+        hints.entry(value.name()).or_insert(value);
+    }
+    hints
 }
 
 /// What goes round has one type, in and out; only an optional may come out as what it holds. What a body makes
@@ -288,11 +293,6 @@ fn carried<'t>(given: &'t [Type], made: &'t [Type]) -> impl Iterator<Item = Agre
 fn agreed<'t>(types: impl Iterator<Item = &'t Type>) -> Agreed {
     let mut types = types;
     types.try_fold(Type::Unknown, |of, other| of.unify(other).ok_or((of, other.clone())))
-}
-
-/// The default domain has two names.
-fn plain(domain: &str) -> &str {
-    if domain == "ai.onnx" { "" } else { domain }
 }
 
 fn attribute_key<'m>(name: &'m str, attribute: &'m AttributeProto) -> AttributeKey<'m> {

@@ -38,12 +38,6 @@ impl Kind {
             Kind::Attention => "attention",
         }
     }
-
-    /// The pattern of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
 }
 
 impl fmt::Display for Kind {
@@ -78,12 +72,6 @@ impl Part {
             Part::Softmax => "attention.softmax",
             Part::Context => "attention.context",
         }
-    }
-
-    /// The part of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Part> {
-        Part::ALL.into_iter().find(|part| part.name() == name)
     }
 }
 
@@ -135,6 +123,9 @@ pub struct Match {
     /// Values inside that are read outside, or are outputs. While there are any, the nodes cannot be
     /// replaced by one.
     pub escapes: Vec<String>,
+    /// What sums inside are divided by to make means, where no ReduceMean does it. Whoever knows how many elements
+    /// are summed must compare: a pattern takes what is near, and any number where it cannot know.
+    pub divisors: Vec<f64>,
     /// Does it compute what the operator of its name computes? False if epsilon is added to the
     /// deviation instead of the variance, or if the variance is divided by N - 1: the same hazards and the
     /// same rules, but it cannot be replaced.
@@ -156,11 +147,5 @@ impl Match {
     #[must_use]
     pub fn is_explicit(&self) -> bool {
         self.nodes.len() == 1
-    }
-
-    /// Could one operator take its place?
-    #[must_use]
-    pub fn is_replaceable(&self) -> bool {
-        self.exact && self.escapes.is_empty()
     }
 }

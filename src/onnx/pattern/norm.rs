@@ -259,7 +259,7 @@ impl Trail<'_, '_, '_> {
                 (t.strip(other, Look::Shapes) == wanted).then_some(())?;
                 let mean = t.mean(mean)?;
                 let x = t.read(mean.of);
-                (x == of.x && mean.axes == of.axes && !mean.unbiased).then_some(())
+                (x == of.x && mean.axes == of.axes).then_some(())
             })
         })
     }

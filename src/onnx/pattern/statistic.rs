@@ -14,8 +14,8 @@ pub(super) struct Mean {
     /// The operand as the Reduce operator reads it.
     pub(super) of: ValueId,
     pub(super) axes: Vec<i64>,
-    /// Was the sum divided by one less than its size?
-    pub(super) unbiased: bool,
+    /// What its sum is divided by; none for a ReduceMean, which divides by what it sums.
+    divisor: Option<f64>,
 }
 
 /// What is under the root.
@@ -45,9 +45,10 @@ impl Trail<'_, '_, '_> {
         self.attempt(|t| {
             if let Some(node) = t.op(v, Look::Shapes, &["ReduceMean"]) {
                 let (of, axes) = (t.view().input(node, 0)?, t.graph.reduced(node)?);
-                return Some(Mean { of, axes, unbiased: false });
+                return Some(Mean { of, axes, divisor: None });
             }
-            t.share(v, "ReduceSum")
+            let mean = t.share(v, "ReduceSum")?;
+            t.averages(&mean).then_some(mean)
         })
     }
 
@@ -62,22 +63,34 @@ impl Trail<'_, '_, '_> {
             self.attempt(|t| {
                 let node = t.op(*sum, Look::Shapes, &[op])?;
                 let (of, axes) = (t.view().input(node, 0)?, t.graph.reduced(node)?);
-                let unbiased = t.divides_by(count, of, &axes)?;
-                Some(Mean { of, axes, unbiased })
+                let mean = Mean { of, axes, divisor: Some(count) };
+                (t.averages(&mean) || t.is_unbiased(&mean)).then_some(())?;
+                t.divisors.push(count);
+                Some(mean)
             })
         })
     }
 
-    /// Is this the number of elements along axes, or (true) one less?
-    fn divides_by(&self, count: f64, of: ValueId, axes: &[i64]) -> Option<bool> {
-        match self.graph.size(of, axes) {
-            #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
-            Some(size) if near(count, size as f64) => Some(false),
-            #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
-            Some(size) => near(count, size as f64 - 1.0).then_some(true),
+    /// Is a sum divided by the number of its elements, as far as a pattern must know?
+    fn averages(&self, mean: &Mean) -> bool {
+        match (mean.divisor, self.size(mean)) {
+            (Some(count), Some(size)) => near(count, size),
             // Any number of elements is possible, but it is a number.
-            None => (count >= 1.0 && near(count, count.round())).then_some(false),
+            (Some(count), None) => count >= 1.0 && near(count, count.round()),
+            (None, _) => true,
         }
+    }
+
+    /// Is a sum divided by one less than the number of its elements? Of a thousand and more, both are near.
+    fn is_unbiased(&self, mean: &Mean) -> bool {
+        let (Some(count), Some(size)) = (mean.divisor, self.size(mean)) else { return false };
+        near(count, size - 1.0) && (count - size + 1.0).abs() < (count - size).abs()
+    }
+
+    /// The number of elements that are summed, if it is known.
+    fn size(&self, mean: &Mean) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
+        self.graph.size(mean.of, &mean.axes).map(|size| size as f64)
     }
 
     /// The operand of a square.
@@ -97,7 +110,7 @@ impl Trail<'_, '_, '_> {
             let (a, m) = (t.view().input(node, 0)?, t.view().input(node, 1)?);
             let mean = t.mean(m)?;
             let x = t.read(a);
-            let fits = !mean.unbiased && t.read(mean.of) == x && t.lines_up(m, a, &mean.axes);
+            let fits = t.read(mean.of) == x && t.lines_up(m, a, &mean.axes);
             fits.then_some(Mean { of: x, ..mean })
         })
     }
@@ -155,20 +168,22 @@ impl Trail<'_, '_, '_> {
         let [m, n] = self.square(b)?;
         let (mean, other) = (self.mean(m)?, self.mean(n)?);
         let same = self.read(mean.of) == squares.x && self.read(other.of) == squares.x;
-        let fits = same && !mean.unbiased && !other.unbiased && !squares.unbiased;
-        (fits && mean.axes == squares.axes && other.axes == squares.axes)
+        (same && !squares.unbiased && mean.axes == squares.axes && other.axes == squares.axes)
             .then_some(Statistic { spread: Spread::Variance, ..squares })
     }
 
     fn mean_of_squares(&mut self, v: ValueId) -> Option<Statistic> {
         let mean = |t: &mut Self| {
-            let mean = t.mean(v)?;
+            // Of squares alone, unlike of values, people divide the sum by one less.
+            let mean = t.mean(v).or_else(|| t.share(v, "ReduceSum"))?;
             let operands = t.square(mean.of)?;
-            t.spread(operands, mean.axes, mean.unbiased, true)
+            let unbiased = t.is_unbiased(&mean);
+            t.spread(operands, mean.axes, unbiased, true)
         };
         let share = |t: &mut Self| {
             let mean = t.share(v, "ReduceSumSquare")?;
-            t.spread([mean.of; 2], mean.axes, mean.unbiased, true)
+            let unbiased = t.is_unbiased(&mean);
+            t.spread([mean.of; 2], mean.axes, unbiased, true)
         };
         let sum = |t: &mut Self| {
             let node = t.op(v, Look::Shapes, &["ReduceSum"])?;

@@ -136,12 +136,20 @@ pub(super) struct Trail<'g, 'v, 'a> {
     pub(super) nodes: Vec<NodeId>,
     /// Every place where the input of the pattern is read, before Casts are looked through.
     reads: Vec<ValueId>,
+    /// What sums are divided by to make means.
+    pub(super) divisors: Vec<f64>,
 }
 
 impl<'g, 'v, 'a> Trail<'g, 'v, 'a> {
     /// Starts at a node, which belongs to it.
     pub(super) fn at(graph: &'g Graph<'v, 'a>, node: NodeId) -> Trail<'g, 'v, 'a> {
-        Trail { graph, scope: graph.view.node(node).scope, nodes: vec![node], reads: Vec::new() }
+        Trail {
+            graph,
+            scope: graph.view.node(node).scope,
+            nodes: vec![node],
+            reads: Vec::new(),
+            divisors: Vec::new(),
+        }
     }
 
     pub(super) fn view(&self) -> &'v GraphView<'a> {
@@ -150,11 +158,12 @@ impl<'g, 'v, 'a> Trail<'g, 'v, 'a> {
 
     /// Leaves no trace unless it holds.
     pub(super) fn attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
-        let (nodes, reads) = (self.nodes.len(), self.reads.len());
+        let (nodes, reads, divisors) = (self.nodes.len(), self.reads.len(), self.divisors.len());
         let result = f(self);
         if result.is_none() {
             self.nodes.truncate(nodes);
             self.reads.truncate(reads);
+            self.divisors.truncate(divisors);
         }
         result
     }
@@ -243,7 +252,8 @@ impl<'g, 'v, 'a> Trail<'g, 'v, 'a> {
         }
         // The input may lie behind Casts that a statistic passed on its way to it.
         nodes.retain(|node| !self.before(*node, *input));
-        Some(describe(view, kind, &nodes, *input, output))
+        let divisors = self.divisors.clone();
+        Some(Match { divisors, ..describe(view, kind, &nodes, *input, output) })
     }
 
     /// The values from this one back to the one behind Casts.
@@ -303,6 +313,7 @@ pub(super) fn describe(
         scale: None,
         bias: None,
         escapes,
+        divisors: Vec::new(),
         exact: true,
         instance: String::new(),
         attention: None,

@@ -1,5 +1,7 @@
 //! Subgraphs, functions, and what is not known.
 
+use std::path::PathBuf;
+
 use super::super::super::gemm_nodes;
 use super::super::super::proto::{
     AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto, attribute_proto::AttributeType,
@@ -182,9 +184,10 @@ fn hostile_functions_end() {
     functions.push(function("F40", &["x"], &["y"], vec![node("", "Relu", &["x"], &["y"])]));
     let nodes = vec![call("Self", "f", "s"), call("F0", "f", "y")];
     let proto = ModelProto { functions, ..of_nodes(17, nodes) };
-    assert_eq!(types_of(&proto, &["s"]), ["unknown"]);
-    let model = read(&proto);
+    // Nobody reads such a model, but who infers types does not rely on it.
+    let model = Model { path: PathBuf::new(), proto };
     let types = element_types(&model);
+    assert!(types.get(types.graph(), "s").is_unknown());
     assert!(types.scopes().count() < 1000);
     assert!(!type_errors(&model, &types).is_empty());
 }
