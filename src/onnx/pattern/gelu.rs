@@ -8,6 +8,7 @@
 //! | Mul by 0.7071, Erf, Add 1, Mul 0.5, Mul x, in any order | PaddlePaddle, tf2onnx, Keras |
 //! | Mul x by 0.5 first | hand-written modules (BERT, Swin) |
 //! | Pow 3, Mul 0.044715, Add x, Mul 0.79788, Tanh, Add 1, Mul 0.5, Mul x | PyTorch: GPT-2, `gelu_new` |
+//! | the same with its cube between two Transposes | tf2onnx's optimizer, of Keras 3 |
 //! | `x + x * (x * (0.044715 * x))` under the Tanh | Flax through jax2tf (magika) |
 //! | `0.79788 * x * (1 + 0.044715 * x * x)` under the Tanh | PyTorch: `gelu_fast` |
 //! | `x * sigmoid(1.59577 * (x + 0.044715 * x³))` | XLA's rewriting of the tanh form |

@@ -10,7 +10,8 @@
 //! | `mean(x²) - mean(x)²` with `max(0, …)`, keepdims = 0 and Reshape, Expand behind | Flax through jax2tf and tf2onnx |
 //! | Sqrt, Reciprocal, Mul; `Pow -0.5`; `1 / sqrt` | tf2onnx; hand-written modules |
 //! | scale multiplied into the reciprocal root before it meets `x` | Flax, TensorFlow |
-//! | `x * r + (bias - mean * r)` | TensorFlow's `batch_normalization`, thus Keras' LayerNormalization |
+//! | `x * r + (bias - mean * r)` | TensorFlow's `batch_normalization`, thus Keras 2's LayerNormalization |
+//! | `x * r + ((-mean) * r + bias)` | Keras 3's LayerNormalization |
 //! | scale multiplied into `x - mean` before the division; epsilon behind the root | hand-written modules ("The Annotated Transformer") |
 //!
 //! What makes it a *layer* norm is the axes. The last ones, in a row, always do. Others do only where

@@ -1,6 +1,8 @@
 //! Arithmetic of one variable, as its coefficients: `x * (c * x + 1)` and `x + c * x²` are the same.
 //!
-//! So a GELU is recognized by what it computes, not by the order in which an exporter multiplied.
+//! So a GELU is recognized by what it computes, not by the order in which an exporter multiplied. tf2onnx's optimizer leaves
+//! Transposes around parts of it: they change no number, and are looked through where they undo each other before
+//! the variable is read.
 
 use super::super::graph::{NodeId, ValueId};
 use super::trail::{MAX_CHAIN, Trail};
@@ -23,13 +25,21 @@ impl Trail<'_, '_, '_> {
     /// A value as a polynomial of degree 3 in `x`, which is given behind Casts. Reads of `x` are recorded.
     pub(super) fn polynomial(&mut self, v: ValueId, x: ValueId) -> Option<Coefficients> {
         let mut left = MAX_TERMS;
-        self.attempt(|t| t.term(v, x, MAX_DEPTH, &mut left))
+        self.attempt(|t| t.term(v, x, (&[], MAX_DEPTH), &mut left))
     }
 
-    fn term(&mut self, v: ValueId, x: ValueId, depth: usize, left: &mut usize) -> Option<Coefficients> {
+    /// `axes` are those of the value that are the axes of the whole expression, in order; none given is all in order.
+    fn term(
+        &mut self,
+        v: ValueId,
+        x: ValueId,
+        (axes, depth): (&[usize], usize),
+        left: &mut usize,
+    ) -> Option<Coefficients> {
         let depth = depth.checked_sub(1)?;
         *left = left.checked_sub(1)?;
         if self.root(v) == x {
+            axes.iter().copied().eq(0..axes.len()).then_some(())?;
             self.read(v);
             return Some([0.0, 1.0, 0.0, 0.0]);
         }
@@ -40,8 +50,12 @@ impl Trail<'_, '_, '_> {
         let node = self.producer(v)?;
         self.nodes.push(node);
         let op = view.op(node);
-        let mut input = |t: &mut Self, i: usize| t.term(view.input(node, i)?, x, depth, left);
+        let mut input = |t: &mut Self, i: usize| t.term(view.input(node, i)?, x, (axes, depth), left);
         match op {
+            "Transpose" => {
+                let axes = transposed(axes, &view.attribute(node, "perm")?.ints)?;
+                self.term(view.input(node, 0)?, x, (&axes, depth), left)
+            }
             "Cast" | "Identity" => input(self, 0),
             "Neg" => Some(input(self, 0)?.map(|c| -c)),
             "Add" | "Sub" | "Mul" => {
@@ -90,6 +104,12 @@ impl Trail<'_, '_, '_> {
     }
 }
 
+/// The axes before a Transpose of those that are behind it.
+fn transposed(axes: &[usize], perm: &[i64]) -> Option<Vec<usize>> {
+    let perm: Vec<usize> = perm.iter().map(|axis| usize::try_from(*axis).ok()).collect::<Option<_>>()?;
+    if axes.is_empty() { Some(perm) } else { axes.iter().map(|axis| perm.get(*axis).copied()).collect() }
+}
+
 /// The product, unless its degree exceeds 3.
 fn multiply(a: Coefficients, b: Coefficients) -> Option<Coefficients> {
     let mut product = [0.0; 7];
@@ -105,6 +125,14 @@ fn multiply(a: Coefficients, b: Coefficients) -> Option<Coefficients> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transposes_are_followed_by_axis() {
+        let there = transposed(&[], &[1, 2, 3, 0]).unwrap();
+        assert_eq!(transposed(&there, &[3, 0, 1, 2]), Some(vec![0, 1, 2, 3]));
+        assert_ne!(transposed(&there, &[1, 2, 3, 0]), Some(vec![0, 1, 2, 3]));
+        assert_eq!(transposed(&there, &[0, 1]), None);
+    }
 
     #[test]
     fn products_stay_within_the_third_degree() {

@@ -10,7 +10,7 @@ fn spelling(name: &'static str, kind: Kind, text: &'static str) -> Spelling {
     Spelling { name, kind, text, axes: &[-1], epsilon: EPS, scale: S, bias: B, exact: true }
 }
 
-fn layer(name: &'static str, text: &'static str) -> Spelling {
+pub(super) fn layer(name: &'static str, text: &'static str) -> Spelling {
     spelling(name, Kind::LayerNorm, text)
 }
 
@@ -131,38 +131,6 @@ fn layer_norms() {
              w = Mul(d, is)
              o = Add(w, bias8)",
         ),
-        layer(
-            "TensorFlow's batch_normalization",
-            "m = ReduceMean(x) axes=[-1]
-             d = Sub(x, m)
-             p = Mul(d, d)
-             s = ReduceMean(p) axes=[-1]
-             e = Add(s, 1e-5)
-             r = Sqrt(e)
-             i = Reciprocal(r)
-             is = Mul(i, scale8)
-             xs = Mul(x, is)
-             ms = Mul(m, is)
-             b = Sub(bias8, ms)
-             o = Add(xs, b)",
-        ),
-        Spelling {
-            bias: None,
-            ..layer(
-                "the same without a bias",
-                "m = ReduceMean(x) axes=[-1]
-                 d = Sub(x, m)
-                 p = Mul(d, d)
-                 s = ReduceMean(p) axes=[-1]
-                 e = Add(s, 1e-5)
-                 r = Sqrt(e)
-                 i = Reciprocal(r)
-                 is = Mul(i, scale8)
-                 xs = Mul(x, is)
-                 ms = Mul(is, m)
-                 o = Sub(xs, ms)",
-            )
-        },
         Spelling {
             exact: false,
             ..layer(

@@ -154,6 +154,19 @@ fn gelus() {
              o = Mul(h, a)",
         ),
         gelu(
+            "tf2onnx's optimizer: the cube is computed between two Transposes",
+            "t1 = Transpose(x) perm=[1, 2, 0]
+             p = Pow(t1, 3.0)
+             c = Mul(0.044715, p)
+             t2 = Transpose(c) perm=[2, 0, 1]
+             s = Add(x, t2)
+             m = Mul(0.7978846, s)
+             th = Tanh(m)
+             a = Add(1.0, th)
+             h = Mul(0.5, x)
+             o = Mul(h, a)",
+        ),
+        gelu(
             "XLA",
             "p = Pow(x, 3.0)
              c = Mul(p, 0.044715)

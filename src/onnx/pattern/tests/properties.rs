@@ -24,6 +24,12 @@ const SPELLINGS: &[(Kind, &str)] = &[
          o = Add(xs, b)",
     ),
     (
+        Kind::LayerNorm,
+        "m = ReduceMean(x) axes=[-1]\nneg = Neg(m)\nd = Sub(x, m)\np = Mul(d, d)\ns = ReduceMean(p) axes=[-1]\ne = Add(s, 1e-5)
+         r = Sqrt(e)\ni = Reciprocal(r)\nis = Mul(i, scale8)\nxs = Mul(x, is)\nms = Mul(neg, is)\nb = Add(ms, bias8)
+         o = Add(xs, b)",
+    ),
+    (
         Kind::RmsNorm,
         "p = Pow(x, 2.0)\ns = ReduceMean(p) axes=[-1]\ne = Add(s, 1e-5)\nr = Sqrt(e)\ni = Reciprocal(r)
          n = Mul(x, i)\no = Mul(scale8, n)",

@@ -65,6 +65,18 @@ fn what_is_no_layer_norm() {
         "m = ReduceMean(x) axes=[-1]\nd = Sub(x, m)\np = Pow(d, 2.0)\ns = ReduceMean(p) axes=[-1]
          e = Add(s, 1e-5)\nr = Sqrt(e)\nn = Mul(d, r)",
     );
+    let keras = |negated: &str, last: &str| {
+        format!(
+            "m = ReduceMean(x) axes=[-1]\nneg = Neg(m)\nd = Sub(x, m)\np = Mul(d, d)\ns = ReduceMean(p) axes=[-1]\n\
+             e = Add(s, 1e-5)\nr = Sqrt(e)\ni = Reciprocal(r)\nxs = Mul(x, i)\nms = Mul({negated}, i)\n{last}"
+        )
+    };
+    assert_eq!(found_in(&keras("neg", "o = Add(xs, ms)"), Kind::LayerNorm).len(), 1);
+    none("the mean is added", Kind::LayerNorm, &keras("m", "o = Add(xs, ms)"));
+    none("minus the negated mean", Kind::LayerNorm, &keras("neg", "o = Sub(xs, ms)"));
+    none("negated twice", Kind::LayerNorm, &keras("neg", "n = Neg(ms)\no = Add(xs, n)"));
+    none("minus the bias", Kind::LayerNorm, &keras("neg", "b = Sub(bias8, ms)\no = Add(xs, b)"));
+    none("the mean of another", Kind::LayerNorm, &keras("y", "n = Neg(ms)\no = Add(xs, n)"));
     no("the domain of somebody else", "o = ms.LayerNormalization(x, scale8, bias8)");
 }
 
@@ -103,6 +115,14 @@ fn what_is_no_softmax_gelu_or_attention() {
         Kind::Gelu,
         "d = Div(x, 1.4142)\nf = Erf(d)\na = Add(f, 1.0)\no = Mul(y, a)",
     );
+    let turned = |perm: &str| {
+        format!(
+            "t1 = Transpose(x) perm=[1,2,0]\np = Pow(t1, 3.0)\nc = Mul(p, 0.044715)\nt2 = Transpose(c) perm={perm}\n\
+             s = Add(x, t2)\nm = Mul(s, 0.7978846)\nth = Tanh(m)\na = Add(th, 1.0)\nh = Mul(x, 0.5)\no = Mul(h, a)"
+        )
+    };
+    assert_eq!(found_in(&turned("[2,0,1]"), Kind::Gelu).len(), 1);
+    none("a cube of other axes", Kind::Gelu, &turned("[1,2,0]"));
     none("a plain tanh", Kind::Gelu, "t1 = Tanh(x)\no = Mul(x, t1)");
     none("a quick one", Kind::Gelu, "m = Mul(x, 1.702)\ns = Sigmoid(m)\no = Mul(x, s)");
     none(
