@@ -112,6 +112,36 @@ fn exponentials_are_told_and_roots_are_not() {
 }
 
 #[test]
+fn a_square_stays_fp32_up_to_its_root() {
+    let wide = |nodes: Vec<NodeProto>, numbers: Vec<TensorProto>| {
+        wide_nodes(&graph(nodes, numbers), std_fp16::rules()).0.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    // An InstanceNormalization by hand, which is no pattern; before and after it, nothing is kept.
+    let instance = vec![
+        node("front", "Tanh", &["x"], &["t"]),
+        node("mean", "ReduceMean", &["t"], &["m"]).ints("axes", &[0]),
+        node("sub", "Sub", &["t", "m"], &["d"]),
+        node("square", "Mul", &["d", "d"], &["q"]),
+        node("variance", "ReduceMean", &["q"], &["v"]).ints("axes", &[0]),
+        node("guard", "Add", &["v", "e"], &["g"]),
+        node("root", "Sqrt", &["g"], &["r"]),
+        node("divide", "Div", &["d", "r"], &["n"]),
+        node("add", "Add", &["n", "t"], &["a"]),
+        node("end", "Tanh", &["a"], &["y"]),
+    ];
+    assert_eq!(wide(instance, vec![floats("e", &[], &[1e-3])]), "guard root square variance");
+    // A mean that is written as a sum.
+    let mean = vec![
+        node("front", "Tanh", &["x"], &["t"]),
+        node("sum", "ReduceSum", &["t", "axis"], &["s"]),
+        node("share", "Div", &["s", "n"], &["m"]),
+        node("end", "Sub", &["t", "m"], &["y"]),
+    ];
+    let numbers = vec![ints("axis", &[1], &[-1]), floats("n", &[], &[4.0])];
+    assert_eq!(wide(mean, numbers), "share sum");
+}
+
+#[test]
 fn the_power_of_a_signal_stays_fp32_up_to_its_logarithm() {
     let nodes = vec![
         node("front", "Tanh", &["x"], &["t"]),
