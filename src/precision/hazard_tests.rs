@@ -109,6 +109,18 @@ fn exponentials_are_told_and_roots_are_not() {
     // The default rules keep them FP32.
     let std = spec(std_fp16::rules());
     assert_eq!(prepare(&canonical(&model), &std).unwrap().problems, []);
+    // That is lost where they are read in FP16, as in a squared ReLU.
+    let nodes = vec![
+        node("relu", "Relu", &["x"], &["r"]),
+        node("square", "Pow", &["r", "two"], &["s"]),
+        node("down", "MatMul", &["s", "w"], &["y"]),
+    ];
+    let squared = graph(nodes, vec![floats("two", &[], &[2.0]), weight("w", &[4, 4])]);
+    let problems = prepare(&canonical(&squared), &std).unwrap().problems;
+    assert_eq!(problems[0].message, "a power is computed in fp32 and read in fp16");
+    let mut rules = std_fp16::rules();
+    rules.push(rule(selector(problems[0].fix.as_ref().unwrap()), FloatType::Fp32));
+    assert_eq!(prepare(&canonical(&squared), &spec(rules)).unwrap().problems, []);
 }
 
 #[test]
