@@ -29,12 +29,12 @@ pub(super) fn of_build(
     let read = |blob| -> Result<Option<bytes::Bytes>, cache::Error> { ctx.cache.read(blob) };
     let assignment: Option<Assignment> =
         read(assignment)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let facts = match &built.kernels {
+    let facts: Option<Facts> = match &built.kernels {
         Some(blob) => read(blob)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
         None => None,
     };
     // What is lost proves nothing, and all that was declared is unknown.
-    let facts = facts.unwrap_or(Facts { header: None, tf32: None, kernels: Vec::new(), is_whole: false });
+    let facts = facts.unwrap_or_else(Facts::lost).renewed(|| read(&built.engine))?;
     Ok(assignment.map(|assignment| engine::prove(&facts, &assignment)))
 }
 
