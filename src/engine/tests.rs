@@ -204,8 +204,16 @@ fn fused_attention_is_judged_by_its_traits() {
     };
     assert_eq!(judge("fp32", "Softmax"), Verdict::Honoured);
     assert_eq!(judge("fp16", "Softmax"), Verdict::Demoted);
+    assert_eq!(judge("bf16", "Softmax"), Verdict::Honoured);
     assert_eq!(judge("tf32", "Softmax"), Verdict::Unknown);
     assert_eq!(judge("fp32", "MatMul"), Verdict::Demoted);
+}
+
+#[test]
+fn control_flow_is_no_pin() {
+    let (graph, source) = generated(&["a"], &[]);
+    let both = assignment(&[("a", "If", FloatType::Fp32), ("b", "Tanh", FloatType::Fp16)]);
+    assert_eq!(prove(&Facts::read(&plan(&[&graph], &source)), &both).pins, []);
 }
 
 #[test]

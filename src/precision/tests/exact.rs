@@ -184,3 +184,33 @@ fn a_way_leads_through_subgraphs_and_not_across() {
     // A rule that selects nothing is an error, and no node is selected.
     assert_eq!(select(&inside("Add"), &inside("Sub")), "");
 }
+
+#[test]
+fn nothing_is_cast_to_bf16_where_cast_does_not_take_it() {
+    let nodes =
+        vec![node("cast", "Cast", &["n"], &["f"]).int("to", 1), node("mul", "Mul", &["x", "f"], &["y"])];
+    let mut model = graph(nodes, vec![ints("n", &[], &[5000])]);
+    model.opset_import[0].version = Some(11);
+    let prepared = typed(&model, &asked(Bf16, &[]));
+    assert_eq!(codes(&prepared.problems), ["bf16-not-in-opset"]);
+    assert_eq!(prepared.problems[0].notes, ["from opset 13 on: `Cast` (1), `Mul` (1)"]);
+    // Nor is an input.
+    let mut spec = asked(Fp32, &[]);
+    spec.io.insert("x".to_owned(), crate::manifest::IoType::Bf16);
+    assert_eq!(codes(&typed(&model, &spec).problems), ["io-type"]);
+}
+
+#[test]
+fn what_nothing_binds_keeps_its_type() {
+    let mut grid = node("grid", "GridSample", &["x", "g"], &["y"]);
+    grid.domain = Some("com.microsoft".to_owned());
+    let mut model = graph(vec![grid], vec![floats("g", &[1, 2, 4, 2], &[0.0; 16])]);
+    let domain = onnx::proto::OperatorSetIdProto { domain: Some("com.microsoft".into()), version: Some(1) };
+    model.opset_import.push(domain);
+    let image = |name: &str| value(name, DataType::Float, &[1.into(), 1.into(), 2.into(), 4.into()]);
+    let main = model.graph.as_mut().unwrap();
+    (main.input, main.output) = (vec![image("x")], vec![image("y")]);
+    let prepared = typed(&model, &asked(Fp16, &[]));
+    assert_eq!(codes(&prepared.problems), Vec::<&str>::new());
+    assert_eq!(types(&prepared, &["grid"])[0].1, Some(Fp32));
+}
