@@ -19,6 +19,7 @@ mod measure;
 mod on_gpu;
 mod pins;
 mod prepare;
+mod profile_sizes;
 mod publish;
 mod rebuild;
 mod relock;
