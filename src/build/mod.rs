@@ -24,6 +24,7 @@ mod publish;
 mod rebuild;
 mod relock;
 mod run;
+mod said;
 mod scheduler;
 mod sources;
 mod toolchains;

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::context::Context;
 use super::prepare::judge;
+use super::said;
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
-use crate::engine::{self, Facts, Pin, Proof, Verdict, log};
+use crate::engine::{self, Facts, Pin, Proof, Verdict};
 use crate::manifest::{Engine, Precision, glob_of};
 use crate::plan::{self, BuiltRef, Keyed};
 use crate::precision::{self, Assignment, Decider, Fix, FloatType};
@@ -65,7 +66,7 @@ pub(super) fn diagnostics(
     proof: Option<&Proof>,
     file: &Path,
 ) -> Result<(Vec<Diagnostic>, Vec<Diagnostic>), cache::Error> {
-    let mut all: Vec<Diagnostic> = said(engine, built, file);
+    let mut all = said::diagnostics(ctx, engine, keyed, built, file);
     let demoted: Vec<&Pin> =
         proof.into_iter().flat_map(|p| &p.pins).filter(|pin| pin.verdict == Verdict::Demoted).collect();
     if !demoted.is_empty() {
@@ -76,28 +77,6 @@ pub(super) fn diagnostics(
         all.extend(demoted.into_iter().map(|pin| of_pin(engine, assignment.as_ref(), pin, file)));
     }
     Ok(all.into_iter().filter_map(|found| judge(engine, found)).partition(|d| d.level == Level::Error))
-}
-
-/// What TensorRT said.
-fn said(engine: &Engine, built: &BuiltRef, file: &Path) -> Vec<Diagnostic> {
-    let known = built.said.iter().filter_map(|code| log::said(code));
-    known
-        .map(|said| {
-            let message = format!("{}, in `{}`", said.message, engine.name);
-            let found = Diagnostic::warning(said.code, message).in_file(file).note(said.note);
-            if engine.precision == Precision::AsIs {
-                return found
-                    .help("give it `precision = \"fp16\"`: the rule set `std-fp16` keeps norms FP32");
-            }
-            let fix = Fix {
-                name: "norms stay fp32".to_owned(),
-                select: said.select.to_owned(),
-                precision: FloatType::Fp32,
-            };
-            let rules = Some(fix.toml(&engine.table, engine.is_from_glob));
-            Diagnostic { rules, ..found }.help("or use the rule set `std-fp16`")
-        })
-        .collect()
 }
 
 fn of_pin(engine: &Engine, assignment: Option<&Assignment>, pin: &Pin, file: &Path) -> Diagnostic {
