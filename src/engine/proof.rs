@@ -12,7 +12,7 @@ use super::names::Names;
 use super::operators::{Class, class};
 use super::source::Arithmetic;
 use super::steps::Generated;
-use crate::precision::{Assignment, FloatType, NodeAssignment};
+use crate::precision::{Assignment, Decider, FloatType, NodeAssignment};
 
 /// What an engine shows of the nodes that were declared FP32.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -132,8 +132,15 @@ pub fn prove(facts: &Facts, assignment: &Assignment) -> Proof {
         accumulates(node) || (is_wide && !judge.is_gone(*index, node))
     };
     let narrow = || all().filter(|(_, node)| is_narrow(node));
+    let pins = all().filter(is_pin).map(|(index, node)| (node, judge.pin(index, node)));
+    // What moves elements has no step of its own in a kernel of several types. If nobody asked for its type, then what it
+    // stands between is held to account, and not the mover.
+    let is_told = |(node, pin): &(&NodeAssignment, Pin)| {
+        let is_asked = !matches!(node.by, Decider::Constraint { over: None, .. });
+        is_asked || pin.verdict != Verdict::Unknown || class(&node.op) != Class::Moves
+    };
     Proof {
-        pins: all().filter(is_pin).map(|(index, node)| judge.pin(index, node)).collect(),
+        pins: pins.filter(is_told).map(|(_, pin)| pin).collect(),
         narrow: narrow().count(),
         narrow_named: narrow().filter(|(index, _)| !judge.names.kernels(*index).is_empty()).count(),
     }
