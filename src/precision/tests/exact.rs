@@ -89,6 +89,15 @@ fn a_node_without_a_name_keeps_the_one_that_it_is_called_by() {
     let names: Vec<String> = typed_model.graph().node.iter().map(onnx::node_name).collect();
     assert_eq!(names, ["x/cast_fp16", "node_of_a", "node_of_y", "y/cast_fp32"]);
     assert_eq!(typed_model.graph().node[1].name(), "", "its output is called as before");
+    // One that does not give its first output is called by the second.
+    let only_state = node("", "RNN", &["x3", "w3", "r3"], &["", "y"]).int("hidden_size", 4);
+    let mut model_of_state =
+        graph(vec![only_state], vec![weight("w3", &[1, 4, 4]), weight("r3", &[1, 4, 4])]);
+    let any = |name: &str| value(name, DataType::Float, &["a".into(), "b".into(), "c".into()]);
+    let main = model_of_state.graph.as_mut().unwrap();
+    (main.input, main.output) = (vec![any("x3")], vec![any("y")]);
+    let typed_state = typed(&model_of_state, &asked(Fp16, &[])).model.unwrap();
+    assert_eq!(onnx::node_name(&typed_state.graph().node[1]), "node_of_y");
     let mut spec = asked(Fp16, &[(ops(&["MatMul"]), Fp16)]);
     spec.rules[0].accumulate = true;
     let names = typed(&model, &spec).model.unwrap();
