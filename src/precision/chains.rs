@@ -7,6 +7,7 @@ use super::select::Finder;
 use super::std_fp16::{ELEMENTWISE, EXPONENTIALS, LARGE_REDUCTIONS};
 use super::view::Node;
 use super::weights;
+use crate::onnx::graph::Constant;
 use crate::onnx::infer::ScopeId;
 
 /// Means, which are as large as what they are taken of, and what moves their result.
@@ -42,12 +43,10 @@ impl Finder<'_, '_> {
     }
 
     /// The one number that an input of a node is.
-    fn number(&self, id: usize, input: usize) -> Option<f32> {
+    fn number(&self, id: usize, input: usize) -> Option<f64> {
         let Node { proto, scope, .. } = &self.view.nodes[id];
         let tensor = self.view.constant(*scope, proto.input.get(input)?)?;
-        let raw = tensor.raw_data.as_ref().filter(|raw| raw.len() == 4)?;
-        let is_float = tensor.data_type() == FloatType::Fp32.element() as i32;
-        is_float.then(|| f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]))
+        Constant::Tensor(&tensor).uniform()
     }
 
     /// What lies between a square or a large sum and what brings it back into range: a root, a logarithm, a reciprocal, or
@@ -60,7 +59,7 @@ impl Finder<'_, '_> {
             _ => false,
         };
         let is_root = |id: usize| {
-            let is_small = |exponent: f32| (-1.0..1.0).contains(&exponent);
+            let is_small = |exponent: f64| (-1.0..1.0).contains(&exponent);
             self.is(id, &["Sqrt", "Log", "Reciprocal"])
                 || (self.is(id, &["Pow"]) && self.number(id, 1).is_some_and(is_small))
         };
@@ -74,7 +73,10 @@ impl Finder<'_, '_> {
         large.extend(self.through(&large, true, is_way));
         let is_fed = |id: &usize| self.neighbours(*id, false).iter().any(|maker| large.contains(maker));
         let mut found: BTreeSet<usize> = all().filter(|id| is_root(*id) && is_fed(id)).collect();
-        found.extend(self.through(&found, false, |id| large.contains(&id)));
+        found.extend(self.through(&found, false, |id| large.contains(&id) && is_way(id)));
+        let leads = |id: &usize| self.neighbours(*id, true).iter().any(|next| found.contains(next));
+        let squares: Vec<usize> = all().filter(|id| is_square(*id) && leads(id)).collect();
+        found.extend(squares);
         // A sum that is divided by the number of its elements.
         let counts =
             |id: usize| self.is(id, &["Mul", "Div"]) && (0..2).any(|input| self.number(id, input).is_some());

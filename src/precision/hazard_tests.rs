@@ -142,6 +142,16 @@ fn a_square_stays_fp32_up_to_its_root() {
         node("end", "Tanh", &["a"], &["y"]),
     ];
     assert_eq!(wide(instance, vec![floats("e", &[], &[1e-3])]), "guard root square variance");
+    // A square with no root of its own does not join what stands between it and the next norm.
+    let squared = vec![
+        node("front", "Mul", &["x", "x"], &["t"]),
+        node("add", "Add", &["t", "x"], &["a"]),
+        node("square", "Mul", &["a", "a"], &["q"]),
+        node("mean", "ReduceMean", &["q"], &["v"]).ints("axes", &[0]),
+        node("root", "Sqrt", &["v"], &["r"]),
+        node("end", "Sub", &["a", "r"], &["y"]),
+    ];
+    assert_eq!(wide(squared, vec![]), "mean root square");
     // A mean that is written as a sum.
     let mean = vec![
         node("front", "Tanh", &["x"], &["t"]),
