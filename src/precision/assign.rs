@@ -190,6 +190,9 @@ fn one(
 /// Products that can be given FP32 accumulators: those of which it is known what TensorRT makes of them.
 const PRODUCTS: [&str; 3] = ["MatMul", "Gemm", "Conv"];
 
+/// What a Gemm adds is added by a node of its own, so that it must be able to do without: from here on it is.
+const GEMM_WITHOUT_ADDEND: i64 = 11;
+
 /// Gives products the accumulators that their rules ask for.
 fn accumulators(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -204,6 +207,16 @@ fn accumulators(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignment]) -> V
         if PRODUCTS.contains(&node.op.as_str()) {
             *found = true;
             node.accumulate = Some(FloatType::Fp32);
+            if has_addend(proto) && proto.op_type() == "Gemm" && view.opset() < GEMM_WITHOUT_ADDEND {
+                let message = format!(
+                    "`{}` cannot have fp32 accumulators: before opset {GEMM_WITHOUT_ADDEND} there is no Gemm without what is added",
+                    node.name
+                );
+                let problem = Problem::error("accumulate-unknown", message).of_rule(i);
+                problems.push(problem.help(format!(
+                    "export the model with opset {GEMM_WITHOUT_ADDEND} or later, or select it with `precision = \"fp32\"`"
+                )));
+            }
             // Another factor than 1 makes an FP32 product with FP32 weights of it.
             for factor in ["alpha", "beta"] {
                 let value = proto.attribute.iter().find(|a| a.name() == factor).map_or(1.0, |a| a.f());

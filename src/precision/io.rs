@@ -124,8 +124,12 @@ impl Io {
             } else {
                 let inside = names.fresh(&format!("{name}/{}", word(from)));
                 rename_reads(graph, name, &inside);
-                let made = graph.node.iter_mut().flat_map(|node| &mut node.output);
-                made.filter(|output| *output == name).for_each(|output| output.clone_from(&inside));
+                for node in graph.node.iter_mut().filter(|node| node.output.contains(name)) {
+                    // One without a name is called by its output, as before.
+                    node.name = Some(onnx::node_name(node));
+                    let made = node.output.iter_mut().filter(|output| *output == name);
+                    made.for_each(|output| output.clone_from(&inside));
+                }
                 let cast = names.fresh(&format!("{name}/cast_{}", word(to)));
                 last.push(cast_to(&cast, &inside, name, *to as i32));
             }

@@ -28,6 +28,15 @@ pub(super) fn keep_wide(view: &View<'_>, spec: &Spec, nodes: &mut [NodeAssignmen
             nodes[id].by = Decider::Constraint { why, over: None };
         }
     }
+    // Integers that become floats for FP32 nodes alone would lose digits on the way.
+    for id in 0..nodes.len() {
+        let is_free = nodes[id].by == Decider::Default && nodes[id].of.is_some() && edges.is(id, &["Cast"]);
+        let readers = if is_free { edges.neighbours(id, true) } else { Vec::new() };
+        if !readers.is_empty() && readers.into_iter().all(|reader| is_wide(nodes, reader)) {
+            nodes[id].of = Some(FloatType::Fp32);
+            nodes[id].by = Decider::Constraint { why: "fp32 nodes alone read it".to_owned(), over: None };
+        }
+    }
     let is_free =
         |id: usize| nodes[id].by == Decider::Default && nodes[id].of.is_some() && edges.is(id, &SHAPES);
     let (mut seen, mut wide) = (BTreeSet::new(), BTreeSet::new());

@@ -8,12 +8,15 @@ use super::signature::{Role, Slot};
 use super::view::{Key, View};
 
 /// Operators that such arithmetic is made of.
-const ARITHMETIC: [&str; 35] = [
+const ARITHMETIC: [&str; 40] = [
     "Cast",
     "Add",
     "Sub",
     "Mul",
     "Div",
+    "Sum",
+    "Reciprocal",
+    "Relu",
     "Neg",
     "Abs",
     "Floor",
@@ -44,6 +47,8 @@ const ARITHMETIC: [&str; 35] = [
     "Squeeze",
     "Unsqueeze",
     "Reshape",
+    "Flatten",
+    "Split",
 ];
 
 /// Of two numbers that are known to be sizes or counters, these make no float.
@@ -72,7 +77,13 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
         let inputs: Vec<Key<'_>> = floats.filter_map(|name| view.key(node.scope, name)).collect();
         let known = inputs.iter().all(|key| constants.contains(key) || from_integers.contains(key));
         let any = inputs.iter().any(|key| from_integers.contains(key));
-        let is_root = inputs.is_empty() && node.proto.op_type() == "Cast" && is(id);
+        let is_root = || match node.proto.op_type() {
+            "Cast" => inputs.is_empty(),
+            // Of the other it reads the type alone.
+            "CastLike" => node.proto.input.first().is_some_and(|name| view.float(node.scope, name).is_none()),
+            _ => false,
+        };
+        let is_root = node.signature.role == Role::Typed && is_root();
         let outputs = || node.proto.output.iter().map(|name| (node.scope, name.as_str()));
         match node.signature.role {
             Role::Constant => constants.extend(outputs()),
@@ -112,7 +123,12 @@ pub(super) fn find(view: &View<'_>) -> BTreeSet<usize> {
         // What a shape is computed from must be exact too, whoever else reads it.
         let feeds = made().any(|name| {
             let read = readers.get(&(node.scope, name.as_str())).map_or(&[][..], Vec::as_slice);
-            read.iter().any(|reader| found.contains(reader) || looked_through.contains(reader))
+            read.iter().any(|reader| {
+                found.contains(reader)
+                    || looked_through.contains(reader)
+                    || makes_integers(view, *reader)
+                    || (is_border(view, *reader) && is_exact(*reader))
+            })
         });
         if (all_end || feeds) && candidates.contains(&id) {
             found.insert(id);
@@ -133,10 +149,16 @@ fn is_border(view: &View<'_>, reader: usize) -> bool {
     proto.domain().is_empty() && (proto.op_type() == "Range" || COMPARISONS.contains(&proto.op_type()))
 }
 
+/// Is this a Cast to integers?
+fn makes_integers(view: &View<'_>, reader: usize) -> bool {
+    let node = &view.nodes[reader];
+    node.proto.op_type() == "Cast" && node.signature.role == Role::Reader
+}
+
 /// Does this node make integers of the value, or want FP32 of it anyway?
 fn takes_as_shape(view: &View<'_>, reader: usize, name: &str) -> bool {
     let node = &view.nodes[reader];
-    let is_cast = node.proto.op_type() == "Cast" && node.signature.role == Role::Reader;
     let wide = node.proto.input.iter().zip(&node.signature.inputs).filter(|(input, _)| *input == name);
-    is_cast || wide.clone().count() > 0 && wide.into_iter().all(|(_, slot)| *slot == Slot::Fixed)
+    makes_integers(view, reader)
+        || wide.clone().count() > 0 && wide.into_iter().all(|(_, slot)| *slot == Slot::Fixed)
 }

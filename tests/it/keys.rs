@@ -129,7 +129,7 @@ const MANIFEST_EDITS: [(&str, &str, &str); 22] = [
     (
         "{ op = \"Relu\" }",
         "{ op = [\"Relu\", \"Mul\"] }",
-        "rule `activations` (manifests/m.toml:11): op = \"Relu\" -> fp32, optional is now op = [\"Relu\", \"Mul\"] -> fp32, optional",
+        "rule `activations` (manifests/m.toml:11): op = \"Relu\" -> fp32, of a set is now op = [\"Relu\", \"Mul\"] -> fp32, of a set",
     ),
     (
         "[[model.m.profile]]",

@@ -223,3 +223,62 @@ fn what_nothing_binds_keeps_its_type() {
     assert_eq!(codes(&prepared.problems), Vec::<&str>::new());
     assert_eq!(types(&prepared, &["grid"])[0].1, Some(Fp32));
 }
+
+#[test]
+fn a_size_is_exact_whoever_else_reads_it() {
+    let cast = |name: &str, from: &str, to: &str, of: i64| node(name, "Cast", &[from], &[to]).int("to", of);
+    let nodes = vec![
+        node("size", "Size", &["x"], &["n"]),
+        cast("float", "n", "f", 1),
+        node("half", "Div", &["f", "two"], &["h"]),
+        cast("back", "h", "i", 7),
+        node("fill", "Expand", &["x", "i"], &["e"]),
+        node("scale", "Mul", &["e", "h"], &["y"]),
+    ];
+    let prepared = typed(&graph(nodes, vec![floats("two", &[1], &[2.0])]), &asked(Fp16, &[]));
+    let found = types(&prepared, &["float", "half", "scale"]);
+    assert_eq!(found, [("float", Some(Fp32)), ("half", Some(Fp32)), ("scale", Some(Fp16))]);
+}
+
+#[test]
+fn integers_for_fp32_nodes_alone_do_not_pass_through_16_bits() {
+    let cast = |name: &str| node(name, "Cast", &["ids"], &[name]).int("to", 1);
+    let nodes = vec![
+        cast("wide"),
+        node("sum", "ReduceSum", &["wide"], &["s"]),
+        cast("narrow"),
+        node("mul", "Mul", &["narrow", "x"], &["m"]),
+        node("add", "Add", &["m", "s"], &["y"]),
+    ];
+    let mut model = graph(nodes, vec![]);
+    model.graph.as_mut().unwrap().input.push(value("ids", DataType::Int64, &[2.into(), 4.into()]));
+    let prepared = typed(&model, &asked(Fp16, &[(named(&["sum"]), Fp32)]));
+    let found = types(&prepared, &["wide", "sum", "narrow", "mul"]);
+    assert_eq!(
+        found,
+        [("wide", Some(Fp32)), ("sum", Some(Fp32)), ("narrow", Some(Fp16)), ("mul", Some(Fp16))]
+    );
+}
+
+#[test]
+fn a_node_without_a_name_keeps_it_where_io_types_what_it_makes() {
+    let nodes =
+        vec![node("relu", "Relu", &["x"], &["r"]), node("", "ArgMax", &["r"], &["i"]).int("axis", -1)];
+    let mut model = graph(nodes, vec![]);
+    model.graph.as_mut().unwrap().output = vec![value("i", DataType::Int64, &["a".into(), "b".into()])];
+    let mut spec = asked(Fp16, &[]);
+    spec.io.insert("i".to_owned(), crate::manifest::IoType::Int32);
+    let made = typed(&model, &spec).model.unwrap();
+    assert!(made.graph().node.iter().any(|n| onnx::node_name(n) == "node_of_i" && n.op_type() == "ArgMax"));
+}
+
+#[test]
+fn a_gemm_that_needs_what_it_adds_is_given_no_accumulators() {
+    let nodes = vec![node("gemm", "Gemm", &["x", "w", "b"], &["y"])];
+    let mut model = graph(nodes, vec![weight("w", &[4, 4]), weight("b", &[4])]);
+    let mut spec = asked(Fp16, &[(ops(&["Gemm"]), Fp16)]);
+    spec.rules[0].accumulate = true;
+    assert_eq!(codes(&typed(&model, &spec).problems), Vec::<&str>::new());
+    model.opset_import[0].version = Some(9);
+    assert_eq!(codes(&typed(&model, &spec).problems), ["accumulate-unknown"]);
+}
