@@ -10,9 +10,9 @@
 //! A factor behind it is not part of it: LpNormalization has none.
 
 use super::explicit::{operator, single};
+use super::graph::Graph;
 use super::matched::{Kind, Match};
 use super::norm;
-use super::trail::Graph;
 
 pub(super) fn find(graph: &Graph) -> Vec<Match> {
     let mut found = norm::find(graph, Kind::L2Norm);

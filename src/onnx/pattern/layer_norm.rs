@@ -22,9 +22,9 @@
 //! Not seen: a variance over `N` elements whose mean is divided by a number computed at run time.
 
 use super::explicit::{float, name, operator, single, trailing};
+use super::graph::Graph;
 use super::matched::{Kind, Match};
 use super::norm;
-use super::trail::Graph;
 
 pub(super) fn find(graph: &Graph) -> Vec<Match> {
     let mut found = norm::find(graph, Kind::LayerNorm);

@@ -10,9 +10,9 @@
 //! The axes follow the rule of `layer-norm`.
 
 use super::explicit::{float, name, operator, single, trailing};
+use super::graph::Graph;
 use super::matched::{Kind, Match};
 use super::norm;
-use super::trail::Graph;
 
 pub(super) fn find(graph: &Graph) -> Vec<Match> {
     let mut found = norm::find(graph, Kind::RmsNorm);

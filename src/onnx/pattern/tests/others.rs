@@ -297,6 +297,63 @@ const ATTENTIONS: &[Row] = &[
         &["mask"],
     ),
     (
+        "a relative position bias of the query behind the scores",
+        "! kt = Transpose(k) perm=[0, 1, 3, 2]
+         ! rel = MatMul(q, weight4x4)
+         s = MatMul(q, kt)
+         a = Add(s, rel)
+         d = Mul(a, 0.5)
+         p = Softmax(d)
+         o = MatMul(p, v)",
+        [&["s", "d"], &["a"], &["p"], &["o"]],
+        &["rel"],
+    ),
+    (
+        "the same before the scores",
+        "! kt = Transpose(k) perm=[0, 1, 3, 2]
+         ! rel = MatMul(q, weight4x4)
+         s = MatMul(q, kt)
+         a = Add(rel, s)
+         d = Mul(a, 0.5)
+         p = Softmax(d)
+         o = MatMul(p, v)",
+        [&["s", "d"], &["a"], &["p"], &["o"]],
+        &["rel"],
+    ),
+    (
+        "a learnt temperature of each head",
+        "! kt = Transpose(k) perm=[0, 1, 3, 2]
+         s = MatMul(q, kt)
+         d = Mul(scale2x1x1, s)
+         p = Softmax(d)
+         o = MatMul(p, v)",
+        [&["s", "d"], &[], &["p"], &["o"]],
+        &[],
+    ),
+    (
+        "PaddlePaddle: times a number, plus 0",
+        "! kt = Transpose(k) perm=[0, 1, 3, 2]
+         s = MatMul(q, kt)
+         d = Mul(s, 0.5)
+         z = Add(d, 0.0)
+         m = Add(z, mask)
+         p = Softmax(m)
+         o = MatMul(p, v)",
+        [&["s", "d", "z"], &["m"], &["p"], &["o"]],
+        &["mask"],
+    ),
+    (
+        "PaddlePaddle, of the query",
+        "! kt = Transpose(k) perm=[0, 1, 3, 2]
+         d = Mul(q, 0.5)
+         z = Add(d, 0.0)
+         s = MatMul(z, kt)
+         p = Softmax(s)
+         o = MatMul(p, v)",
+        [&["d", "z", "s"], &[], &["p"], &["o"]],
+        &[],
+    ),
+    (
         "unscaled, without a mask",
         "! kt = Transpose(k) perm=[0, 1, 3, 2]
          s = MatMul(q, kt)
