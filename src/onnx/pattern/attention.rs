@@ -91,11 +91,12 @@ fn around(graph: &Graph, softmax: &Match) -> Option<Match> {
     t.nodes.clear();
 
     let constant = |t: &Trail, v: ValueId| view.is_constant(t.root_of(v, Look::Layout));
-    // A product with weights is a position bias, beside that of query and key; of several, the first one in the
-    // file, in whatever order they are added.
+    // A product with weights is a position bias, beside that of query and key. Of several others, in whatever order
+    // they are added, the nearest one is taken, then the first one in the file: SAM's biases of rows and columns are
+    // added to each other first.
     let mut products = Vec::new();
     t.products_before(scores, MAX_DEPTH, &mut products);
-    products.sort_by_key(|(product, _)| *product);
+    products.sort_by_key(|(product, parts)| (parts.nodes.iter().map(Vec::len).sum::<usize>(), *product));
     let (mut parts, [query, key]) = products.into_iter().find_map(|(product, mut parts)| {
         parts.add(Part::Softmax, &nodes);
         let [query, key] = t.operands(product, &mut parts)?;
@@ -203,7 +204,7 @@ impl Trail<'_, '_, '_> {
 
     /// Is it one number, known or not? `√d` is often computed from a shape.
     fn is_number(&self, v: ValueId) -> bool {
-        self.graph.scalar(v).is_some()
+        self.graph.is_constant(v) && self.graph.scalar(v).is_some()
             || self.graph.shapes.dims(v).is_some_and(|dims| dims.iter().all(|dim| *dim == Some(1)))
     }
 
@@ -229,24 +230,27 @@ impl Trail<'_, '_, '_> {
     /// What a value was before it was scaled for this product alone, and the nodes since.
     fn scaled(&self, v: ValueId) -> Option<(ValueId, Vec<NodeId>)> {
         let view = self.view();
-        let (mut at, mut nodes) = (v, Vec::new());
+        let (mut at, mut nodes, mut found) = (v, Vec::new(), None);
         for _ in 0..MAX_CHAIN {
             let alone = view.value(at).consumers.len() == 1 && !view.value(at).is_output;
-            let node = self.producer(at).filter(|_| alone)?;
+            let Some(node) = self.producer(at).filter(|_| alone) else { break };
             nodes.push(node);
-            let (a, b) = (view.input(node, 0)?, view.input(node, 1));
-            if let Some(input) = self.graph.handed_on(node, Look::Layout) {
-                at = input;
-                continue;
+            let handed_on = self.graph.handed_on(node, Look::Layout);
+            let scales = |v: &ValueId| self.is_scale(*v);
+            let before = match (view.op(node), self.graph.operands(node)) {
+                ("Mul", Some([a, b])) if scales(&b) => Some(a),
+                ("Mul", Some([a, b])) if scales(&a) => Some(b),
+                ("Div", Some([a, b])) if scales(&b) => Some(a),
+                _ => None,
+            };
+            if let Some(before) = before {
+                found = Some((before, nodes.clone()));
             }
-            match view.op(node) {
-                "Mul" if self.is_scale(b?) => return Some((a, nodes)),
-                "Mul" if self.is_scale(a) => return Some((b?, nodes)),
-                "Div" if self.is_scale(b?) => return Some((a, nodes)),
-                _ => return None,
-            }
+            // Behind a scaling by 1, which PyTorch writes for one that a model does by itself, may stand that one.
+            let Some(next) = handed_on else { break };
+            at = next;
         }
-        None
+        found
     }
 
     /// The product with the values.

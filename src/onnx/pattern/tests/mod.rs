@@ -4,6 +4,7 @@
 //! a sign is a constant: `2.0` a float, `[1, 2]` integers. `?` stands for one that is left out, `ms.` before the
 //! operator for ONNX Runtime's domain. Lines that begin with `!` do not belong to the match.
 
+mod attentions;
 mod folded;
 mod found;
 mod look_alikes;
