@@ -13,9 +13,12 @@ impl Trail<'_, '_, '_> {
         let shapes = &self.graph.shapes;
         let (Some(have), Some(want)) = (shapes.rank(statistic), shapes.rank(x)) else { return true };
         let own = self.graph.axes(axes, Some(want));
+        let told = own.iter().all(|axis| shapes.dim(statistic, *axis) == Some(1));
         let fits = |axis: i64| match (shapes.dim(statistic, axis), shapes.dim(x, axis)) {
             _ if own.contains(&axis) => self.is_single(statistic, axis, MAX_DEPTH),
             (Some(have), Some(want)) => have == want,
+            // If the reduced axis is not known to be of size 1, and another one is, it was put there.
+            (Some(1), None) => told,
             _ => true,
         };
         have == want && (1..=have).all(|i| i64::try_from(i).is_ok_and(|axis| fits(-axis)))

@@ -64,6 +64,14 @@ fn a_statistic_stands_along_its_own_axes() {
     let unknown = format!("any2 = Reshape(x, [0,0,-1])\n{unknown}");
     found("another", Kind::L2Norm, &unknown, 0);
     found("its own", Kind::L2Norm, &unknown.replace("[1])", "[2])"), 1);
+    let computed = |dims: &str| {
+        format!(
+            "w = Reshape(x, [0,0,-1])\nsh = Shape(w)\nb = Gather(sh, [0])\nt = Gather(sh, [1])\n\
+             to = Concat({dims}) axis=0\ns0 = ReduceL2(w) axes=[-1] keepdims=0\ns = Reshape(s0, to)\no = Div(w, s)"
+        )
+    };
+    found("another, by a shape that is computed", Kind::L2Norm, &computed("b, [1], t"), 0);
+    found("its own, by a shape that is computed", Kind::L2Norm, &computed("b, t, [1]"), 1);
 }
 
 #[test]
