@@ -22,6 +22,22 @@ impl Rule<'_, '_> {
             "Cast" if !matches!(self.int("to", 0), Some(FLOAT | INT32 | INT64 | DOUBLE)) => None,
             "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.values(0).cloned(),
             "Reshape" => self.values(0).filter(|values| values.len() == 1).cloned(),
+            "Size" => {
+                let size = self.input(0)?.iter().try_fold(1i64, |product, dim| product.checked_mul((*dim)?));
+                size.map(|size| vec![Some(size)])
+            }
+            "Add" => self.elements(i64::checked_add),
+            "Sub" => self.elements(i64::checked_sub),
+            "Mul" => self.elements(i64::checked_mul),
+            "Range" => {
+                let one = |i: usize| match self.values(i)?[..] {
+                    [one] => one,
+                    _ => None,
+                };
+                let (start, end) = (one(0)?, one(1)?);
+                let fits = one(2) == Some(1) && (0..=MAX_SHAPE_LEN).contains(&end.checked_sub(start)?);
+                fits.then(|| (start..end).map(Some).collect())
+            }
             "ReduceProd" => {
                 let all = self.values(0)?.iter().try_fold(1i64, |product, dim| product.checked_mul((*dim)?));
                 // Of a vector, there is one axis to be had.
@@ -56,6 +72,18 @@ impl Rule<'_, '_> {
                 }
                 (all.len() <= 16).then_some(all)
             }
+            _ => None,
+        }
+    }
+
+    /// Of two vectors of one length, or of which one is a number.
+    fn elements(&self, f: fn(i64, i64) -> Option<i64>) -> Option<Dims> {
+        let (a, b) = (self.values(0)?, self.values(1)?);
+        let of = |a: &Option<i64>, b: &Option<i64>| f((*a)?, (*b)?);
+        match (&a[..], &b[..]) {
+            (all, [b]) => Some(all.iter().map(|a| of(a, b)).collect()),
+            ([a], all) => Some(all.iter().map(|b| of(a, b)).collect()),
+            (a, b) if a.len() == b.len() => Some(a.iter().zip(b).map(|(a, b)| of(a, b)).collect()),
             _ => None,
         }
     }

@@ -178,10 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn flattened_dimensions_are_multiplied() {
+    fn dimensions_and_sizes_are_computed() {
         let graph = GraphProto {
             input: vec![value("x", DataType::Float, &[2.into(), 3.into(), "t".into(), 5.into()])],
             output: vec![value("y", DataType::Float, &[])],
+            initializer: vec![ints("one_", &[], &[1])],
             node: vec![
                 node("", "Flatten", &["x"], &["one"]),
                 node("", "Flatten", &["x"], &["two"]).int("axis", 2),
@@ -190,6 +191,12 @@ mod tests {
                 node("", "Shape", &["x"], &["shape"]).int("end", 2),
                 node("", "ReduceProd", &["shape"], &["count"]).int("keepdims", 0),
                 node("", "ReduceProd", &["x"], &["y"]),
+                node("", "Size", &["x"], &["size"]),
+                node("", "Shape", &["x"], &["whole"]),
+                node("", "Size", &["whole"], &["rank"]),
+                node("", "Sub", &["rank", "one_"], &["before"]),
+                node("", "Range", &["before", "rank", "one_"], &["axes"]),
+                node("", "Add", &["shape", "shape"], &["twice"]),
             ],
             ..GraphProto::default()
         };
@@ -203,6 +210,9 @@ mod tests {
         assert_eq!(dims("all"), Some(vec![None, Some(1)]));
         assert_eq!(shapes.ints(view.find(0, "count").unwrap()), Some(&[Some(6)][..]));
         assert_eq!(shapes.ints(view.find(0, "y").unwrap()), None);
+        let values = |name: &str| shapes.ints(view.find(0, name).unwrap()).map(<[_]>::to_vec);
+        assert_eq!(values("axes"), Some(vec![Some(3)]));
+        assert_eq!((values("size"), values("twice")), (None, Some(vec![Some(4), Some(6)])));
     }
 
     #[test]

@@ -121,13 +121,18 @@ impl Trail<'_, '_, '_> {
         let [a, b] = self.graph.operands(node)?;
         let squares = match self.view().op(node) {
             "Pow" if self.graph.is(b, 2.0) => [a, a],
-            "Mul" if self.root(a) == self.root(b) => [a, b],
+            "Mul" if self.root(a) == self.root(b) || self.are_one_deviation(a, b) => [a, b],
             _ => return None,
         };
         Some(squares.map(|of| match self.op(of, Look::Casts, &["Abs"]) {
             Some(abs) => self.view().input(abs, 0).unwrap_or(of),
             None => of,
         }))
+    }
+
+    /// Are these `x - mean(x)`, each by a subtraction of its own?
+    fn are_one_deviation(&mut self, a: ValueId, b: ValueId) -> bool {
+        self.attempt(|t| (t.centered(a)? == t.centered(b)?).then_some(())).is_some()
     }
 
     /// `x - mean(x)`, or `x + -mean(x)`: x behind Casts, and the axes.

@@ -87,6 +87,20 @@ fn layer_norms_of_single_exporters() {
                  o = Sum(w, bias8)",
             )
         },
+        layer(
+            "a product of two subtractions, beside a third",
+            "m = ReduceMean(x) axes=[-1]
+             d = Sub(x, m)
+             f = Sub(x, m)
+             g = Sub(x, m)
+             p = Mul(f, g)
+             s = ReduceMean(p) axes=[-1]
+             e = Add(s, 1e-5)
+             r = Sqrt(e)
+             n = Div(d, r)
+             w = Mul(n, scale8)
+             o = Add(w, bias8)",
+        ),
         Spelling {
             axes: &[-3],
             ..layer(
@@ -169,6 +183,19 @@ fn rms_norms_of_single_exporters() {
                  o = Mul(n, scale8)",
             )
         },
+        rms(
+            "ONNX's own function, which counts the axes",
+            "!sh = Shape(x)
+             !count = Size(sh)
+             !from = Add(count, [-1])
+             !ax = Range(from, count, [1])
+             p = Mul(x, x)
+             s = ReduceMean(p, ax)
+             e = Add(s, 1e-5)
+             r = Sqrt(e)
+             n = Div(x, r)
+             o = Mul(n, scale8)",
+        ),
         rms(
             "the square of the length",
             "l = ReduceL2(x) axes=[-1]
