@@ -6,6 +6,9 @@
 //! | Attention, MultiHeadAttention, GroupQueryAttention, … (com.microsoft) | ONNX Runtime's optimizer |
 //! | Transpose, MatMul, Div by √d, Add mask, Softmax, MatMul | PyTorch: BERT, GPT-2 |
 //! | Q and K both times `d^-¼`, or Q alone times `d^-½`, before the product | PyTorch's `scaled_dot_product_attention`, BART; PaddlePaddle |
+//! | scores or query `* c + 0.0`, or times 1 | PaddlePaddle; PyTorch, of a model that scales by itself |
+//! | times a learnt number of each head | Swin v2, XCiT, Restormer |
+//! | a product of the query with constant positions beside that with the keys, in any order | Shaw's relative positions, BoTNet, SAM |
 //! | mask by Where instead of Add; several masks; position bias added | GPT-2, DistilBERT, T5, Swin |
 //! | Max behind the mask, Where around IsNaN behind the Softmax | OPT; PyTorch from 2.5 |
 //! | Tanh between two scales | Gemma 2 |

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | Softmax, LogSoftmax | nearly everybody |
 //! | ReduceMax, Sub, Exp, ReduceSum, Div; keepdims = 0 and Reshape, Expand; `max(-inf, …)` | JAX through jax2tf; TensorFlow over axes in the middle |
+//! | GlobalMaxPool for ReduceMax, of three dimensions and more | tf2onnx's optimizer |
 //! | Exp, ReduceSum, Div | hand-written modules |
 //! | the same with Reciprocal and Mul, or a small number added to the sum | hand-written modules, graph optimizers |
 //! | `x - ReduceLogSumExp(x)`, and Exp of it | hand-written modules |

@@ -1,9 +1,11 @@
 //! Means, squares, variances: what norms are made of.
 //!
-//! - mean: ReduceMean; ReduceSum times `1/N` or over `N` (tf2onnx, JAX). Axes as attribute or input.
-//! - square: Pow 2 (PyTorch, Paddle), `x * x` (tf2onnx, JAX), ReduceSumSquare.
+//! - mean: ReduceMean; GlobalAveragePool (tf2onnx); ReduceSum times `1/N` or over `N` (tf2onnx, JAX). Axes as attribute or input.
+//! - square: Pow 2 (PyTorch, Paddle), `x * x` (tf2onnx, JAX), ReduceSumSquare;
+//!   the square of a ReduceL2 or of an absolute value.
 //! - variance: mean of the square of `x - mean(x)`, whose subtraction may be written twice (TensorFlow's
-//!   SquaredDifference); or `mean(x²) - mean(x)²`, mostly with `max(0, …)` around it (Flax).
+//!   SquaredDifference); or `mean(x²) - mean(x)²`, mostly with `max(0, …)` around it (Flax); that times
+//!   `N / (N - 1)` (PyTorch).
 
 use super::super::graph::{NodeId, ValueId};
 use super::graph::near;
