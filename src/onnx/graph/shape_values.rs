@@ -29,7 +29,8 @@ impl Rule<'_, '_> {
             "Add" => self.elements(i64::checked_add),
             "Sub" => self.elements(i64::checked_sub),
             "Mul" => self.elements(i64::checked_mul),
-            "Range" => {
+            // Axes are counted from a rank; what is counted from constants is data, such as positions.
+            "Range" if !self.view.is_constant(self.view.output(self.id, 0)?) => {
                 let one = |i: usize| match self.values(i)?[..] {
                     [one] => one,
                     _ => None,
