@@ -116,6 +116,68 @@ fn what_is_read_elsewhere_stays() {
     assert_eq!(fused.model.graph().node.len(), 9);
 }
 
+#[test]
+fn what_computes_something_else_stays() {
+    let with = |at: usize, nodes: Vec<NodeProto>| {
+        let mut all = norm("/a/");
+        all.splice(at..=at, nodes);
+        layer_norms(&read(all, &[8], &["y"]))
+    };
+    // A mean of whole numbers, a division of them.
+    let whole = |from: &str, to: &str| {
+        let cast = |from: &str, to: &str, element: i64| node("", "Cast", &[from], &[to]).int("to", element);
+        vec![cast(from, "whole", 7), cast("whole", to, 1)]
+    };
+    let mut mean = whole("x", "float");
+    mean.push(node("", "ReduceMean", &["float"], &["m"]).ints("axes", &[-1]));
+    assert!(with(0, mean).norms.is_empty());
+    let mut division = whole("d", "float");
+    division.push(node("", "Div", &["float", "r"], &["n"]));
+    assert!(with(6, division).norms.is_empty());
+    // A variance that is bounded above.
+    let bounded =
+        |nodes: Vec<NodeProto>| with(4, [nodes, vec![node("", "Add", &["c", "eps"], &["e"])]].concat());
+    let clip = node("", "Clip", &["v", "eps", "two"], &["c"]);
+    assert!(bounded(vec![clip.clone()]).norms.is_empty());
+    assert!(bounded(vec![node("", "Max", &["v", "eps", "two"], &["c"])]).norms.is_empty());
+    // A mean that stands along another axis, of the same size.
+    let mut turned = norm("/a/");
+    turned.splice(
+        0..=0,
+        vec![
+            node("", "Slice", &["x", "from", "to"], &["z"]),
+            node("", "ReduceMean", &["z"], &["m0"]).ints("axes", &[-1]).int("keepdims", 0),
+            node("", "Unsqueeze", &["m0", "one"], &["m"]),
+        ],
+    );
+    turned.iter_mut().filter(|n| n.op_type() == "Sub").for_each(|n| n.input[0] = "z".to_owned());
+    let fused = |axis: i64| {
+        let mut model = read(norm("/a/"), &[8], &["y"]);
+        let graph = model.proto.graph.as_mut().unwrap();
+        graph.input[0] = value("x", DataType::Float, &["n".into(), 8.into(), 8.into()]);
+        graph.initializer.extend([
+            ints("from", &[3], &[0, 0, 0]),
+            ints("to", &[3], &[8, 8, 8]),
+            ints("one", &[1], &[axis]),
+        ]);
+        graph.node.clone_from(&turned);
+        layer_norms(&model).norms.len()
+    };
+    assert_eq!((fused(1), fused(2)), (0, 1));
+}
+
+#[test]
+fn poolings_for_means_are_fused() {
+    let mut nodes = norm("/a/");
+    for mean in nodes.iter_mut().filter(|node| node.op_type() == "ReduceMean") {
+        mean.op_type = Some("GlobalAveragePool".to_owned());
+        mean.attribute.clear();
+    }
+    let fused = layer_norms(&read(nodes, &[8], &["y"]));
+    let [only] = &fused.model.graph().node[..] else { panic!("{:?}", fused.model.graph().node) };
+    assert_eq!(only.input, ["x", "scale", "bias"]);
+}
+
 /// What becomes of a norm over the last axis of `x`, which has this size, with a scale of `scale` elements, whose mean
 /// and variance are sums that are multiplied by these numbers.
 fn of_sums(size: TestDim, scale: i64, mean: f64, variance: f64, half: bool) -> Fused {

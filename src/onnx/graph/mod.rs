@@ -11,6 +11,8 @@
 
 mod constant;
 mod names;
+mod shape_rules;
+mod shape_values;
 mod shapes;
 mod view;
 

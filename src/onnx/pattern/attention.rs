@@ -6,6 +6,9 @@
 //! | Attention, MultiHeadAttention, GroupQueryAttention, … (com.microsoft) | ONNX Runtime's optimizer |
 //! | Transpose, MatMul, Div by √d, Add mask, Softmax, MatMul | PyTorch: BERT, GPT-2 |
 //! | Q and K both times `d^-¼`, or Q alone times `d^-½`, before the product | PyTorch's `scaled_dot_product_attention`, BART; PaddlePaddle |
+//! | scores or query `* c + 0.0`, or times 1 | PaddlePaddle; PyTorch, of a model that scales by itself |
+//! | times a learnt number of each head | Swin v2, XCiT, Restormer |
+//! | a product of the query with constant positions beside that with the keys, in any order | Shaw's relative positions, BoTNet, SAM |
 //! | mask by Where instead of Add; several masks; position bias added | GPT-2, DistilBERT, T5, Swin |
 //! | Max behind the mask, Where around IsNaN behind the Softmax | OPT; PyTorch from 2.5 |
 //! | Tanh between two scales | Gemma 2 |
@@ -22,12 +25,18 @@ use std::collections::BTreeSet;
 
 use super::super::graph::{NodeId, ValueId};
 use super::explicit::{name, operator, single};
+use super::graph::Graph;
+use super::look::{Look, MAX_CHAIN};
 use super::matched::{Attention, Kind, Match, Part};
+use super::readers::Reader;
 use super::softmax;
-use super::trail::{Graph, Look, MAX_CHAIN, Reader, Trail, describe};
+use super::trail::{Trail, describe};
 
 /// How many operators may stand between the product and the Softmax.
 const MAX_DEPTH: usize = 7;
+
+/// How many products may lead to one Softmax.
+const MAX_PRODUCTS: usize = 8;
 
 pub(super) fn find(graph: &Graph) -> Vec<Match> {
     let decomposed = softmax::find(graph).into_iter().filter_map(|softmax| around(graph, &softmax));
@@ -84,18 +93,19 @@ fn around(graph: &Graph, softmax: &Match) -> Option<Match> {
     let mut t = Trail::at(graph, *nodes.first()?);
     t.nodes.clear();
 
-    let mut parts = Parts::default();
-    parts.add(Part::Softmax, &nodes);
-    let (product, rest) = t.product_before(scores, MAX_DEPTH)?;
-    for (part, nodes) in rest.nodes.iter().enumerate() {
-        parts.add(Part::ALL[part], nodes);
-    }
-    parts.masks = rest.masks;
-    let [query, key] = t.operands(product, &mut parts)?;
-    let (context, value) = t.context(weights, &mut parts)?;
-    if view.is_constant(t.root_of(key, Look::Layout)) || view.is_constant(t.root_of(value, Look::Layout)) {
-        return None;
-    }
+    let constant = |t: &Trail, v: ValueId| view.is_constant(t.root_of(v, Look::Layout));
+    // A product with weights is a position bias, beside that of query and key. Of several others, in whatever order
+    // they are added, the nearest one is taken, then the first one in the file: SAM's biases of rows and columns are
+    // added to each other first.
+    let mut products = Vec::new();
+    t.products_before(scores, MAX_DEPTH, &mut products);
+    products.sort_by_key(|(product, parts)| (parts.nodes.iter().map(Vec::len).sum::<usize>(), *product));
+    let (mut parts, [query, key]) = products.into_iter().find_map(|(product, mut parts)| {
+        parts.add(Part::Softmax, &nodes);
+        let [query, key] = t.operands(product, &mut parts)?;
+        (!constant(&t, key)).then_some((parts, [query, key]))
+    })?;
+    let (context, value) = t.context(weights, &mut parts).filter(|(_, value)| !constant(&t, *value))?;
 
     let output = view.output(context, 0)?;
     let all: BTreeSet<NodeId> = parts.nodes.iter().flatten().copied().collect();
@@ -127,59 +137,84 @@ impl Trail<'_, '_, '_> {
         }
     }
 
-    /// The product that a value was made of by scaling and masking; the nodes from it to there.
-    fn product_before(&mut self, v: ValueId, depth: usize) -> Option<(NodeId, Parts)> {
+    /// The products that a value was made of by scaling and masking; the nodes from it to each.
+    fn products_before(&mut self, v: ValueId, depth: usize, found: &mut Vec<(NodeId, Parts)>) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         let mark = self.nodes.len();
         let v = self.strip(v, Look::Shapes);
-        let mut between = self.nodes.split_off(mark);
+        let view = self.view();
+        let arithmetic = |node: &NodeId| matches!(self.graph.op(*node), "Add" | "Sub" | "Mul" | "Div");
+        // `* 1.0` and `+ 0.0` belong to the scaling they were meant for.
+        let between = self.nodes.split_off(mark);
+        let (scaling, between): (Vec<NodeId>, Vec<NodeId>) = between.into_iter().partition(arithmetic);
         let node = self.producer(v)?;
+        // What stands directly behind belongs to the next operator, or to the Softmax.
+        let behind = |parts: &mut Parts| {
+            parts.add(Part::Softmax, &between);
+            parts.add(Part::Scores, &scaling);
+        };
         if self.is_product(node) {
             let mut parts = Parts::default();
-            // What stands directly behind the product belongs to the next operator, or to the Softmax.
-            parts.add(Part::Softmax, &between);
+            behind(&mut parts);
             parts.add(Part::Scores, &[node]);
-            return Some((node, parts));
+            found.push((node, parts));
+            return Some(());
         }
+        for (way, masks, part) in self.ways(node)? {
+            if view.is_constant(way) || found.len() >= MAX_PRODUCTS {
+                continue;
+            }
+            let first = found.len();
+            self.products_before(way, depth, found);
+            for (_, parts) in &mut found[first..] {
+                // Casts that were thought to stand before the Softmax stand before this node.
+                let before = std::mem::take(&mut parts.nodes[Part::Softmax as usize]);
+                parts.add(part, &before);
+                parts.add(part, &[node]);
+                behind(parts);
+                parts.masks.extend(&masks);
+            }
+        }
+        Some(())
+    }
+
+    /// The operands of a node that may lead to the product; for each, what stands beside it, and what part that makes
+    /// the node.
+    fn ways(&self, node: NodeId) -> Option<Vec<(ValueId, Vec<ValueId>, Part)>> {
         let view = self.view();
-        between.push(node);
         let (a, b, c) = (view.input(node, 0)?, view.input(node, 1), view.input(node, 2));
-        // What may lead to the product, and what stands beside it.
-        let ways: Vec<(ValueId, Vec<ValueId>, Part)> = match view.op(node) {
-            "Add" | "Max" | "Min" | "Mul" => {
-                let part = |other: ValueId| match view.op(node) {
-                    "Mul" if self.is_number(other) => Part::Scores,
-                    _ => Part::Mask,
-                };
+        Some(match self.graph.op(node) {
+            "Add" | "Max" | "Min" => {
                 let masks = |other: ValueId| if self.is_number(other) { vec![] } else { vec![other] };
-                vec![(a, masks(b?), part(b?)), (b?, masks(a), part(a))]
+                vec![(a, masks(b?), Part::Mask), (b?, masks(a), Part::Mask)]
+            }
+            "Mul" => {
+                let beside = |other: ValueId| match self.is_scale(other) {
+                    true => (vec![], Part::Scores),
+                    false => (vec![other], Part::Mask),
+                };
+                let way = |v: ValueId, (masks, part): (Vec<ValueId>, Part)| (v, masks, part);
+                vec![way(a, beside(b?)), way(b?, beside(a))]
             }
             "Sub" => vec![(a, vec![b?], Part::Mask)],
-            "Div" => {
-                let number = self.is_number(b?);
-                number.then(|| vec![(a, vec![], Part::Scores)])?
-            }
+            "Div" if self.is_scale(b?) => vec![(a, vec![], Part::Scores)],
             "Where" => vec![(b?, vec![a], Part::Mask), (c?, vec![a], Part::Mask)],
             "Clip" => vec![(a, vec![], Part::Mask)],
             "Tanh" => vec![(a, vec![], Part::Scores)],
             _ => return None,
-        };
-        ways.into_iter().filter(|(way, ..)| !view.is_constant(*way)).find_map(|(way, masks, part)| {
-            let (product, mut parts) = self.product_before(way, depth)?;
-            // Casts that were thought to stand before the Softmax stand before this node.
-            let before = std::mem::take(&mut parts.nodes[Part::Softmax as usize]);
-            parts.add(part, &before);
-            parts.add(part, &[node]);
-            parts.add(Part::Softmax, &between[..between.len() - 1]);
-            parts.masks.extend(masks);
-            Some((product, parts))
         })
     }
 
     /// Is it one number, known or not? `√d` is often computed from a shape.
     fn is_number(&self, v: ValueId) -> bool {
-        self.graph.scalar(v).is_some()
+        self.graph.is_constant(v) && self.graph.scalar(v).is_some()
             || self.graph.shapes.dims(v).is_some_and(|dims| dims.iter().all(|dim| *dim == Some(1)))
+    }
+
+    /// One number, or a learnt one for each head.
+    fn is_scale(&self, v: ValueId) -> bool {
+        let of_head = |dims: &[Option<i64>]| matches!(dims, [.., Some(1), Some(1)]);
+        self.is_number(v) || self.graph.is_constant(v) && self.graph.shapes.dims(v).is_some_and(of_head)
     }
 
     /// Query and key of the product, before they are scaled.
@@ -198,21 +233,27 @@ impl Trail<'_, '_, '_> {
     /// What a value was before it was scaled for this product alone, and the nodes since.
     fn scaled(&self, v: ValueId) -> Option<(ValueId, Vec<NodeId>)> {
         let view = self.view();
-        let (mut at, mut nodes) = (v, Vec::new());
+        let (mut at, mut nodes, mut found) = (v, Vec::new(), None);
         for _ in 0..MAX_CHAIN {
             let alone = view.value(at).consumers.len() == 1 && !view.value(at).is_output;
-            let node = self.producer(at).filter(|_| alone)?;
+            let Some(node) = self.producer(at).filter(|_| alone) else { break };
             nodes.push(node);
-            let (a, b) = (view.input(node, 0)?, view.input(node, 1));
-            match view.op(node) {
-                op if Look::Layout.passes(op) => at = a,
-                "Mul" if self.is_number(b?) => return Some((a, nodes)),
-                "Mul" if self.is_number(a) => return Some((b?, nodes)),
-                "Div" if self.is_number(b?) => return Some((a, nodes)),
-                _ => return None,
+            let handed_on = self.graph.handed_on(node, Look::Layout);
+            let scales = |v: &ValueId| self.is_scale(*v);
+            let before = match (view.op(node), self.graph.operands(node)) {
+                ("Mul", Some([a, b])) if scales(&b) => Some(a),
+                ("Mul", Some([a, b])) if scales(&a) => Some(b),
+                ("Div", Some([a, b])) if scales(&b) => Some(a),
+                _ => None,
+            };
+            if let Some(before) = before {
+                found = Some((before, nodes.clone()));
             }
+            // Behind a scaling by 1, which PyTorch writes for one that a model does by itself, may stand that one.
+            let Some(next) = handed_on else { break };
+            at = next;
         }
-        None
+        found
     }
 
     /// The product with the values.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::super::graph::{NodeId, ValueId};
 use super::super::tensor::MAX_RANK;
+use super::graph::Graph;
 use super::matched::{Kind, Match};
-use super::trail::{Graph, describe};
+use super::trail::describe;
 
 /// The operator of a node; those of ONNX Runtime with `ms::` before the name.
 pub(super) fn operator(graph: &Graph, id: NodeId) -> Option<String> {

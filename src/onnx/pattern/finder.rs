@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::graph::{GraphView, NodeRef};
 use super::super::read::Model;
+use super::graph::Graph;
 use super::matched::{Kind, Match};
-use super::trail::Graph;
 use super::{attention, gelu, l2_norm, layer_norm, rms_norm, softmax};
 
 /// All patterns of a model: by scope, then by their last node, then by kind.

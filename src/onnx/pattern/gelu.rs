@@ -19,9 +19,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::super::graph::{NodeId, ValueId};
 use super::explicit::{name, operator, single};
+use super::graph::{Graph, near};
+use super::look::Look;
 use super::matched::{Kind, Match};
 use super::polynomial::{Coefficients, equals};
-use super::trail::{Graph, Look, Trail, near};
+use super::readers::Reader;
+use super::trail::Trail;
 
 /// Under the error function: x / √2.
 const ERF: Coefficients = [0.0, std::f64::consts::FRAC_1_SQRT_2, 0.0, 0.0];
@@ -115,8 +118,8 @@ impl Trail<'_, '_, '_> {
         let (mut v, mut partial) = (function, start);
         for node in way {
             self.nodes.push(*node);
-            if !Look::Casts.passes(self.view().op(*node)) {
-                let reader = super::trail::Reader { node: *node, via: v, path: Vec::new() };
+            if self.graph.handed_on(*node, Look::Casts) != Some(v) {
+                let reader = Reader { node: *node, via: v, path: Vec::new() };
                 partial = self.combine(partial, &reader, x)?;
             }
             v = self.view().output(*node, 0)?;
@@ -125,9 +128,9 @@ impl Trail<'_, '_, '_> {
     }
 
     /// What an operator makes of it.
-    fn combine(&mut self, of: Partial, reader: &super::trail::Reader, x: ValueId) -> Option<Partial> {
+    fn combine(&mut self, of: Partial, reader: &Reader, x: ValueId) -> Option<Partial> {
         let view = self.view();
-        let op = view.op(reader.node);
+        let op = self.graph.op(reader.node);
         let first = view.input(reader.node, 0) == Some(reader.via);
         let other = self.beside(reader).filter(|other| *other != reader.via)?;
         let number = self.graph.scalar(other);

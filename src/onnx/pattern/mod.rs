@@ -13,9 +13,12 @@
 //!
 //! - Constants are checked by value. A sum times 0.7 is no mean, a square root of another number than
 //!   two makes no GELU.
-//! - Cast and Identity between the nodes of a match are looked through and belong to it; so do Reshape,
-//!   Unsqueeze, Squeeze and Expand on the way of a statistic (a mean, a sum), and Dropout behind the
-//!   Softmax of an attention. What stands before the input or behind the output does not belong to it.
+//! - Identity, Cast between float types, and arithmetic that does nothing (`* 1.0`, `+ 0.0`) between the nodes of a
+//!   match are looked through and belong to it; so do Reshape, Unsqueeze, Squeeze and Expand on the way of a
+//!   statistic (a mean, a sum), and Dropout behind the Softmax of an attention. What stands before the input or
+//!   behind the output does not belong to it. A Cast to whole numbers or truth values changes what is computed.
+//! - A statistic meets the values it was made of along its own axes: where they have the same size, too.
+//! - Numbers may be computed from constants and from dimensions that are known: `√d`, `N / (N - 1)`.
 //! - What is computed from constants alone never belongs to a match: `scale` and `bias` are the values
 //!   that the match reads, whatever makes them.
 //! - A match lies in one scope (graph, subgraph, function body). A function that is called many times
@@ -28,12 +31,18 @@
 mod attention;
 mod explicit;
 mod finder;
+mod folded;
 mod gelu;
+mod graph;
 mod l2_norm;
 mod layer_norm;
+mod lines_up;
+mod look;
 mod matched;
 mod norm;
+mod parameter;
 mod polynomial;
+mod readers;
 mod rms_norm;
 mod softmax;
 mod statistic;

@@ -7,30 +7,28 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::super::graph::{NodeId, ScopeKind, ValueId};
+use super::super::graph::{NodeId, ValueId};
+use super::graph::{Graph, is_epsilon, near};
+use super::look::Look;
 use super::matched::{Kind, Match};
+use super::parameter::Fit;
+use super::readers::{MAX_FANOUT, Reader};
 use super::statistic::{Spread, Statistic};
-use super::trail::{Graph, Look, MAX_FANOUT, Reader, Trail, is_epsilon};
+use super::trail::Trail;
 
 /// How many values a root is followed through.
 const MAX_STEPS: usize = 48;
-
-/// How a parameter lies to the normalized axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
-    /// It differs along those axes and no others: it is a scale or bias of the norm.
-    Along,
-    /// It differs along other axes only: that of an InstanceNormalization, not of a LayerNormalization.
-    Beside,
-    /// Neither: one number, a table of positions, not a parameter at all.
-    No,
-}
 
 /// A root on its way to the input.
 #[derive(Clone, Debug)]
 struct Step {
     v: ValueId,
+    /// The same before the scale was multiplied into it.
+    bare: ValueId,
     inverse: bool,
+    /// Is it the root of a mean, where a kind of norm wants one? That of a sum becomes it when it is divided by the
+    /// root of its size.
+    mean: bool,
     scale: Option<ValueId>,
     epsilon: Option<f64>,
     path: Vec<NodeId>,
@@ -38,11 +36,11 @@ struct Step {
 
 /// A norm that was found, before its parameters.
 #[derive(Clone, Debug)]
-struct Core {
-    out: ValueId,
-    scale: Option<ValueId>,
-    bias: Option<ValueId>,
-    epsilon: Option<f64>,
+pub(super) struct Core {
+    pub(super) out: ValueId,
+    pub(super) scale: Option<ValueId>,
+    pub(super) bias: Option<ValueId>,
+    pub(super) epsilon: Option<f64>,
 }
 
 /// All decomposed norms of a kind.
@@ -80,10 +78,13 @@ fn at_root(graph: &Graph, id: NodeId, kind: Kind) -> Option<Match> {
     } else {
         t.radicand(operand)?
     };
-    if statistic.spread != spread_of(kind) || statistic.axes.is_empty() {
+    let mean = statistic.spread == spread_of(kind);
+    let sum = kind == Kind::RmsNorm && statistic.spread == Spread::SumSquare && !inverse;
+    if !(mean || sum) || statistic.axes.is_empty() {
         return None;
     }
-    let core = t.meet(Step { v: out, inverse, scale: None, epsilon: None, path: Vec::new() }, &statistic)?;
+    let step = Step { v: out, bare: out, inverse, mean, scale: None, epsilon: None, path: Vec::new() };
+    let core = t.meet(step, &statistic)?;
     t.describe_norm(kind, &statistic, core, epsilon, clamped)
 }
 
@@ -97,7 +98,7 @@ impl Trail<'_, '_, '_> {
                 return Some((t.statistic(t.view().input(node, 0)?)?, Some(epsilon), true));
             }
             let bounds = t.view().op(node) == "Max";
-            t.orders(node).into_iter().find_map(|(operand, c)| {
+            t.orders(node).find_map(|(operand, c)| {
                 let epsilon = t.graph.scalar(c).filter(|c| is_epsilon(*c))?;
                 Some((t.attempt(|t| t.statistic(operand))?, Some(epsilon), bounds))
             })
@@ -136,12 +137,20 @@ impl Trail<'_, '_, '_> {
         let mut next = step.clone();
         next.v = view.output(node, 0)?;
         next.path.push(node);
-        let op = view.op(node);
+        let op = self.graph.op(node);
         let first = view.input(node, 0) == Some(step.v);
         let other = self.beside(reader);
         let parameter = |v: ValueId| step.scale.is_none() && self.fit(v, statistic) == Fit::Along;
         match op {
-            _ if Look::Shapes.passes(op) && first => {}
+            _ if self.graph.handed_on(node, Look::Shapes) == Some(step.v) => {}
+            "Mul" | "Div" if !step.inverse && !step.mean && (first || op == "Mul") => {
+                let size = self.graph.size(statistic.x, &statistic.axes)?;
+                #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
+                let root = (size as f64).sqrt();
+                let factor = self.graph.scalar(other?)?;
+                next.mean = near(if op == "Mul" { 1.0 / factor } else { factor }, root);
+                next.mean.then_some(())?;
+            }
             "Add" | "Max" if !step.inverse => {
                 next.epsilon = Some(self.graph.scalar(other?).filter(|c| is_epsilon(*c))?);
             }
@@ -158,11 +167,18 @@ impl Trail<'_, '_, '_> {
                 }
                 next.inverse = true;
             }
+            "Min" if step.inverse => {
+                next.epsilon = Some(1.0 / self.graph.scalar(other?)?).filter(|bound| is_epsilon(*bound));
+                next.epsilon?;
+            }
             "Mul" if step.inverse => {
                 next.scale = Some(other?).filter(|v| parameter(*v));
                 next.scale?;
             }
             _ => return None,
+        }
+        if next.scale.is_none() {
+            next.bare = next.v;
         }
         Some(next)
     }
@@ -176,7 +192,7 @@ impl Trail<'_, '_, '_> {
             "Mul" => step.inverse,
             _ => false,
         };
-        if !divides || !self.lines_up(step.v, numerator, &statistic.axes) {
+        if !divides || !step.mean || !self.lines_up(step.bare, numerator, &statistic.axes) {
             return None;
         }
         self.nodes.extend(&step.path);
@@ -204,7 +220,7 @@ impl Trail<'_, '_, '_> {
         }
         self.attempt(|t| {
             let node = t.op(v, Look::Casts, &["Mul"])?;
-            t.orders(node).into_iter().find_map(|(input, scale)| {
+            t.orders(node).find_map(|(input, scale)| {
                 let fits = t.fit(scale, of) == Fit::Along;
                 t.attempt(|t| t.is_input(input, of)).filter(|()| fits).map(|()| Some(scale))
             })
@@ -217,126 +233,6 @@ impl Trail<'_, '_, '_> {
             return (centered.of == of.x && centered.axes == of.axes).then_some(());
         }
         (self.read(v) == of.x).then_some(())
-    }
-
-    /// TensorFlow's `batch_normalization`: `x * r + (bias - mean * r)`, where `r` may hold the scale.
-    fn folded(&mut self, core: Core, factor: ValueId, of: &Statistic) -> Option<Core> {
-        let product = core.out;
-        self.readers(product, Look::Casts).into_iter().find_map(|reader| {
-            let rest = self.beside(&reader)?;
-            let (view, op) = (self.view(), self.view().op(reader.node));
-            self.attempt(|t| {
-                t.nodes.extend(&reader.path);
-                t.nodes.push(reader.node);
-                let bias = match op {
-                    "Sub" if view.input(reader.node, 0) == Some(reader.via) => {
-                        t.mean_product(rest, factor, of)?;
-                        None
-                    }
-                    "Add" => t.shift(rest, factor, of)?,
-                    _ => return None,
-                };
-                Some(Core { out: view.output(reader.node, 0)?, bias, ..core.clone() })
-            })
-        })
-    }
-
-    /// What is added to `x * r`: `bias - mean(x) * r`, or Keras 3's `(-mean(x)) * r + bias`. Gives the bias, if there is one.
-    fn shift(&mut self, v: ValueId, factor: ValueId, of: &Statistic) -> Option<Option<ValueId>> {
-        if self.negated_product(v, factor, of).is_some() {
-            return Some(None);
-        }
-        let node = self.op(v, Look::Shapes, &["Sub", "Add"])?;
-        let subtracts = self.view().op(node) == "Sub";
-        let orders = self.orders(node);
-        orders[..if subtracts { 1 } else { 2 }].iter().find_map(|(bias, product)| {
-            self.attempt(|t| match subtracts {
-                true => t.mean_product(*product, factor, of),
-                false => t.negated_product(*product, factor, of),
-            })?;
-            (self.fit(*bias, of) == Fit::Along).then_some(Some(*bias))
-        })
-    }
-
-    /// `-mean(x) * r`, with the minus before the product or before one of its factors.
-    fn negated_product(&mut self, v: ValueId, factor: ValueId, of: &Statistic) -> Option<()> {
-        self.attempt(|t| {
-            let node = t.op(v, Look::Shapes, &["Neg", "Mul"])?;
-            if t.view().op(node) == "Neg" {
-                return t.mean_product(t.view().input(node, 0)?, factor, of);
-            }
-            t.orders(node).into_iter().find_map(|(negated, other)| {
-                t.attempt(|t| {
-                    let minus = t.op(negated, Look::Shapes, &["Neg"])?;
-                    let negated = t.view().input(minus, 0)?;
-                    t.factors(negated, other, factor, of).or_else(|| t.factors(other, negated, factor, of))
-                })
-            })
-        })
-    }
-
-    /// `mean(x) * r`
-    fn mean_product(&mut self, v: ValueId, factor: ValueId, of: &Statistic) -> Option<()> {
-        let node = self.op(v, Look::Shapes, &["Mul"])?;
-        self.orders(node).into_iter().find_map(|(mean, other)| self.factors(mean, other, factor, of))
-    }
-
-    /// Are these `mean(x)` and `r`?
-    fn factors(&mut self, mean: ValueId, other: ValueId, factor: ValueId, of: &Statistic) -> Option<()> {
-        let wanted = self.root_of(factor, Look::Shapes);
-        self.attempt(|t| {
-            (t.strip(other, Look::Shapes) == wanted && t.lines_up(mean, of.x, &of.axes)).then_some(())?;
-            let mean = t.mean(mean)?;
-            let x = t.read(mean.of);
-            (x == of.x && mean.axes == of.axes).then_some(())
-        })
-    }
-
-    /// How a value lies to the axes of a statistic.
-    fn fit(&self, v: ValueId, of: &Statistic) -> Fit {
-        let view = self.view();
-        // Inside a function, the parameters of its caller are inputs.
-        let function = matches!(view.scopes()[self.scope].kind, ScopeKind::Function(_));
-        let argument = function && view.value(v).is_input && self.root(v) != of.x;
-        if !view.is_constant(v) {
-            return if argument { Fit::Along } else { Fit::No };
-        }
-        let Some(dims) = self.graph.shapes.dims(v) else { return Fit::No };
-        let rank = i64::try_from(dims.len()).unwrap_or(0);
-        let from_back = |i: usize| i64::try_from(i).unwrap_or(0) - rank;
-        let wide: Vec<i64> = (0..dims.len()).filter(|i| dims[*i] != Some(1)).map(from_back).collect();
-        let along =
-            |axis: i64| of.axes.iter().any(|own| if *own < 0 { *own == axis } else { *own == axis + rank });
-        let fits = |axis: &i64| match (self.graph.shapes.dim(v, *axis), self.graph.shapes.dim(of.x, *axis)) {
-            (Some(own), Some(of)) => own == of,
-            _ => true,
-        };
-        // Axes from the front tell nothing beside a parameter that leaves the front out.
-        let known = of.axes.iter().all(|axis| *axis < 0) || rank >= 2;
-        match &wide[..] {
-            [] => Fit::No,
-            wide if known && wide.iter().all(|axis| along(*axis) && fits(axis)) => Fit::Along,
-            wide if wide.iter().any(|axis| along(*axis)) => Fit::No,
-            _ => Fit::Beside,
-        }
-    }
-
-    /// The one node that multiplies by (or adds) a parameter, and whether one lies beside the axes.
-    fn parameter(&self, v: ValueId, op: &str, of: &Statistic) -> (Option<(Reader, ValueId)>, bool) {
-        let mut beside = false;
-        let mut found = Vec::new();
-        for reader in self.readers(v, Look::Casts) {
-            let Some(other) = self.beside(&reader).filter(|_| self.view().op(reader.node) == op) else {
-                continue;
-            };
-            match self.fit(other, of) {
-                Fit::Along => found.push((reader, other)),
-                Fit::Beside => beside = true,
-                Fit::No => {}
-            }
-        }
-        // Two that read one norm have nothing to do with it: which one would it be?
-        (if found.len() == 1 { found.pop() } else { None }, beside)
     }
 
     fn describe_norm(

@@ -5,7 +5,8 @@
 //! the variable is read.
 
 use super::super::graph::{NodeId, ValueId};
-use super::trail::{MAX_CHAIN, Trail};
+use super::look::{Look, MAX_CHAIN};
+use super::trail::Trail;
 
 /// Coefficients of 1, x, x², x³.
 pub(super) type Coefficients = [f64; 4];
@@ -49,14 +50,17 @@ impl Trail<'_, '_, '_> {
         let view = self.view();
         let node = self.producer(v)?;
         self.nodes.push(node);
-        let op = view.op(node);
+        let op = self.graph.op(node);
         let mut input = |t: &mut Self, i: usize| t.term(view.input(node, i)?, x, (axes, depth), left);
         match op {
             "Transpose" => {
                 let axes = transposed(axes, &view.attribute(node, "perm")?.ints)?;
                 self.term(view.input(node, 0)?, x, (&axes, depth), left)
             }
-            "Cast" | "Identity" => input(self, 0),
+            "Cast" | "Identity" => {
+                let handed_on = self.graph.handed_on(node, Look::Casts)?;
+                self.term(handed_on, x, (axes, depth), left)
+            }
             "Neg" => Some(input(self, 0)?.map(|c| -c)),
             "Add" | "Sub" | "Mul" => {
                 let (a, b) = (input(self, 0)?, input(self, 1)?);
@@ -90,7 +94,7 @@ impl Trail<'_, '_, '_> {
         let mut next = 0;
         while next < found.len() && found.len() < MAX_CHAIN {
             let arithmetic =
-                |node: &NodeId| matches!(view.op(*node), "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Neg");
+                |node: &NodeId| matches!(self.graph.op(*node), "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Neg");
             let node = self.producer(found[next]).filter(arithmetic);
             for input in node.iter().flat_map(|node| &view.node(*node).inputs).flatten() {
                 let root = self.root(*input);

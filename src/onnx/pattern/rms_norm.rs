@@ -6,13 +6,16 @@
 //! | SimplifiedLayerNormalization, SkipSimplifiedLayerNormalization | ONNX Runtime's optimizer, its GenAI model builder |
 //! | Cast, Pow 2, ReduceMean, Add, Sqrt, then Div, or Reciprocal and Mul; Cast; Mul by scale | PyTorch: LLaMA, T5, Gemma (scale is `1 + w`), Mistral |
 //! | `x * x`, ReduceSum times `1/N`, `Pow -0.5` | Flax, hand-written modules |
+//! | the mean times 1, plus 0, before epsilon | PaddlePaddle |
+//! | ReduceL2 times `d^-½`; ReduceL2, Pow 2, Div by `d` | hand-written modules |
+//! | axes by Range from the rank | the body of ONNX's own function, inlined |
 //!
 //! The axes follow the rule of `layer-norm`.
 
 use super::explicit::{float, name, operator, single, trailing};
+use super::graph::Graph;
 use super::matched::{Kind, Match};
 use super::norm;
-use super::trail::Graph;
 
 pub(super) fn find(graph: &Graph) -> Vec<Match> {
     let mut found = norm::find(graph, Kind::RmsNorm);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | Softmax, LogSoftmax | nearly everybody |
 //! | ReduceMax, Sub, Exp, ReduceSum, Div; keepdims = 0 and Reshape, Expand; `max(-inf, …)` | JAX through jax2tf; TensorFlow over axes in the middle |
+//! | GlobalMaxPool for ReduceMax, of three dimensions and more | tf2onnx's optimizer |
 //! | Exp, ReduceSum, Div | hand-written modules |
 //! | the same with Reciprocal and Mul, or a small number added to the sum | hand-written modules, graph optimizers |
 //! | `x - ReduceLogSumExp(x)`, and Exp of it | hand-written modules |
@@ -13,8 +14,11 @@
 
 use super::super::graph::{NodeId, ValueId};
 use super::explicit::{operator, single, trailing};
+use super::graph::{Graph, is_epsilon};
+use super::look::Look;
 use super::matched::{Kind, Match};
-use super::trail::{Graph, Look, Reader, Trail, is_epsilon};
+use super::readers::Reader;
+use super::trail::Trail;
 
 pub(super) fn find(graph: &Graph) -> Vec<Match> {
     let mut found = Vec::new();
@@ -58,7 +62,7 @@ impl Trail<'_, '_, '_> {
             let node = t.op(v, Look::Casts, &["Sub"])?;
             let (x, meets) = (t.view().input(node, 0)?, t.view().input(node, 1)?);
             let bounded = t.bounded(meets);
-            let max = t.op(bounded, Look::Shapes, &["ReduceMax"])?;
+            let max = t.op(bounded, Look::Shapes, &["ReduceMax", "GlobalMaxPool"])?;
             let root = t.read(x);
             let same = t.read(t.view().input(max, 0)?) == root;
             (same && t.graph.reduced(max)? == axes && t.lines_up(meets, x, axes)).then_some(())
@@ -74,7 +78,7 @@ impl Trail<'_, '_, '_> {
         let below = self.attempt(|t| {
             let node = t.op(v, Look::Shapes, &["Max"])?;
             let lowest = |c: ValueId| t.graph.scalar(c).is_some_and(|c| c < -1e30);
-            t.orders(node).iter().find(|(_, c)| lowest(*c)).map(|(m, _)| *m)
+            t.orders(node).find(|(_, c)| lowest(*c)).map(|(m, _)| m)
         });
         below.unwrap_or(v)
     }
@@ -97,7 +101,7 @@ impl Trail<'_, '_, '_> {
                     t.root(v) == t.root(of) && t.lines_up(reader.via, v, axes)
                 };
                 let (first, other) = (view.input(reader.node, 0)?, t.beside(&reader));
-                match view.op(reader.node) {
+                match t.graph.op(reader.node) {
                     "Div" if first != reader.via && divides(t, first, exponentials) => {
                         t.strip(first, Look::Casts);
                         Some(out)

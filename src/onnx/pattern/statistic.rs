@@ -1,12 +1,16 @@
 //! Means, squares, variances: what norms are made of.
 //!
-//! - mean: ReduceMean; ReduceSum times `1/N` or over `N` (tf2onnx, JAX). Axes as attribute or input.
-//! - square: Pow 2 (PyTorch, Paddle), `x * x` (tf2onnx, JAX), ReduceSumSquare.
+//! - mean: ReduceMean; GlobalAveragePool (tf2onnx); ReduceSum times `1/N` or over `N` (tf2onnx, JAX). Axes as attribute or input.
+//! - square: Pow 2 (PyTorch, Paddle), `x * x` (tf2onnx, JAX), ReduceSumSquare;
+//!   the square of a ReduceL2 or of an absolute value.
 //! - variance: mean of the square of `x - mean(x)`, whose subtraction may be written twice (TensorFlow's
-//!   SquaredDifference); or `mean(x²) - mean(x)²`, mostly with `max(0, …)` around it (Flax).
+//!   SquaredDifference); or `mean(x²) - mean(x)²`, mostly with `max(0, …)` around it (Flax); that times
+//!   `N / (N - 1)` (PyTorch).
 
 use super::super::graph::{NodeId, ValueId};
-use super::trail::{Look, Trail, near};
+use super::graph::near;
+use super::look::Look;
+use super::trail::Trail;
 
 /// What was averaged or summed, over what.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,26 +47,46 @@ impl Trail<'_, '_, '_> {
     /// A mean, by any of its spellings.
     pub(super) fn mean(&mut self, v: ValueId) -> Option<Mean> {
         self.attempt(|t| {
-            if let Some(node) = t.op(v, Look::Shapes, &["ReduceMean"]) {
+            if let Some(node) = t.op(v, Look::Shapes, &["ReduceMean", "GlobalAveragePool"]) {
                 let (of, axes) = (t.view().input(node, 0)?, t.graph.reduced(node)?);
                 return Some(Mean { of, axes, divisor: None });
             }
-            let mean = t.share(v, "ReduceSum")?;
+            let mean = t.share(v, Self::sum)?;
             t.averages(&mean).then_some(mean)
         })
     }
 
-    /// A Reduce operator whose result is divided by the number of its operands.
-    fn share(&mut self, v: ValueId, op: &str) -> Option<Mean> {
+    /// What is summed, over which axes.
+    fn sum(&mut self, v: ValueId) -> Option<(ValueId, Vec<i64>)> {
+        let node = self.op(v, Look::Shapes, &["ReduceSum"])?;
+        Some((self.view().input(node, 0)?, self.graph.reduced(node)?))
+    }
+
+    /// What is squared and summed: by ReduceSumSquare, or the square of a ReduceL2.
+    fn sum_of_squares(&mut self, v: ValueId) -> Option<(ValueId, Vec<i64>)> {
+        let node = self.op(v, Look::Shapes, &["ReduceSumSquare"]).or_else(|| {
+            self.attempt(|t| {
+                let root = t.strip(v, Look::Shapes);
+                let [root, _] = t.square(root)?;
+                t.op(root, Look::Casts, &["ReduceL2"])
+            })
+        })?;
+        Some((self.view().input(node, 0)?, self.graph.reduced(node)?))
+    }
+
+    /// A sum that is divided by the number of its operands.
+    fn share(
+        &mut self,
+        v: ValueId,
+        sum: impl Fn(&mut Self, ValueId) -> Option<(ValueId, Vec<i64>)>,
+    ) -> Option<Mean> {
         let node = self.op(v, Look::Shapes, &["Mul", "Div"])?;
         let divides = self.view().op(node) == "Div";
-        let orders = self.orders(node);
-        orders[..if divides { 1 } else { 2 }].iter().find_map(|(sum, factor)| {
-            let factor = self.graph.scalar(*factor)?;
+        self.orders(node).take(if divides { 1 } else { 2 }).find_map(|(summed, factor)| {
+            let factor = self.graph.scalar(factor)?;
             let count = if divides { factor } else { 1.0 / factor };
             self.attempt(|t| {
-                let node = t.op(*sum, Look::Shapes, &[op])?;
-                let (of, axes) = (t.view().input(node, 0)?, t.graph.reduced(node)?);
+                let (of, axes) = sum(t, summed)?;
                 let mean = Mean { of, axes, divisor: Some(count) };
                 (t.averages(&mean) || t.is_unbiased(&mean)).then_some(())?;
                 t.divisors.push(count);
@@ -93,44 +117,79 @@ impl Trail<'_, '_, '_> {
         self.graph.size(mean.of, &mean.axes).map(|size| size as f64)
     }
 
-    /// The operand of a square.
+    /// The operand of a square, below an Abs that changes nothing.
     fn square(&mut self, v: ValueId) -> Option<[ValueId; 2]> {
         let node = self.op(v, Look::Casts, &["Pow", "Mul"])?;
-        let (a, b) = (self.view().input(node, 0)?, self.view().input(node, 1)?);
-        match self.view().op(node) {
-            "Pow" => self.graph.is(b, 2.0).then_some([a, a]),
-            _ => (self.root(a) == self.root(b)).then_some([a, b]),
-        }
+        let [a, b] = self.graph.operands(node)?;
+        let squares = match self.view().op(node) {
+            "Pow" if self.graph.is(b, 2.0) => [a, a],
+            "Mul" if self.root(a) == self.root(b) || self.are_one_deviation(a, b) => [a, b],
+            _ => return None,
+        };
+        Some(squares.map(|of| match self.op(of, Look::Casts, &["Abs"]) {
+            Some(abs) => self.view().input(abs, 0).unwrap_or(of),
+            None => of,
+        }))
     }
 
-    /// `x - mean(x)`: x behind Casts, and the axes.
+    /// Are these `x - mean(x)`, each by a subtraction of its own?
+    fn are_one_deviation(&mut self, a: ValueId, b: ValueId) -> bool {
+        self.attempt(|t| (t.centered(a)? == t.centered(b)?).then_some(())).is_some()
+    }
+
+    /// `x - mean(x)`, or `x + -mean(x)`: x behind Casts, and the axes.
     pub(super) fn centered(&mut self, v: ValueId) -> Option<Mean> {
         self.attempt(|t| {
-            let node = t.op(v, Look::Casts, &["Sub"])?;
-            let (a, m) = (t.view().input(node, 0)?, t.view().input(node, 1)?);
-            let mean = t.mean(m)?;
-            let x = t.read(a);
-            let fits = t.read(mean.of) == x && t.lines_up(m, a, &mean.axes);
-            fits.then_some(Mean { of: x, ..mean })
-        })
-    }
-
-    /// Does a statistic meet the values it was made of? False where `keepdims` is missing, so that it
-    /// would stand beside another axis.
-    pub(super) fn lines_up(&self, statistic: ValueId, x: ValueId, axes: &[i64]) -> bool {
-        let shapes = &self.graph.shapes;
-        let (Some(have), Some(want)) = (shapes.rank(statistic), shapes.rank(x)) else { return true };
-        have == want
-            && axes.iter().all(|axis| match (shapes.dim(statistic, *axis), shapes.dim(x, *axis)) {
-                (Some(have), Some(want)) => have == 1 || have == want,
-                _ => true,
+            let node = t.op(v, Look::Casts, &["Sub", "Add"])?;
+            let subtracts = t.view().op(node) == "Sub";
+            t.orders(node).take(if subtracts { 1 } else { 2 }).find_map(|(a, m)| {
+                t.attempt(|t| {
+                    let taken = match subtracts {
+                        true => m,
+                        false => {
+                            let minus = t.op(m, Look::Shapes, &["Neg"])?;
+                            t.view().input(minus, 0)?
+                        }
+                    };
+                    let mean = t.mean(taken)?;
+                    let x = t.read(a);
+                    let fits = t.read(mean.of) == x && t.lines_up(m, a, &mean.axes);
+                    fits.then_some(Mean { of: x, ..mean })
+                })
             })
+        })
     }
 
     /// A spread, with what keeps it from being negative looked through.
     pub(super) fn statistic(&mut self, v: ValueId) -> Option<Statistic> {
         let v = self.clamped(v);
-        self.attempt(|t| t.difference_of_squares(v)).or_else(|| self.mean_of_squares(v))
+        self.attempt(|t| t.difference_of_squares(v))
+            .or_else(|| self.mean_of_squares(v))
+            .or_else(|| self.attempt(|t| t.corrected(v)))
+    }
+
+    /// `variance * N / (N - 1)`, in any order: PyTorch's `std` and `var`.
+    fn corrected(&mut self, v: ValueId) -> Option<Statistic> {
+        let (mut at, mut factor) = (v, 1.0);
+        // One operator of a constant, or two.
+        for _ in 0..2 {
+            let node = self.op(at, Look::Shapes, &["Mul", "Div"])?;
+            let divides = self.view().op(node) == "Div";
+            let mut orders = self.orders(node).take(if divides { 1 } else { 2 });
+            let (next, number) = orders.find_map(|(next, c)| Some((next, self.graph.scalar(c)?)))?;
+            (at, factor) = (next, if divides { factor / number } else { factor * number });
+            let found = self.attempt(|t| {
+                let of = t.mean_of_squares(at).filter(|of| of.spread == Spread::Variance && !of.unbiased)?;
+                #[expect(clippy::cast_precision_loss, reason = "sizes are small")]
+                let size = t.graph.size(of.x, &of.axes)? as f64;
+                // The difference from 1 is what tells it from a mere scale.
+                near(1.0 / (factor - 1.0), size - 1.0).then_some(Statistic { unbiased: true, ..of })
+            });
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// Below `max(x, 0)`, `relu(x)`, `clip(x, 0)`, `abs(x)`.
@@ -141,7 +200,7 @@ impl Trail<'_, '_, '_> {
             match view.op(node) {
                 "Max" => {
                     let zero = |c: ValueId| t.graph.scalar(c) == Some(0.0);
-                    t.orders(node).iter().find(|(_, c)| zero(*c)).map(|(x, _)| *x)
+                    t.orders(node).find(|(_, c)| zero(*c)).map(|(x, _)| x)
                 }
                 "Clip" => (t.lower_bound(node) == Some(0.0)).then(|| view.input(node, 0))?,
                 _ => view.input(node, 0),
@@ -150,13 +209,16 @@ impl Trail<'_, '_, '_> {
         below.unwrap_or(v)
     }
 
-    /// What a Clip keeps its operand above.
+    /// What a Clip keeps its operand above; none if it keeps it below something too.
     pub(super) fn lower_bound(&self, clip: NodeId) -> Option<f64> {
         let view = self.view();
-        match view.attribute(clip, "min") {
-            Some(a) => Some(f64::from(a.f())),
-            None => self.graph.scalar(view.input(clip, 1)?),
-        }
+        let bound = |name: &str, i: usize| match view.attribute(clip, name) {
+            Some(a) => Some(Some(f64::from(a.f()))),
+            None => view.input(clip, i).map(|v| self.graph.scalar(v)),
+        };
+        // Before opset 11 the largest number stands for no bound.
+        let bounded = bound("max", 2).is_some_and(|max| max.is_none_or(|max| max < 1e30));
+        bound("min", 1)?.filter(|_| !bounded)
     }
 
     /// `mean(x²) - mean(x)²`
@@ -175,24 +237,24 @@ impl Trail<'_, '_, '_> {
     fn mean_of_squares(&mut self, v: ValueId) -> Option<Statistic> {
         let mean = |t: &mut Self| {
             // Of squares alone, unlike of values, people divide the sum by one less.
-            let mean = t.mean(v).or_else(|| t.share(v, "ReduceSum"))?;
+            let mean = t.mean(v).or_else(|| t.share(v, Self::sum))?;
             let operands = t.square(mean.of)?;
             let unbiased = t.is_unbiased(&mean);
             t.spread(operands, mean.axes, unbiased, true)
         };
         let share = |t: &mut Self| {
-            let mean = t.share(v, "ReduceSumSquare")?;
+            let mean = t.share(v, Self::sum_of_squares)?;
             let unbiased = t.is_unbiased(&mean);
             t.spread([mean.of; 2], mean.axes, unbiased, true)
         };
         let sum = |t: &mut Self| {
-            let node = t.op(v, Look::Shapes, &["ReduceSum"])?;
-            let operands = t.square(t.view().input(node, 0)?)?;
-            t.spread(operands, t.graph.reduced(node)?, false, false)
+            let (squares, axes) = t.sum(v)?;
+            let operands = t.square(squares)?;
+            t.spread(operands, axes, false, false)
         };
         let sum_square = |t: &mut Self| {
-            let node = t.op(v, Look::Shapes, &["ReduceSumSquare"])?;
-            t.spread([t.view().input(node, 0)?; 2], t.graph.reduced(node)?, false, false)
+            let (of, axes) = t.sum_of_squares(v)?;
+            t.spread([of; 2], axes, false, false)
         };
         self.attempt(mean)
             .or_else(|| self.attempt(share))

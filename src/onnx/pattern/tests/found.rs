@@ -14,11 +14,11 @@ pub(super) fn layer(name: &'static str, text: &'static str) -> Spelling {
     spelling(name, Kind::LayerNorm, text)
 }
 
-fn rms(name: &'static str, text: &'static str) -> Spelling {
+pub(super) fn rms(name: &'static str, text: &'static str) -> Spelling {
     Spelling { bias: None, ..spelling(name, Kind::RmsNorm, text) }
 }
 
-fn l2(name: &'static str, text: &'static str, epsilon: Option<f64>) -> Spelling {
+pub(super) fn l2(name: &'static str, text: &'static str, epsilon: Option<f64>) -> Spelling {
     let exact = epsilon.is_none();
     Spelling { bias: None, scale: None, epsilon, exact, ..spelling(name, Kind::L2Norm, text) }
 }
@@ -250,6 +250,10 @@ fn layer_norms() {
 }
 
 impl Spelling {
+    pub(super) fn with_parameters(self, scale: &'static str, bias: &'static str) -> Spelling {
+        Spelling { scale: Some(scale), bias: Some(bias), ..self }
+    }
+
     fn with_scale(self, scale: &'static str) -> Spelling {
         Spelling { scale: Some(scale), ..self }
     }

@@ -4,12 +4,16 @@
 //! a sign is a constant: `2.0` a float, `[1, 2]` integers. `?` stands for one that is left out, `ms.` before the
 //! operator for ONNX Runtime's domain. Lines that begin with `!` do not belong to the match.
 
+mod attentions;
 mod folded;
 mod found;
+mod look_alikes;
+
 mod others;
 mod properties;
 mod refused;
 mod scopes;
+mod unusual;
 
 use bytes::Bytes;
 use prost::Message;
@@ -47,6 +51,8 @@ fn graph_of(text: &str) -> GraphProto {
             weight("table5x8", &[5, 8]),
             weight("weight8x8", &[8, 8]),
             weight("weight4x4", &[4, 4]),
+            weight("scale2x1x1", &[2, 1, 1]),
+            floats("bad", &[], &[f32::NAN]),
         ],
         ..GraphProto::default()
     };

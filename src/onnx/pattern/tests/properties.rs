@@ -35,6 +35,15 @@ const SPELLINGS: &[(Kind, &str)] = &[
          n = Mul(x, i)\no = Mul(scale8, n)",
     ),
     (
+        Kind::LayerNorm,
+        "m = GlobalAveragePool(x)\nneg = Neg(m)\nd = Add(x, neg)\np = Mul(d, d)\ns = GlobalAveragePool(p)\nt1 = Mul(s, 8.0)
+         t2 = Div(t1, 7.0)\nr = Sqrt(t2)\ne = Add(r, 1e-5)\nn = Div(d, e)\nw = Mul(n, scale8)\no = Sum(w, bias8)",
+    ),
+    (
+        Kind::RmsNorm,
+        "l = ReduceL2(x) axes=[-1]\nr = Mul(l, 0.35355338)\ne = Add(r, 1e-5)\nn = Div(x, e)\no = Mul(scale8, n)",
+    ),
+    (
         Kind::L2Norm,
         "q1 = Mul(x, x)\ns = ReduceSum(q1, [-1])\nc = Max(s, 1e-12)\nr = Sqrt(c)\ni = Reciprocal(r)\no = Mul(x, i)",
     ),
@@ -51,6 +60,11 @@ const SPELLINGS: &[(Kind, &str)] = &[
     (
         Kind::Attention,
         "qs = Mul(q, 0.5)\ns = MatMul(qs, k)\na = Add(s, mask)\np = Softmax(a)\no = MatMul(p, v)",
+    ),
+    (
+        Kind::Attention,
+        "rel = MatMul(q, weight4x4)\nqs = Mul(q, 0.5)\nz = Add(qs, 0.0)\ns = MatMul(z, k)\na = Add(rel, s)
+         c = Mul(a, scale2x1x1)\np = Softmax(c)\no = MatMul(p, v)",
     ),
 ];
 
