@@ -15,6 +15,8 @@
 //! | attributes of a node | name |
 //! | opset imports | domain |
 //!
+//! Written out: `upper` of a Trilu, whose default TensorRT reads otherwise.
+//!
 //! Kept as they are: names of nodes and values, the order of nodes, inputs and outputs, types and
 //! dims (dim_params too) of inputs and outputs, unused outputs of nodes, Constant nodes, the
 //! order of functions. An IR version below 4 becomes 4, the first that allows initializers which
@@ -26,6 +28,7 @@ use indexmap::IndexSet;
 
 use super::error::Error;
 use super::infer::ElementTypes;
+use super::make;
 use super::names::{initializer_names, reads, sparse_name, subgraphs, subgraphs_mut};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
@@ -156,6 +159,13 @@ fn tidy_node(node: &mut NodeProto) {
         node.domain = None;
     }
     absent_if_empty(&mut node.domain);
+    // ONNX's default is 1, and TensorRT takes 0.
+    if matches!(node.domain(), "" | "com.microsoft")
+        && node.op_type() == "Trilu"
+        && !node.attribute.iter().any(|a| a.name() == "upper")
+    {
+        node.attribute.push(make::int("upper", 1));
+    }
     node.attribute.iter_mut().for_each(tidy_attribute);
     node.attribute.sort_by(|a, b| a.name().cmp(b.name()));
     subgraphs_mut(node).for_each(tidy_graph);

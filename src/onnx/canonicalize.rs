@@ -8,6 +8,8 @@ use super::canonical::canonical;
 use super::error::{Error, Problems};
 use super::external::Mapped;
 use super::infer::{self, ElementTypes};
+use super::inline::{self, inline};
+use super::misread;
 use super::pieces::{digest_file, digest_rest};
 use super::read::{self, Model, Source};
 use super::summary::{Summary, tensor_digests};
@@ -119,16 +121,30 @@ impl Opened {
 /// # Errors
 /// The model is not valid, or files cannot be read.
 pub fn open(source: &Path) -> Result<Opened, Error> {
-    let Source { mut model, files, notes } = read::read(source)?;
+    let Source { model, files, notes } = read::read(source)?;
+    let mut model = without_functions(model)?;
     let ir_version = model.proto.ir_version();
     let producer = format!("{} {}", model.proto.producer_name(), model.proto.producer_version());
     let types = infer::element_types(&model);
     check_types(&model, &types)?;
     canonical(&mut model, &types)?;
+    let mut problems = Problems::new(model.path());
+    misread::check(&model, &mut problems);
+    problems.finish()?;
     let mut notes: Vec<Note> = notes.into_iter().map(|text| Note::new("model-note", text)).collect();
     notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
     let summary = Summary::of(&model, ir_version);
     Ok(Opened { model, files, producer: producer.trim().to_owned(), summary, notes })
+}
+
+/// Puts functions in the place of their calls: TensorRT finds a function by its name alone, and takes one that is called as
+/// an operator of ONNX for that.
+fn without_functions(model: Model) -> Result<Model, Error> {
+    let Some(inlined) = inline(&model) else { return Ok(model) };
+    let mut problems = Problems::new(model.path());
+    inline::check(&inlined, &mut problems);
+    problems.finish()?;
+    Ok(inlined)
 }
 
 /// Refuses what is [`infer::unfit`]. Other contradictions are left to TensorRT, which takes some types that ONNX does

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 use super::calls::{Functions, MAX_INLINED};
+use super::error::Problems;
 use super::names::{Names, node_name, plain, sparse_name, subgraphs, subgraphs_mut};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
 use super::read::Model;
 use super::schema::schema;
+use crate::diagnostic::Diagnostic;
 
 /// How deep calls may nest.
 const MAX_DEPTH: usize = 24;
@@ -34,6 +36,27 @@ pub(crate) fn inline(model: &Model) -> Option<Model> {
         inlined.proto.opset_import.push(OperatorSetIdProto { domain: Some(domain), version: Some(version) });
     }
     Some(inlined)
+}
+
+/// Tells the calls that [`inline`] had to leave.
+pub(super) fn check(model: &Model, problems: &mut Problems) {
+    let functions = Functions::new(&model.proto().functions);
+    let mut open = vec![model.graph()];
+    while let Some(graph) = open.pop() {
+        for node in &graph.node {
+            open.extend(subgraphs(node));
+            if functions.called_by(node).is_none() {
+                continue;
+            }
+            let (name, domain, op) = (node_name(node), node.domain(), node.op_type());
+            let message =
+                format!("the function `{domain}::{op}` cannot stand in the place of its call `{name}`");
+            let note = "it means other versions of operators than the graph, or is called from too deep";
+            let help =
+                "export the model with functions of its own opset, or without functions: `onnx.inliner`";
+            problems.push_at(node, Diagnostic::error("function-not-inlined", message).note(note).help(help));
+        }
+    }
 }
 
 struct Inliner<'m> {
