@@ -4,8 +4,9 @@
 //! |---|---|
 //! | doc_string, producer, model domain and version, metadata_props | words |
 //! | names of graphs | words; ONNX wants one, so every graph is called `graph` |
-//! | value_info | can be inferred; TensorRT infers anyway. Of values made by custom operators, the type is kept, in functions too |
-//! | unused initializers, functions, opset imports; nodes that no output depends on | not computed |
+//! | value_info | can be inferred; TensorRT infers anyway. Of values made by custom operators, the type is kept |
+//! | functions | each stands in the place of its calls, before (`inline`) |
+//! | unused initializers, opset imports; nodes that no output depends on | not computed |
 //! | inputs that are initializers | TensorRT takes an initializer for a constant, listed as input or not |
 //! | annotations of values that are not there | about nothing |
 //!
@@ -18,8 +19,7 @@
 //! Written out: `upper` of a Trilu, whose default TensorRT reads otherwise.
 //!
 //! Kept as they are: names of nodes and values, the order of nodes, inputs and outputs, types and
-//! dims (dim_params too) of inputs and outputs, unused outputs of nodes, Constant nodes, the
-//! order of functions. An IR version below 4 becomes 4, the first that allows initializers which
+//! dims (dim_params too) of inputs and outputs, unused outputs of nodes, Constant nodes. An IR version below 4 becomes 4, the first that allows initializers which
 //! are not inputs. An empty string where ONNX means "absent" is absent, and so is the dim_param `?`.
 
 use std::collections::{BTreeMap, BTreeSet};

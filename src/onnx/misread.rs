@@ -22,6 +22,7 @@ use super::graph::{Constant, GraphView, NodeId, ScopeKind, Shapes, ValueId};
 use super::infer::{self, Visited};
 use super::names::{node_name, subgraphs};
 use super::proto::tensor_proto::DataType;
+use super::proto::type_proto::Value as Of;
 use super::proto::{GraphProto, NodeProto};
 use super::read::Model;
 use super::schema::schema;
@@ -32,10 +33,11 @@ struct Misread(String, &'static str);
 
 /// Refuses what is misread in a canonical model.
 pub(super) fn check(model: &Model, problems: &mut Problems) {
+    interface(model.graph(), problems);
     let view = GraphView::new(model.proto());
     let shapes = Shapes::new(&view);
     for (id, node) in view.nodes() {
-        if let Some(error) = other_domain(model, node.proto) {
+        if let Some(error) = other_domain(node.proto) {
             problems.push_at(node.proto, error);
         }
         let site = Site { view: &view, shapes: &shapes, id };
@@ -49,6 +51,24 @@ pub(super) fn check(model: &Model, problems: &mut Problems) {
     types.visit(model.proto(), &mut |at| push(at.node, by_type(&types, at), problems));
 }
 
+/// TensorRT has nothing but tensors.
+fn interface(graph: &GraphProto, problems: &mut Problems) {
+    let inputs = graph.input.iter().map(|input| (input, "input"));
+    for (value, kind) in inputs.chain(graph.output.iter().map(|output| (output, "output"))) {
+        let what = match value.r#type.as_ref().and_then(|of| of.value.as_ref()) {
+            None | Some(Of::TensorType(_)) => continue,
+            Some(Of::SparseTensorType(_)) => "a sparse tensor",
+            Some(Of::SequenceType(_)) => "a sequence",
+            Some(Of::MapType(_)) => "a map",
+            Some(Of::OptionalType(_)) => "an optional value",
+            Some(Of::OpaqueType(_)) => "of an opaque type",
+        };
+        let message = format!("{kind} `{}` is {what}, and TensorRT takes tensors only", value.name());
+        let help = "export the model with a tensor, or several, in its place";
+        problems.push(Diagnostic::error("not-a-tensor", message).help(help));
+    }
+}
+
 fn push(node: &NodeProto, found: Option<Misread>, problems: &mut Problems) {
     let Some(Misread(why, help)) = found else { return };
     let message = format!("node `{}` ({}) {why}", node_name(node), node.op_type());
@@ -57,14 +77,13 @@ fn push(node: &NodeProto, found: Option<Misread>, problems: &mut Problems) {
 }
 
 /// An operator that is not of ONNX, and has the name of one that is: TensorRT's parser looks at the name alone.
-fn other_domain(model: &Model, node: &NodeProto) -> Option<Diagnostic> {
+fn other_domain(node: &NodeProto) -> Option<Diagnostic> {
     let (domain, op) = (node.domain(), node.op_type());
-    let is_function = || model.proto().functions.iter().any(|f| f.domain() == domain && f.name() == op);
     let differs = match domain {
         "" | "ai.onnx" => false,
         // ONNX took over most of these as they were.
         "com.microsoft" => matches!(op, "Attention" | "RotaryEmbedding"),
-        _ => schema("", op, i64::MAX).is_some() && !is_function(),
+        _ => schema("", op, i64::MAX).is_some(),
     };
     if !differs {
         return None;

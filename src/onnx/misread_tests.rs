@@ -1,13 +1,13 @@
 //! Tests of [`super::misread`]: each form that TensorRT misreads is told, and those beside it that it reads right are not.
 
-use super::canonicalize::open;
+use super::canonicalize::{canonicalize, open};
 use super::error::Error;
 use super::proto::tensor_proto::DataType;
 use super::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use super::testing::{self, TestDim, WithAttribute, floats, ints, node, raw, value};
 
 /// A model of these nodes with an input `x`, and an output `y` of any shape.
-fn graph(x: &[TestDim], initializer: Vec<TensorProto>, node: Vec<NodeProto>) -> GraphProto {
+pub(super) fn graph(x: &[TestDim], initializer: Vec<TensorProto>, node: Vec<NodeProto>) -> GraphProto {
     GraphProto {
         input: vec![value("x", DataType::Float, x)],
         output: vec![any("y")],
@@ -17,12 +17,12 @@ fn graph(x: &[TestDim], initializer: Vec<TensorProto>, node: Vec<NodeProto>) -> 
     }
 }
 
-fn any(name: &str) -> ValueInfoProto {
+pub(super) fn any(name: &str) -> ValueInfoProto {
     ValueInfoProto { name: Some(name.to_owned()), ..ValueInfoProto::default() }
 }
 
 /// Codes of what is told of a graph.
-fn told(opset: i64, graph: GraphProto) -> Vec<String> {
+pub(super) fn told(opset: i64, graph: GraphProto) -> Vec<String> {
     let mut model = testing::model(opset, graph);
     for domain in ["com.microsoft", "acme"] {
         let domain = Some(domain.to_owned());
@@ -31,7 +31,7 @@ fn told(opset: i64, graph: GraphProto) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("m.onnx");
     testing::save(&model, &file).unwrap();
-    match open(&file) {
+    match canonicalize(&file, folder.path()) {
         Ok(_) => Vec::new(),
         Err(Error::Invalid(list)) => list.iter().map(|d| d.code.to_string()).collect(),
         Err(other) => panic!("{other}"),
@@ -48,7 +48,7 @@ fn taken(opset: i64, graph: GraphProto) {
     assert_eq!(told(opset, graph), [] as [&str; 0]);
 }
 
-fn dims(of: &[i64]) -> Vec<TestDim> {
+pub(super) fn dims(of: &[i64]) -> Vec<TestDim> {
     of.iter().map(|dim| (*dim).into()).collect()
 }
 
@@ -272,4 +272,15 @@ fn trilu_says_which_half() {
         assert_eq!(upper(domain, plain()), [("upper".to_owned(), 1)]);
         assert_eq!(upper(domain, plain().int("upper", 0)), [("upper".to_owned(), 0)]);
     }
+}
+
+#[test]
+fn nothing_but_tensors_goes_in_and_out() {
+    use super::proto::{TypeProto, type_proto};
+    let mut made =
+        graph(&dims(&[4]), vec![ints("i", &[], &[0])], vec![node("at", "SequenceAt", &["x", "i"], &["y"])]);
+    let tensor = made.input[0].r#type.clone().map(Box::new);
+    let of = type_proto::Value::SequenceType(Box::new(type_proto::Sequence { elem_type: tensor }));
+    made.input[0].r#type = Some(TypeProto { value: Some(of), ..TypeProto::default() });
+    assert_eq!(told(17, made), ["not-a-tensor"]);
 }

@@ -30,6 +30,9 @@ mod misread;
 #[cfg(test)]
 mod misread_tests;
 mod names;
+mod nodes;
+#[cfg(test)]
+mod nodes_tests;
 pub mod opset;
 mod patch;
 pub mod pattern;
