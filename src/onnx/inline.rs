@@ -1,7 +1,7 @@
 //! Model-local functions put in the place of their calls, so that every node computes in one known type.
 //!
 //! A node of a function is called `CALL/NODE` afterwards, and so are its values. A call stays if its function means
-//! other versions of operators than the graph, or is called from too deep; such a model is not built.
+//! other versions of operators than the graph, or is called from too deep; TensorRT finds it by its name then, and where it would misread it, the model is refused.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use prost::Message;
 use super::calls::{Functions, MAX_BYTES, MAX_INLINED};
 use super::error::Problems;
 use super::names::{Names, node_name, operator, plain, sparse_name, subgraphs, subgraphs_mut};
+use super::opset;
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
@@ -47,24 +48,58 @@ pub(crate) fn inline(model: &Model) -> Option<Model> {
     Some(inlined)
 }
 
-/// Tells the calls that [`inline`] had to leave.
+/// Tells the calls that [`inline`] had to leave and that TensorRT would misread: it looks for a function by its name alone,
+/// in the opset of the graph, and takes attributes that a call does not give for 0.
 pub(super) fn check(model: &Model, problems: &mut Problems) {
-    let functions = Functions::new(&model.proto().functions);
+    let proto = model.proto();
+    let functions = Functions::new(&proto.functions);
     let mut open = vec![model.graph()];
     while let Some(graph) = open.pop() {
         for node in &graph.node {
             open.extend(subgraphs(node));
-            if functions.called_by(node).is_none() {
+            let Some(function) = functions.called_by(node).map(|index| &proto.functions[index]) else {
+                continue;
+            };
+            if is_read_right(node, function, proto) {
                 continue;
             }
-            let (name, function) = (node_name(node), operator(node.domain(), node.op_type()));
-            let message = format!("the function `{function}` cannot stand in the place of its call `{name}`");
+            let (name, op) = (node_name(node), operator(node.domain(), node.op_type()));
+            let message = format!("the function `{op}` cannot stand in the place of its call `{name}`");
             let note = "it means other versions of operators than the graph, is called from too deep, or is given too much";
             let help =
                 "export the model with functions of its own opset, or without functions: `onnx.inliner`";
             problems.push_at(node, Diagnostic::error("function-not-inlined", message).note(note).help(help));
         }
     }
+}
+
+/// Does TensorRT find this function, and read it as ONNX says?
+fn is_read_right(call: &NodeProto, function: &FunctionProto, model: &ModelProto) -> bool {
+    let namesakes = model.functions.iter().filter(|other| other.name() == function.name()).count();
+    if namesakes > 1 || schema("", function.name(), i64::MAX).is_some() {
+        return false;
+    }
+    let version = |imports: &[OperatorSetIdProto]| {
+        imports.iter().find(|i| plain(i.domain()).is_empty()).map(OperatorSetIdProto::version)
+    };
+    let outer = version(&model.opset_import);
+    let own = version(&function.opset_import).or(outer);
+    let given = |a: &AttributeProto| {
+        a.ref_attr_name().is_empty() || call.attribute.iter().any(|given| given.name() == a.ref_attr_name())
+    };
+    let mut open = vec![&function.node];
+    while let Some(nodes) = open.pop() {
+        for node in nodes {
+            let is_same = !plain(node.domain()).is_empty()
+                || own.zip(outer).is_some_and(|(own, outer)| opset::is_same(node.op_type(), own, outer));
+            let is_call = || model.functions.iter().any(|f| f.name() == node.op_type());
+            if !is_same || is_call() || !node.attribute.iter().all(given) {
+                return false;
+            }
+            open.extend(subgraphs(node).map(|graph| &graph.node));
+        }
+    }
+    true
 }
 
 struct Inliner<'m> {

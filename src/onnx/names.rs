@@ -47,10 +47,10 @@ pub(super) fn check(proto: &ModelProto, problems: &mut Problems) {
         if name.len() > MAX_NAME {
             let message =
                 format!("the name `{}…` has {} bytes; at most {MAX_NAME} are allowed", shown(), name.len());
-            problems.push(Diagnostic::error("bad-name", message));
+            problems.push(Diagnostic::error("unusable-name", message));
         } else if name.contains('\0') {
             let message = format!("the name `{}` holds a NUL, at which TensorRT would cut it off", shown());
-            problems.push(Diagnostic::error("bad-name", message));
+            problems.push(Diagnostic::error("unusable-name", message));
         }
     };
     let mut bodies: Vec<&[NodeProto]> = Vec::new();

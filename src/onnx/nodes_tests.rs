@@ -106,6 +106,6 @@ fn names_are_short_and_whole() {
         told(17, made)
     };
     assert_eq!(named(&"n".repeat(4096)), [""; 0]);
-    assert_eq!(named(&"n".repeat(4097)), ["bad-name"]);
-    assert_eq!(named("a\0b"), ["bad-name"]);
+    assert_eq!(named(&"n".repeat(4097)), ["unusable-name"]);
+    assert_eq!(named("a\0b"), ["unusable-name"]);
 }
