@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::events::{Event, Made};
 use super::failure::{Failure, log_text};
-use super::{action, gather, toolchains, trtexec};
+use super::{action, gather, profile_sizes, toolchains, trtexec};
 use crate::cache;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -140,7 +140,8 @@ pub(super) fn build_in(
     let (request, outcome) = ask(&ctx.worker, job, &request_as, &limits, &ctx.cancel);
     let failed = |failure: Failure| {
         let failure = failure.keep(ctx, engines, &request, job);
-        let mut diagnostic = failure.diagnostic(&format!("building `{}`", engine.name));
+        let what = format!("building `{}`", engine.name);
+        let mut diagnostic = profile_sizes::tell(engine, &failure, &what, failure.diagnostic(&what));
         add_nodes(ctx, keyed, engine, &failure, &mut diagnostic);
         vec![diagnostic]
     };

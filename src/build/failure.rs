@@ -84,6 +84,7 @@ impl Failure {
                 (_, "", "") => String::new(),
                 (_, name, "") => format!("node `{name}`: "),
                 (Some(i), "", op) => format!("node {i} ({op}): "),
+                (None, "", op) => format!("`{op}`: "),
                 (_, name, op) => format!("node `{name}` ({op}): "),
             };
             notes.push(format!("{node}{} (code {})", error.text.trim(), error.code));

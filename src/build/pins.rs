@@ -6,9 +6,10 @@ use std::path::Path;
 use super::context::Context;
 use super::interface;
 use super::prepare::judge;
+use super::said;
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
-use crate::engine::{self, Facts, Pin, Proof, Verdict, log};
+use crate::engine::{self, Facts, Pin, Proof, Verdict};
 use crate::manifest::{Engine, Precision, glob_of};
 use crate::onnx::Summary;
 use crate::plan::{self, BuiltRef, Keyed};
@@ -31,12 +32,12 @@ pub(super) fn of_build(
     let read = |blob| -> Result<Option<bytes::Bytes>, cache::Error> { ctx.cache.read(blob) };
     let assignment: Option<Assignment> =
         read(assignment)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let facts = match &built.kernels {
+    let facts: Option<Facts> = match &built.kernels {
         Some(blob) => read(blob)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
         None => None,
     };
     // What is lost proves nothing, and all that was declared is unknown.
-    let facts = facts.unwrap_or(Facts { header: None, tf32: None, kernels: Vec::new(), is_whole: false });
+    let facts = facts.unwrap_or_else(Facts::lost).renewed(|| read(&built.engine))?;
     Ok(assignment.map(|assignment| engine::prove(&facts, &assignment)))
 }
 
@@ -67,7 +68,7 @@ pub(super) fn diagnostics(
     proof: Option<&Proof>,
     (model, file): (&Summary, &Path),
 ) -> Result<(Vec<Diagnostic>, Vec<Diagnostic>), cache::Error> {
-    let mut all: Vec<Diagnostic> = said(engine, built, file);
+    let mut all = said::diagnostics(ctx, engine, keyed, built, file);
     if keyed.trtexec.is_none() {
         // Of an engine by trtexec, what is recorded is what the model declares.
         all.extend(interface::differences(engine, model, &built.info, file));
@@ -82,28 +83,6 @@ pub(super) fn diagnostics(
         all.extend(demoted.into_iter().map(|pin| of_pin(engine, assignment.as_ref(), pin, file)));
     }
     Ok(all.into_iter().filter_map(|found| judge(engine, found)).partition(|d| d.level == Level::Error))
-}
-
-/// What TensorRT said.
-fn said(engine: &Engine, built: &BuiltRef, file: &Path) -> Vec<Diagnostic> {
-    let known = built.said.iter().filter_map(|code| log::said(code));
-    known
-        .map(|said| {
-            let message = format!("{}, in `{}`", said.message, engine.name);
-            let found = Diagnostic::warning(said.code, message).in_file(file).note(said.note);
-            if engine.precision == Precision::AsIs {
-                return found
-                    .help("give it `precision = \"fp16\"`: the rule set `std-fp16` keeps norms FP32");
-            }
-            let fix = Fix {
-                name: "norms stay fp32".to_owned(),
-                select: said.select.to_owned(),
-                precision: FloatType::Fp32,
-            };
-            let rules = Some(fix.toml(&engine.table, engine.is_from_glob));
-            Diagnostic { rules, ..found }.help("or use the rule set `std-fp16`")
-        })
-        .collect()
 }
 
 fn of_pin(engine: &Engine, assignment: Option<&Assignment>, pin: &Pin, file: &Path) -> Diagnostic {

@@ -110,6 +110,19 @@ pub(super) fn lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
+/// How much of an error is shown where it is shown in full elsewhere, in characters.
+const BRIEF: usize = 160;
+
+/// The beginning of an error, for a line of progress or of a table: TensorRT's own words can be long.
+pub(super) fn brief(text: &str) -> String {
+    let mut shown: String = text.chars().take(BRIEF).collect();
+    if shown.len() < text.len() {
+        shown.truncate(shown.trim_end().len());
+        shown.push('…');
+    }
+    shown
+}
+
 /// A table with aligned columns. The last column is not padded; its further lines are indented
 /// to it.
 pub(super) fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
@@ -162,6 +175,16 @@ mod tests {
         assert_eq!(
             table(&["n", "v"], &rows),
             "n           v\nlong\\nname  \\u{1b}[31mred\n            more\n"
+        );
+    }
+
+    #[test]
+    fn long_errors_are_cut() {
+        assert_eq!(brief("short"), "short");
+        let long = brief(&format!("é{}", " word".repeat(100)));
+        assert!(
+            long.starts_with("é word") && long.ends_with('…') && long.chars().count() <= BRIEF + 1,
+            "{long}"
         );
     }
 

@@ -307,7 +307,7 @@ fn step(event: &Event) -> Step {
             Step::End(engine.clone(), say("stopped", engine.clone()))
         }
         Event::BuildFailed { engine, message, .. } | Event::MeasureFailed { engine, message, .. } => {
-            Step::End(engine.clone(), say("failed", format!("{engine}: {message}")))
+            Step::End(engine.clone(), say("failed", format!("{engine}: {}", output::brief(message))))
         }
         Event::MeasureStarted { engine, samples } => {
             let samples = output::count(usize::try_from(*samples).unwrap_or(usize::MAX), "sample");
@@ -328,6 +328,7 @@ fn step(event: &Event) -> Step {
                 Made::Failed => "failed",
                 Made::NotDone => "not done",
             };
+            let errors: Vec<String> = errors.iter().map(|error| output::brief(error)).collect();
             let why = if errors.is_empty() { String::new() } else { format!(": {}", errors.join("; ")) };
             Step::Detail(say("finished", format!("{engine}: {what}{why}")))
         }
@@ -358,5 +359,19 @@ impl Sink for Progress {
             Step::Say(text) => self.say(&text),
         }
         self.count(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_short_line() {
+        let message = "the library cannot build the model: ".repeat(20);
+        let failed =
+            Event::BuildFailed { engine: "m@t".to_owned(), code: "build-failed".to_owned(), message };
+        let Step::End(_, text) = step(&failed) else { panic!("a build ends") };
+        assert!(text.contains("m@t: the library cannot") && text.chars().count() < 200, "{text}");
     }
 }

@@ -6,19 +6,27 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use super::header::{self, Header, PlanKind};
+use super::proof::UNREADABLE;
 use super::source::{self, Arithmetic};
 use super::text::{self, Instruction};
+
+/// Version of how engines are read. Facts are recorded with builds, and in no key: those that an earlier version
+/// recorded are read again ([`Facts::renewed`]). Raise it when what is read of an engine changes.
+const VERSION: u32 = 1;
 
 /// What could be read of an engine. Facts alone: what they mean for a pin is decided elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
+    /// The [`VERSION`] that read them.
+    #[serde(default)]
+    pub version: u32,
     /// What the file says of itself; none if it is no engine that is known.
     pub header: Option<Header>,
     /// May FP32 products be computed in TF32?
     pub tf32: Option<bool>,
     /// The kernels that name ONNX nodes.
     pub kernels: Vec<Kernel>,
-    /// Was everything read? Not if a limit was reached.
+    /// Was everything read? Not if a limit was reached, or the engine is cut off or has instructions that are not understood.
     pub is_whole: bool,
 }
 
@@ -35,7 +43,7 @@ pub struct Kernel {
     /// Tensors that it reads, without those of shapes; of a product: its operands, then its bias.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Operand>,
-    /// Types of the tensors that it writes.
+    /// Types of the tensors that it writes, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,
     /// The type that a product accumulates in: [`ANY_SUMS`], [`FP32_SUMS`] or another.
@@ -49,7 +57,7 @@ pub struct Kernel {
 /// A tensor that a kernel reads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Operand {
-    /// Its element type, in the words of the plan: `float`, `half`, `bf16`, …
+    /// Its element type, in the words of the plan: `float`, `half`, `bf16`, …; `?` if it is not known.
     #[serde(rename = "type")]
     pub of: String,
     /// Does the engine hold its value?
@@ -82,22 +90,49 @@ pub(super) const ANY_SUMS: u32 = 0;
 pub(super) const FP32_SUMS: u32 = 2;
 
 /// What stands before the name of a node.
-const LAYER: &str = "[ONNX Layer: ";
+pub(super) const LAYER: &str = "[ONNX Layer: ";
 
 impl Facts {
+    /// Nothing yet.
+    pub(super) fn none(header: Option<Header>) -> Facts {
+        Facts { version: VERSION, header, tf32: None, kernels: Vec::new(), is_whole: true }
+    }
+
+    /// What is known of an engine whose facts are lost.
+    #[must_use]
+    pub fn lost() -> Facts {
+        Facts { is_whole: false, ..Facts::none(None) }
+    }
+
+    /// What an earlier version read is read again; without the engine, it counts as read in part. What was told by layers
+    /// stays: the engine does not hold it.
+    ///
+    /// # Errors
+    /// Those of `engine`, which is asked for the engine if it is needed.
+    pub fn renewed<E>(self, engine: impl FnOnce() -> Result<Option<bytes::Bytes>, E>) -> Result<Facts, E> {
+        let is_of_text = self.header.as_ref().is_some_and(|h| h.kind == PlanKind::TensorrtRtx);
+        if self.version == VERSION || !is_of_text {
+            return Ok(self);
+        }
+        Ok(engine()?.map_or(Facts { is_whole: false, ..self }, |engine| Facts::read(&engine)))
+    }
+
     /// Reads an engine. What cannot be read is left out: there is no engine that this fails on.
     #[must_use]
     pub fn read(engine: &[u8]) -> Facts {
-        let header = Header::read(engine);
-        let mut facts = Facts { header, tf32: None, kernels: Vec::new(), is_whole: true };
-        if !facts.header.as_ref().is_some_and(|h| h.kind == PlanKind::TensorrtRtx) {
+        let mut facts = Facts::none(Header::read(engine));
+        let Some(header) = facts.header.as_ref().filter(|h| h.kind == PlanKind::TensorrtRtx) else {
             return facts;
-        }
+        };
+        facts.is_whole = header.size.is_none_or(|size| size <= engine.len() as u64);
         let code = header::code(engine);
         let sources = source::sources(code);
         let (mut seen, mut names, mut length, mut end_of_last) = (BTreeSet::new(), 0, 0, 0);
         for at in memmem::find_iter(code, GRAPH) {
-            let Some(graph) = (at >= end_of_last).then(|| graph(code, at)).flatten() else { continue };
+            let Some((graph, is_whole)) = (at >= end_of_last).then(|| graph(code, at)).flatten() else {
+                continue;
+            };
+            facts.is_whole &= is_whole;
             end_of_last = at + graph.len();
             length += graph.len();
             if length > MAX_TEXT {
@@ -108,7 +143,9 @@ impl Facts {
             if let Some(value) = flag(&graph, "tf32") {
                 facts.tf32 = Some(facts.tf32.unwrap_or(false) | value);
             }
-            for kernel in kernels(&graph, &sources) {
+            let (kernels, is_whole) = kernels(&graph, &sources);
+            facts.is_whole &= is_whole;
+            for kernel in kernels {
                 names += kernel.layers.iter().map(String::len).sum::<usize>();
                 if facts.kernels.len() >= MAX_KERNELS || names > MAX_NAMES {
                     facts.is_whole = false;
@@ -124,12 +161,12 @@ impl Facts {
     }
 }
 
-/// The text of the graph that begins here.
-fn graph(code: &[u8], at: usize) -> Option<&[u8]> {
-    let length = usize::try_from(header::u64_at(code, at + 8)?).ok()?;
-    let start = at + 16;
-    let text = code.get(start..start.checked_add(length)?)?;
-    text.starts_with(b"header {").then_some(text)
+/// The text of the graph that begins here, and whether it is all there.
+fn graph(code: &[u8], at: usize) -> Option<(&[u8], bool)> {
+    let length = header::u64_at(code, at + 8)?;
+    let rest = code.get(at + 16..).filter(|text| text.starts_with(b"header {"))?;
+    let whole = usize::try_from(length).ok().and_then(|length| rest.get(..length));
+    Some((whole.unwrap_or(rest), whole.is_some()))
 }
 
 /// A setting of a graph, in a line of its own.
@@ -139,17 +176,21 @@ fn flag(graph: &str, name: &str) -> Option<bool> {
     Some(line != "0")
 }
 
-/// The kernels of a graph that name ONNX nodes.
-fn kernels(graph: &str, sources: &BTreeMap<String, Arithmetic>) -> Vec<Kernel> {
+/// The kernels of a graph that name ONNX nodes, and whether every instruction could be read.
+fn kernels(graph: &str, sources: &BTreeMap<String, Arithmetic>) -> (Vec<Kernel>, bool) {
     let mut tensors: BTreeMap<&str, Operand> = BTreeMap::new();
-    let mut kernels = Vec::new();
+    let (mut kernels, mut is_whole) = (Vec::new(), true);
     for instruction in text::instructions(graph) {
+        let Some(instruction) = instruction else {
+            is_whole = false;
+            continue;
+        };
         match instruction.kind {
             "tensor" | "sub_tensor" => tensors.extend(tensor(&instruction, &tensors)),
             _ => kernels.extend(kernel(&instruction, &tensors, sources)),
         }
     }
-    kernels
+    (kernels, is_whole)
 }
 
 fn tensor<'t>(declared: &Instruction<'t>, tensors: &BTreeMap<&str, Operand>) -> Option<(&'t str, Operand)> {
@@ -164,20 +205,25 @@ fn kernel(
     tensors: &BTreeMap<&str, Operand>,
     sources: &BTreeMap<String, Arithmetic>,
 ) -> Option<Kernel> {
-    let layers = layers(instruction.text("layers")?);
+    let mut layers: Vec<String> =
+        layers(instruction.text("layers")?).into_iter().map(text::unescaped).collect();
+    layers.sort();
+    layers.dedup();
     if layers.is_empty() {
         return None;
     }
     let list = |keys: [&str; 2]| keys.into_iter().find_map(|key| instruction.list(key)).unwrap_or_default();
-    let operand = |name: &&str| tensors.get(*name).cloned();
-    let mut inputs: Vec<Option<Operand>> = list(["input_args", "input"]).iter().map(operand).collect();
+    // One that is not known keeps its place: without it, all the others would look like all there are.
+    let unknown = || Operand { of: UNREADABLE.to_owned(), constant: false };
+    let operand = |name: &&str| tensors.get(*name).cloned().unwrap_or_else(unknown);
+    let mut inputs: Vec<Operand> = list(["input_args", "input"]).iter().map(operand).collect();
     if PRODUCTS.contains(&instruction.kind) && inputs.len() >= 4 {
         inputs.drain(2..4);
     }
     let is_data = |operand: &Operand| !matches!(operand.of.as_str(), "int64" | "int32" | "bool");
-    let inputs = inputs.into_iter().flatten().filter(is_data).collect();
+    let inputs = inputs.into_iter().filter(is_data).collect();
     let outputs = list(["output_args", "output"]);
-    let outputs = outputs.iter().filter_map(operand).filter(is_data).map(|o| o.of).collect();
+    let outputs = outputs.iter().map(operand).filter(is_data).map(|o| o.of).collect();
     let fqn = instruction.text("fqn");
     Some(Kernel {
         kind: instruction.kind.to_owned(),
@@ -190,17 +236,15 @@ fn kernel(
     })
 }
 
-/// The nodes in `[ONNX Layer: a]` and the like, one after another with a control character between them.
-fn layers(text: &str) -> Vec<String> {
-    let mut names: Vec<String> = text
-        .split(LAYER)
-        .skip(1)
-        .map(|name| {
-            let name = name.trim_end_matches(|c: char| c.is_control());
-            text::unescaped(name.strip_suffix(']').unwrap_or(name))
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+/// The nodes in `[ONNX Layer: a]` and the like, one after another with a control character between them. Without one,
+/// it is a name that holds such a text.
+pub(super) fn layers(text: &str) -> Vec<&str> {
+    let is_first = |at: &usize| text[..*at].chars().next_back().is_none_or(char::is_control);
+    let starts: Vec<usize> = text.match_indices(LAYER).map(|(at, _)| at).filter(is_first).collect();
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    let name = |(start, end): (&usize, usize)| {
+        let name = text[start + LAYER.len()..end].trim_end_matches(char::is_control);
+        name.strip_suffix(']').unwrap_or(name)
+    };
+    starts.iter().zip(ends).map(name).collect()
 }

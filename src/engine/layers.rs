@@ -7,21 +7,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::facts::{Facts, Kernel, Operand};
+use super::facts::{self, Facts, Kernel, LAYER, Operand};
 use super::header::Header;
 use super::proof::UNREADABLE;
 
 /// How many layers are read.
 const MAX_LAYERS: usize = 100_000;
 
-/// What begins the name of a node in the metadata of a layer.
-const NODE: &str = "[ONNX Layer: ";
-
 impl Facts {
     /// From the layers that TensorRT told. `names` are names of nodes by what they are called in the ONNX that was built.
     #[must_use]
     pub fn of_layers(json: &[u8], header: Option<Header>, names: &BTreeMap<String, String>) -> Facts {
-        let mut facts = Facts { header, tf32: None, kernels: Vec::new(), is_whole: true };
+        let mut facts = Facts::none(header);
         let told: Value = serde_json::from_slice(json).unwrap_or_default();
         let list = ["Layers", "layers"].iter().find_map(|key| told.get(key)).unwrap_or(&told);
         let Some(layers) = list.as_array() else {
@@ -39,8 +36,8 @@ fn kernel(layer: &Value, names: &BTreeMap<String, String>) -> Option<Kernel> {
     // With less than detailed profiling, a layer is its name alone.
     let name = layer.as_str().or_else(|| text("Name"))?;
     let kind = text("LayerType").unwrap_or("layer");
-    let nodes = match text("Metadata").filter(|metadata| metadata.contains(NODE)) {
-        Some(metadata) => of_metadata(metadata),
+    let nodes = match text("Metadata").filter(|metadata| metadata.contains(LAYER)) {
+        Some(metadata) => facts::layers(metadata).into_iter().map(str::to_owned).collect(),
         None => of_name(name),
     };
     let mut layers: Vec<String> =
@@ -70,16 +67,6 @@ fn kind_of(kind: &str) -> String {
         "Reformat" | "NoOp" | "Constant" | "Shuffle" => "copy".to_owned(),
         _ => kind.to_owned(),
     }
-}
-
-fn of_metadata(metadata: &str) -> Vec<String> {
-    let names = metadata.split(NODE).skip(1);
-    names
-        .map(|name| {
-            let name = name.trim_end_matches(|c: char| c.is_control());
-            name.strip_suffix(']').unwrap_or(name).to_owned()
-        })
-        .collect()
 }
 
 /// `a + b`, `PWN(a)`: the nodes that a name tells itself.

@@ -2,7 +2,7 @@
 //! were declared FP32 compute in FP32.
 //!
 //! A plan of TensorRT-RTX holds, after its header (`header`), graphs as text (`text`, `facts`), one for each
-//! profile and one for each fusion that is compiled on the user's GPU, and the CUDA source of generated kernels (`source`):
+//! profile and one for each fusion that is compiled on the user's GPU, and the CUDA source of generated kernels (`source`, `steps`):
 //!
 //! ```text
 //! NLYM, 4 bytes, length in 8 bytes
@@ -17,7 +17,8 @@
 //! ```
 //!
 //! - `layers` names ONNX nodes as the model has them, whatever the layers of TensorRT are called: one node can be
-//!   in several kernels, and one kernel carries out many. A node without a name is `node_of_` and its first output.
+//!   in several kernels, and one kernel carries out many. A node without a name is `node_of_` and its first output; one in a
+//!   branch of an If is named with its way out (`names`).
 //! - A tensor of a graph that follows a fusion has the type that the part has inside the fusion.
 //! - This holds from TensorRT-RTX 1.5 to 1.7; no profiling verbosity takes the names away.
 //!
@@ -28,9 +29,11 @@ mod facts;
 mod header;
 mod layers;
 pub mod log;
+mod names;
 mod operators;
 mod proof;
 mod source;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -4,15 +4,15 @@
 //! Each kernel that names a node shows it wide, or narrow, or nothing at all; or it is not clear. One that shows it
 //! narrow demotes it; one that is not clear makes it unknown; nothing but wide ones honour it.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::facts::{ANY_SUMS, FP32_SUMS, Facts, Kernel, PRODUCTS};
 use super::header::PlanKind;
-use super::operators::{Class, FEW, MANY, class};
+use super::names::Names;
+use super::operators::{Class, class};
 use super::source::Arithmetic;
-use crate::precision::{Assignment, FloatType, NodeAssignment};
+use super::steps::Generated;
+use crate::precision::{Assignment, Decider, FloatType, NodeAssignment};
 
 /// What an engine shows of the nodes that were declared FP32.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -108,7 +108,7 @@ impl std::fmt::Display for Counts {
 }
 
 /// What one kernel shows of a node.
-enum Shown {
+pub(super) enum Shown {
     Wide(String),
     Narrow(String),
     /// It holds nothing of the node that computes.
@@ -123,43 +123,38 @@ pub fn prove(facts: &Facts, assignment: &Assignment) -> Proof {
     if !assignment.nodes.iter().any(is_narrow) {
         return Proof::default();
     }
-    let mut nodes: BTreeMap<&str, Vec<&NodeAssignment>> = BTreeMap::new();
-    for node in &assignment.nodes {
-        nodes.entry(&node.name).or_default().push(node);
-    }
-    let mut kernels: BTreeMap<&str, Vec<&Kernel>> = BTreeMap::new();
-    for kernel in &facts.kernels {
-        for layer in &kernel.layers {
-            kernels.entry(layer).or_default().push(kernel);
-        }
-    }
-    let judge = Judge { facts, nodes, kernels };
-    let narrow: Vec<_> = assignment.nodes.iter().filter(|node| is_narrow(node)).collect();
-    let pins = assignment.nodes.iter().enumerate();
+    let judge = Judge { facts, names: Names::new(facts, assignment) };
+    let all = || assignment.nodes.iter().enumerate();
+    let is_pin = |(index, node): &(usize, &NodeAssignment)| {
+        // What If, Loop and Scan compute are the nodes in them, each with its own type.
+        let is_control = matches!(node.op.as_str(), "If" | "Loop" | "Scan");
+        let is_wide = node.of == Some(FloatType::Fp32) && !is_control;
+        accumulates(node) || (is_wide && !judge.is_gone(*index, node))
+    };
+    let narrow = || all().filter(|(_, node)| is_narrow(node));
+    let pins = all().filter(is_pin).map(|(index, node)| (node, judge.pin(index, node)));
+    // What moves elements has no step of its own in a kernel of several types. If nobody asked for its type, then what it
+    // stands between is held to account, and not the mover.
+    let is_told = |(node, pin): &(&NodeAssignment, Pin)| {
+        let is_asked = !matches!(node.by, Decider::Constraint { over: None, .. });
+        is_asked || pin.verdict != Verdict::Unknown || class(&node.op) != Class::Moves
+    };
     Proof {
-        pins: pins
-            .filter(|(_, node)| {
-                accumulates(node) || (node.of == Some(FloatType::Fp32) && !judge.is_gone(node))
-            })
-            .map(|(index, node)| judge.pin(index, node))
-            .collect(),
-        narrow: narrow.len(),
-        narrow_named: narrow.iter().filter(|node| judge.kernels.contains_key(node.name.as_str())).count(),
+        pins: pins.filter(is_told).map(|(_, pin)| pin).collect(),
+        narrow: narrow().count(),
+        narrow_named: narrow().filter(|(index, _)| !judge.names.kernels(*index).is_empty()).count(),
     }
 }
 
 struct Judge<'f> {
     facts: &'f Facts,
-    nodes: BTreeMap<&'f str, Vec<&'f NodeAssignment>>,
-    kernels: BTreeMap<&'f str, Vec<&'f Kernel>>,
+    names: Names<'f>,
 }
 
 impl Judge<'_> {
     /// A node that only moves elements and is in no kernel: nothing of it is left that could be demoted.
-    fn is_gone(&self, node: &NodeAssignment) -> bool {
-        class(&node.op) == Class::Moves
-            && !self.kernels.contains_key(node.name.as_str())
-            && self.is_readable()
+    fn is_gone(&self, index: usize, node: &NodeAssignment) -> bool {
+        class(&node.op) == Class::Moves && self.names.kernels(index).is_empty() && self.is_readable()
     }
 
     fn is_readable(&self) -> bool {
@@ -167,13 +162,17 @@ impl Judge<'_> {
     }
 
     fn pin(&self, index: usize, node: &NodeAssignment) -> Pin {
-        let (verdict, kernel, why) = self.verdict(node);
+        let (mut verdict, kernel, mut why) = self.verdict(index, node);
+        if verdict == Verdict::Honoured && !self.facts.is_whole {
+            verdict = Verdict::Unknown;
+            why.push_str(", as far as the engine could be read");
+        }
         let kernel = kernel.map(|kernel| short(&kernel.name).to_owned());
         let accumulates = accumulates(node);
         Pin { index, node: node.name.clone(), op: node.op.clone(), accumulates, verdict, kernel, why }
     }
 
-    fn verdict(&self, node: &NodeAssignment) -> (Verdict, Option<&Kernel>, String) {
+    fn verdict(&self, index: usize, node: &NodeAssignment) -> (Verdict, Option<&Kernel>, String) {
         let unknown = |why: &str| (Verdict::Unknown, None, why.to_owned());
         if self.facts.header.is_none() {
             return unknown("the engine's format is not known");
@@ -181,21 +180,21 @@ impl Judge<'_> {
         if self.facts.kernels.is_empty() {
             return unknown("the engine names no ONNX nodes");
         }
-        let same_name = self.nodes.get(node.name.as_str()).map_or(&[][..], Vec::as_slice);
-        if same_name.iter().any(|other| other.of.is_some() && other.of != node.of) {
+        if self.names.is_mixed(index) {
             return unknown("another node of the same name has another type");
         }
-        let Some(named) = self.kernels.get(node.name.as_str()) else {
-            let rest = if self.facts.is_whole { "" } else { ", as far as the engine was read" };
+        let named = self.names.kernels(index);
+        if named.is_empty() {
+            let rest = if self.facts.is_whole { "" } else { ", as far as the engine could be read" };
             return unknown(&format!("no kernel names it: it was folded away, or computes shapes{rest}"));
-        };
+        }
         if accumulates(node) {
-            return accumulators(named);
+            return self.accumulators(index, node);
         }
         let class = class(&node.op);
         let (mut wide, mut narrow, mut unclear) = (None, None, None);
         for kernel in named {
-            match self.shown(kernel, class) {
+            match self.shown(kernel, index, node) {
                 Shown::Wide(why) => wide = wide.or(Some((*kernel, why))),
                 Shown::Narrow(why) => narrow = narrow.or(Some((*kernel, why))),
                 Shown::Unclear(why) => unclear = unclear.or(Some((*kernel, why))),
@@ -214,21 +213,59 @@ impl Judge<'_> {
         if let Some((verdict, (kernel, why))) = found.or(wide.map(|found| (Verdict::Honoured, found))) {
             return (verdict, Some(kernel), why);
         }
-        // A fusion is followed by its parts, each with its types; it is asked if none of them told.
-        match named.iter().find(|kernel| kernel.kind == FUSION) {
-            Some(kernel) if types(kernel).all(is_wide) => {
-                (Verdict::Honoured, Some(kernel), "it reads and writes nothing but float".to_owned())
-            }
-            Some(kernel) => (
+        // A fusion is followed by its parts, each with its types; it is asked if none of them told. There may be several, one
+        // for each profile.
+        let fusions = || named.iter().filter(|kernel| kernel.kind == FUSION);
+        let is_float = |kernel: &&&Kernel| types(kernel).next().is_some() && types(kernel).all(is_wide);
+        match (fusions().find(|kernel| !is_float(kernel)), fusions().next()) {
+            (Some(kernel), _) => (
                 Verdict::Unknown,
                 Some(kernel),
-                "it is part of a fusion that reads or writes 16 bits".to_owned(),
+                "it is part of a fusion that reads or writes something else than float".to_owned(),
             ),
-            None => unknown("the kernels that name it hold none of its steps"),
+            (None, Some(kernel)) => {
+                (Verdict::Honoured, Some(kernel), "it reads and writes nothing but float".to_owned())
+            }
+            (None, None) => unknown("the kernels that name it hold none of its steps"),
         }
     }
 
-    fn shown(&self, kernel: &Kernel, class: Class) -> Shown {
+    /// What a 16-bit product adds up in.
+    fn accumulators(&self, index: usize, node: &NodeAssignment) -> (Verdict, Option<&Kernel>, String) {
+        let told = self.names.kernels(index).iter().filter_map(|kernel| {
+            let (verdict, why) = match self.generated(kernel, index, node) {
+                Some(generated) => generated.sums(),
+                None => sums(kernel),
+            }?;
+            Some((verdict, Some(*kernel), why))
+        });
+        // One that is demoted is enough, and so is one that does not say.
+        let worst = told.max_by_key(|(verdict, ..)| match verdict {
+            Verdict::Honoured => 0,
+            Verdict::Unknown => 1,
+            Verdict::Demoted => 2,
+        });
+        worst.unwrap_or((
+            Verdict::Unknown,
+            None,
+            "no kernel that names it tells what it adds up in".to_owned(),
+        ))
+    }
+
+    /// A generated kernel with source that names this node, if it is one.
+    fn generated<'k>(
+        &'k self,
+        kernel: &'k Kernel,
+        index: usize,
+        node: &'k NodeAssignment,
+    ) -> Option<Generated<'k>> {
+        let arithmetic = kernel.arithmetic.as_ref().filter(|arithmetic| arithmetic.traits.is_empty())?;
+        let others = self.names.nodes(kernel).into_iter().filter(|(other, _)| *other != index);
+        Some(Generated { kernel, arithmetic, node, others: others.map(|(_, node)| node).collect() })
+    }
+
+    fn shown(&self, kernel: &Kernel, index: usize, node: &NodeAssignment) -> Shown {
+        let class = class(&node.op);
         if kernel.kind == FUSION {
             // Its parts tell more, except that it cannot compute a product in a type that it does not read.
             let reads_narrow = !kernel.inputs.is_empty() && kernel.inputs.iter().all(|o| is_narrow(&o.of));
@@ -244,9 +281,11 @@ impl Judge<'_> {
         if PRODUCTS.contains(&kernel.kind.as_str()) {
             return self.of_product(kernel, class);
         }
+        if let Some(generated) = self.generated(kernel, index, node) {
+            return generated.shown();
+        }
         match &kernel.arithmetic {
-            Some(arithmetic) if !arithmetic.traits.is_empty() => of_attention(kernel, arithmetic, class),
-            Some(arithmetic) => self.of_source(kernel, arithmetic, class),
+            Some(arithmetic) => of_attention(kernel, arithmetic, class),
             // Full TensorRT tells what such a layer reads and gives, and nothing of what is between.
             None if self.is_of_layers() && kernel.layers.len() > 1 => {
                 Shown::Unclear(format!("it is part of a layer of {} nodes", kernel.layers.len()))
@@ -262,7 +301,8 @@ impl Judge<'_> {
 
     fn of_product(&self, kernel: &Kernel, class: Class) -> Shown {
         let operands: Vec<&str> = kernel.inputs.iter().take(2).map(|operand| operand.of.as_str()).collect();
-        if operands.is_empty() {
+        let is_known = operands.len() == 2 && !operands.contains(&UNREADABLE);
+        if !is_known && !operands.iter().any(|of| is_narrow(of)) {
             return Shown::Unclear("the types of its operands are not known".to_owned());
         }
         if operands.iter().all(|of| is_wide(of)) {
@@ -277,58 +317,6 @@ impl Judge<'_> {
             _ => Shown::Unclear(format!("it is computed at the end of a product: {why}")),
         }
     }
-
-    fn of_source(&self, kernel: &Kernel, arithmetic: &Arithmetic, class: Class) -> Shown {
-        let count = |is: fn(&str) -> bool, steps: Option<&[&str]>| -> u32 {
-            let wanted = |step: &String| steps.is_none_or(|steps| steps.contains(&step.as_str()));
-            let found = arithmetic.steps.iter().filter(|(step, _)| wanted(step)).flat_map(|(_, by)| by);
-            found.filter(|(of, _)| is(of)).map(|(_, n)| n).sum()
-        };
-        let (wide, narrow) = (count(is_wide, None), count(is_narrow, None));
-        match (wide, narrow) {
-            (0, 0) if class == Class::Moves && types(kernel).all(is_wide) => {
-                return Shown::Wide("it moves nothing but float".to_owned());
-            }
-            (0, 0) => return Shown::Nothing,
-            (_, 0) => return Shown::Wide("all its arithmetic is float".to_owned()),
-            _ => {}
-        }
-        if class == Class::Moves {
-            return Shown::Unclear("it computes in both float and 16 bits".to_owned());
-        }
-        let steps = class.steps();
-        if steps.is_empty() {
-            return Shown::Unclear("its arithmetic is not float throughout".to_owned());
-        }
-        let both = |steps| (count(is_wide, Some(steps)), count(is_narrow, Some(steps)));
-        // Nodes are told by `of`, the steps that they have in common with this one.
-        let (steps, of, (wide, narrow)) = match both(steps) {
-            (0, 0) if steps == [MANY] => (&[FEW][..], &[FEW, MANY][..], both(&[FEW])),
-            found => (steps, steps, found),
-        };
-        let nodes = |is: fn(FloatType) -> bool| {
-            let layers = kernel.layers.iter().filter_map(|layer| self.nodes.get(layer.as_str())).flatten();
-            let same = layers.filter(|node| node.of.is_some_and(is));
-            let same = same.filter(|node| self::class(&node.op).steps().iter().any(|s| of.contains(s)));
-            u32::try_from(same.count()).unwrap_or(u32::MAX)
-        };
-        let pinned = nodes(|of| of == FloatType::Fp32);
-        let others = nodes(|of| of != FloatType::Fp32);
-        let list = list(arithmetic, steps);
-        match (wide, narrow) {
-            // It does something else for this node, such as padding.
-            (0, 0) => Shown::Nothing,
-            (_, 0) => Shown::Wide(format!("its steps are {list}")),
-            (0, _) if narrow > others && !matches!(class, Class::Exact(_)) => {
-                Shown::Narrow(format!("its steps are {list}"))
-            }
-            (0, _) => Shown::Unclear(format!("its steps are {list}, which may be of other nodes")),
-            _ if wide >= pinned && others > 0 => {
-                Shown::Wide(format!("its steps are {list}; the float ones suffice for {pinned} in FP32"))
-            }
-            _ => Shown::Unclear(format!("its steps are {list}")),
-        }
-    }
 }
 
 /// Was a 16-bit product asked to add up in FP32?
@@ -336,27 +324,12 @@ fn accumulates(node: &NodeAssignment) -> bool {
     node.accumulate == Some(FloatType::Fp32)
 }
 
-/// What a product adds up in that all of these kernels name.
-fn accumulators<'k>(named: &[&'k Kernel]) -> (Verdict, Option<&'k Kernel>, String) {
-    let told = named.iter().filter_map(|kernel| {
-        let (verdict, why) = sums(kernel)?;
-        Some((verdict, Some(*kernel), why))
-    });
-    // One that is demoted is enough, and so is one that does not say.
-    let worst = told.max_by_key(|(verdict, ..)| match verdict {
-        Verdict::Honoured => 0,
-        Verdict::Unknown => 1,
-        Verdict::Demoted => 2,
-    });
-    worst.unwrap_or((Verdict::Unknown, None, "no kernel that names it tells what it adds up in".to_owned()))
-}
-
 /// What the products of one kernel add up in, if it is one that tells.
 fn sums(kernel: &Kernel) -> Option<(Verdict, String)> {
     if let Some(arithmetic) = kernel.arithmetic.as_ref().filter(|a| !a.traits.is_empty()) {
         let traits = arithmetic.traits.join("`, `");
-        let all = |part: &str| arithmetic.traits.iter().all(|of| of.contains(part));
-        return Some(match (all("_fp32_"), all("_fp16_")) {
+        let all = |is: fn(&str) -> bool| arithmetic.traits.iter().all(|of| is(of));
+        return Some(match (all(sums_wide), all(|of| of.contains("_fp16_"))) {
             (true, _) => (Verdict::Honoured, format!("its fused attention adds up in FP32 (`{traits}`)")),
             (_, true) => (Verdict::Demoted, format!("its fused attention adds up in FP16 (`{traits}`)")),
             _ => (Verdict::Unknown, format!("its fused attention adds up in both (`{traits}`)")),
@@ -365,8 +338,8 @@ fn sums(kernel: &Kernel) -> Option<(Verdict, String)> {
     if !PRODUCTS.contains(&kernel.kind.as_str()) {
         return None;
     }
-    let mut operands = kernel.inputs.iter().take(2).map(|operand| operand.of.as_str()).peekable();
-    let is_wide = operands.peek().is_some() && operands.all(is_wide);
+    let operands = kernel.inputs.iter().take(2);
+    let is_wide = operands.filter(|operand| is_wide(&operand.of)).count() == 2;
     Some(match kernel.accumulation {
         Some(FP32_SUMS) => (Verdict::Honoured, "it adds up in FP32".to_owned()),
         _ if is_wide => (Verdict::Honoured, "its operands are float, and so are its sums".to_owned()),
@@ -375,11 +348,9 @@ fn sums(kernel: &Kernel) -> Option<(Verdict, String)> {
     })
 }
 
-/// Steps with how many of them are in which type: `add float 2, mul float 1, mul half 3`.
-fn list(arithmetic: &Arithmetic, steps: &[&str]) -> String {
-    let all = arithmetic.steps.iter().filter(|(step, _)| steps.contains(&step.as_str()));
-    let all = all.flat_map(|(step, by)| by.iter().map(move |(of, n)| format!("{step} {of} {n}")));
-    all.collect::<Vec<_>>().join(", ")
+/// Do these traits of fused attention add up in FP32? Tensor cores do nothing else with BF16.
+fn sums_wide(traits: &str) -> bool {
+    traits.contains("_fp32_") || traits.contains("_bf16_")
 }
 
 /// The type of an operand that is not known.
@@ -396,7 +367,7 @@ fn of_attention(kernel: &Kernel, arithmetic: &Arithmetic, class: Class) -> Shown
             Shown::Narrow("it is a product of fused attention, whose operands have 16 bits".to_owned())
         }
         (Class::Moves, _) => Shown::Nothing,
-        (_, Some(scores)) if scores.contains("_fp32_") => {
+        (_, Some(scores)) if sums_wide(scores) => {
             Shown::Wide(format!("the scores of its fused attention are FP32 (`{scores}`)"))
         }
         (Class::Exact(_), _) => Shown::Nothing,
@@ -431,15 +402,15 @@ fn of_types(kernel: &Kernel, class: Class) -> Shown {
     }
 }
 
-fn types(kernel: &Kernel) -> impl Iterator<Item = &str> {
+pub(super) fn types(kernel: &Kernel) -> impl Iterator<Item = &str> {
     kernel.inputs.iter().map(|operand| operand.of.as_str()).chain(kernel.outputs.iter().map(String::as_str))
 }
 
-fn is_wide(of: &str) -> bool {
+pub(super) fn is_wide(of: &str) -> bool {
     matches!(of, "float" | "double")
 }
 
-fn is_narrow(of: &str) -> bool {
+pub(super) fn is_narrow(of: &str) -> bool {
     of == "half" || of == "bf16" || of.starts_with("fp8") || of.starts_with("fp4")
 }
 

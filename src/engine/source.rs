@@ -26,7 +26,7 @@ const KERNEL: &[u8] = b"extern \"C\" __global__ void ";
 const BEFORE: usize = 16 << 10;
 
 /// Steps that compute nothing.
-const IDLE: [&str; 4] = ["move", "cast", "select", "vcast"];
+pub(super) const IDLE: [&str; 4] = ["move", "cast", "select", "vcast"];
 
 /// The arithmetic of every kernel, by its full name.
 pub(super) fn sources(code: &[u8]) -> BTreeMap<String, Arithmetic> {

@@ -171,6 +171,23 @@ fn generated_kernels_are_judged_by_their_source() {
     // An operator that nothing is known of, and one whose result rounding does not change.
     assert_eq!(judge(&tanh, ("a", "Unheard"), &[]), Verdict::Unknown);
     assert_eq!(judge(&["__myln_max___myln_half___myln_half"], ("a", "Relu"), &[]), Verdict::Unknown);
+    // Who has several steps might have made all the float ones: then there must be none in 16 bits that nobody explains.
+    let norm = [("b", "LayerNormalization", FloatType::Fp32), ("c", "Mul", FloatType::Fp16)];
+    let of_three = |steps: &[&str]| {
+        let (graph, source) = generated(&["a", "b", "c"], steps);
+        verdict(&plan(&[&graph], &source), a, &norm).0
+    };
+    assert_eq!(of_three(&[MUL_HALF, MUL_HALF, MUL_FLOAT, MUL_FLOAT]), Verdict::Unknown);
+    assert_eq!(of_three(&[MUL_HALF, MUL_FLOAT, MUL_FLOAT]), Verdict::Honoured);
+    // Sums are float in any norm.
+    let (graph, source) = generated(&["a", "b"], &[MUL_HALF, MUL_HALF, SUM_FLOAT, SUM_FLOAT]);
+    let two = [("b", "LayerNormalization", FloatType::Fp16)];
+    assert_eq!(verdict(&plan(&[&graph], &source), ("a", two[0].1), &two).0, Verdict::Unknown);
+    // Nor does an unrolled loop make more of one.
+    let unrolled = [[MUL_HALF; 8], [MUL_FLOAT; 4].repeat(2).try_into().unwrap()].concat();
+    let two = [("b", "Mul", FloatType::Fp32), ("c", "Mul", FloatType::Fp16)];
+    let (graph, source) = generated(&["a", "b", "c"], &unrolled);
+    assert_eq!(verdict(&plan(&[&graph], &source), a, &two).0, Verdict::Unknown);
     // No step at all, and no source at all.
     assert_eq!(judge(&[], a, &[]), Verdict::Unknown);
     let (graph, _) = generated(&["a"], &[]);
@@ -187,8 +204,16 @@ fn fused_attention_is_judged_by_its_traits() {
     };
     assert_eq!(judge("fp32", "Softmax"), Verdict::Honoured);
     assert_eq!(judge("fp16", "Softmax"), Verdict::Demoted);
+    assert_eq!(judge("bf16", "Softmax"), Verdict::Honoured);
     assert_eq!(judge("tf32", "Softmax"), Verdict::Unknown);
     assert_eq!(judge("fp32", "MatMul"), Verdict::Demoted);
+}
+
+#[test]
+fn control_flow_is_no_pin() {
+    let (graph, source) = generated(&["a"], &[]);
+    let both = assignment(&[("a", "If", FloatType::Fp32), ("b", "Tanh", FloatType::Fp16)]);
+    assert_eq!(prove(&Facts::read(&plan(&[&graph], &source)), &both).pins, []);
 }
 
 #[test]
@@ -224,6 +249,175 @@ fn facts_pass_through_json_and_hold_no_shapes() {
     assert_eq!(json, expected);
     let text = serde_json::to_vec(&facts).unwrap();
     assert_eq!(serde_json::from_slice::<Facts>(&text).unwrap(), facts);
+}
+
+const SUM_FLOAT: &str = "block_reduction::block_reduce_ds<AddOp<__myln_float>, x>";
+const SUM_HALF: &str = "block_reduction::block_reduce_ds<AddOp<__myln_half>, x>";
+
+/// A product with a vector: a generated kernel that reads a constant of this type.
+fn vector(constant: &str, steps: &[&str]) -> Vec<u8> {
+    let (graph, source) = generated(&["mm", "other"], steps);
+    let weights = format!("  tensor={{ const_payload_size=8 dims={{ 2 }} name=\"w\" type={constant} }}\n");
+    let graph = graph.replace("main {", &format!("{weights}main {{"));
+    plan(&[&graph.replace("input_args={ ", "input_args={ \"w\" ")], &source)
+}
+
+#[test]
+fn a_product_with_a_vector_is_judged_by_its_steps() {
+    let tanh = "__myln_tanh___myln_half___myln_half";
+    let add = "__myln_add___myln_half___myln_half";
+    let pin = ("mm", "MatMul");
+    let judge = |constant, steps: &[&str], other| {
+        verdict(&vector(constant, &[steps, &[tanh]].concat()), pin, &[("other", other, FloatType::Fp16)]).0
+    };
+    assert_eq!(judge("half", &[MUL_HALF, SUM_FLOAT], "Tanh"), Verdict::Demoted);
+    assert_eq!(judge("half", &[MUL_HALF], "Tanh"), Verdict::Demoted);
+    assert_eq!(judge("float", &[MUL_FLOAT, SUM_HALF], "Tanh"), Verdict::Demoted);
+    assert_eq!(judge("float", &[MUL_FLOAT, SUM_FLOAT], "Tanh"), Verdict::Honoured);
+    assert_eq!(judge("float", &[MUL_FLOAT], "Tanh"), Verdict::Honoured);
+    // Steps in 16 bits that another node may have made, and float ones too.
+    for other in ["Mul", "MatMul", "ReduceMean", "Unheard"] {
+        assert_eq!(judge("half", &[MUL_HALF, SUM_FLOAT], other), Verdict::Unknown, "{other}");
+    }
+    assert_eq!(judge("float", &[MUL_FLOAT, MUL_HALF, SUM_FLOAT], "Tanh"), Verdict::Unknown);
+    assert_eq!(judge("float", &[MUL_FLOAT, SUM_FLOAT], "MatMul"), Verdict::Unknown);
+    assert_eq!(judge("float", &[MUL_FLOAT, add], "Tanh"), Verdict::Unknown);
+    // One without a type computes in that of what it reads.
+    let mut other = assignment(&[("mm", "MatMul", FloatType::Fp32)]);
+    other.nodes.push(NodeAssignment { of: None, ..node("other", "QuantizeLinear", FloatType::Fp16) });
+    let proof = prove(&Facts::read(&vector("half", &[MUL_HALF, SUM_FLOAT])), &other);
+    assert_eq!(proof.counts().unknown, 1, "{proof:?}");
+    // What is added to it in 16 bits was meant to be.
+    assert_eq!(judge("float", &[MUL_FLOAT, SUM_FLOAT, add], "Add"), Verdict::Honoured);
+    // Weights that were rounded are not mended by float steps.
+    assert_eq!(judge("half", &[MUL_FLOAT, SUM_FLOAT], "Tanh"), Verdict::Unknown);
+    assert_eq!(verdict(&vector("half", &[MUL_FLOAT]), pin, &[]).0, Verdict::Unknown);
+    assert_eq!(verdict(&vector("float", &[MUL_FLOAT]), pin, &[]).0, Verdict::Honoured);
+    // It only passes through.
+    assert_eq!(judge("half", &[], "Tanh"), Verdict::Unknown);
+}
+
+#[test]
+fn sums_of_a_product_with_a_vector_are_judged_by_its_steps() {
+    let asked = NodeAssignment { accumulate: Some(FloatType::Fp32), ..node("mm", "Gemm", FloatType::Fp16) };
+    let judge = |steps: &[&str], other: &str| {
+        let nodes = vec![asked.clone(), node("other", other, FloatType::Fp16)];
+        let assignment = Assignment { base: FloatType::Fp16, nodes, rules: Vec::new(), opset: None };
+        let proof = prove(&Facts::read(&vector("half", steps)), &assignment);
+        (proof.pins[0].verdict, proof.pins[0].why.clone())
+    };
+    let (found, why) = judge(&[MUL_HALF, SUM_FLOAT], "Sigmoid");
+    assert_eq!(
+        (found, why.as_str()),
+        (Verdict::Demoted, "its products or sums are rounded to 16 bits: mul half 1, reduce-add float 1")
+    );
+    assert_eq!(judge(&[MUL_FLOAT, SUM_HALF], "Sigmoid").0, Verdict::Demoted);
+    assert_eq!(judge(&[MUL_FLOAT, SUM_FLOAT], "Sigmoid").0, Verdict::Honoured);
+    assert_eq!(judge(&[MUL_HALF, SUM_FLOAT], "Mul").0, Verdict::Unknown);
+    // One product is no sum.
+    assert_eq!(judge(&[MUL_HALF], "Sigmoid").0, Verdict::Unknown);
+}
+
+#[test]
+fn nodes_in_branches_are_proved() {
+    let inside =
+        |name: &str, of| NodeAssignment { inside: vec!["if".to_owned()], ..node(name, "MatMul", of) };
+    let told = |of: &str, inner: FloatType, outer: FloatType| {
+        let branch = product(of, 0, &["mm | graph (then_branch) | if (If)", "if"]);
+        let nodes = vec![node("if", "If", FloatType::Fp16), inside("mm", inner), node("mm", "MatMul", outer)];
+        let assignment = Assignment { base: FloatType::Fp16, nodes, rules: Vec::new(), opset: None };
+        let engine = plan(&[&branch, &product("half", 2, &["mm"])], "");
+        let proof = prove(&Facts::read(&engine), &assignment);
+        assert_eq!(proof.narrow_named, 2);
+        proof.pins[0].verdict
+    };
+    assert_eq!(told("half", FloatType::Fp32, FloatType::Fp16), Verdict::Demoted);
+    assert_eq!(told("float", FloatType::Fp32, FloatType::Fp16), Verdict::Honoured);
+    // The one outside is another node.
+    assert_eq!(told("float", FloatType::Fp16, FloatType::Fp32), Verdict::Demoted);
+}
+
+#[test]
+fn every_fusion_must_be_float() {
+    let fusion = |of: &str| {
+        format!(
+            "{}main {{\n  runtime_fusion={{ name=__myl_F input_args={{ \"x\" }} output_args={{ \"x\" }} \
+             layers=\"[ONNX Layer: a]\" }}\n",
+            tensor("x", of)
+        )
+    };
+    let (float, half) = (fusion("float"), fusion("half"));
+    let judge = |graphs: &[&str]| verdict(&plan(graphs, ""), ("a", "Mul"), &[]).0;
+    assert_eq!(judge(&[&float]), Verdict::Honoured);
+    assert_eq!(judge(&[&float, &half]), Verdict::Unknown);
+    assert_eq!(judge(&[&half, &float]), Verdict::Unknown);
+}
+
+#[test]
+fn tensors_that_are_not_known_prove_nothing() {
+    let judge = |graph: &str, op| verdict(&plan(&[graph], ""), ("a", op), &[]).0;
+    let fusion = |args: &str| {
+        format!("main {{\n  runtime_fusion={{ name=__myl_F {args} layers=\"[ONNX Layer: a]\" }}\n")
+    };
+    for args in ["", "input_args={ \"nobody\" } output_args={ \"knows\" }"] {
+        assert_eq!(judge(&fusion(args), "Mul"), Verdict::Unknown, "{args}");
+    }
+    let product = |known: &str| {
+        format!(
+            "{}main {{\n  fully_connected={{ name=\"p\" output={{\"y\" }} input={{\"x\" \"w\" \"al\" \"al\" \"b\" }} \
+             layers=\"[ONNX Layer: a]\" }}\n",
+            tensor(known, "float")
+        )
+    };
+    for known in ["b", "x", "w"] {
+        assert_eq!(judge(&product(known), "MatMul"), Verdict::Unknown, "{known}");
+    }
+    let (moves, source) = generated(&["a"], &[]);
+    let moves = moves.replace("\"x\"", "\"q\"").replace("\"y\"", "\"z\"").replace("name=\"q\"", "name=\"x\"");
+    assert_eq!(verdict(&plan(&[&moves], &source), ("a", "Reshape"), &[]).0, Verdict::Unknown);
+}
+
+#[test]
+fn an_engine_that_was_read_in_part_honours_nothing() {
+    let (float, half) = (product("float", 0, &["pinned"]), product("half", 2, &["pinned"]));
+    let pin = ("pinned", "MatMul");
+    let whole = plan(&[&float, &float.replace("\"x\"", "\"x2\"")], "");
+    assert_eq!(verdict(&whole, pin, &[]).0, Verdict::Honoured);
+    let (found, why) = verdict(&whole[..whole.len() - 60], pin, &[]);
+    assert_eq!(found, Verdict::Unknown);
+    assert!(why.ends_with("as far as the engine could be read"), "{why}");
+    let odd = format!("{float}  fully_connected={{ name=\"q\" = }} layers=\"[ONNX Layer: pinned]\" }}\n");
+    assert_eq!(verdict(&plan(&[&odd], ""), pin, &[]).0, Verdict::Unknown);
+    // What is shown to be demoted is demoted.
+    let odd = odd.replace(&float, &half);
+    assert_eq!(verdict(&plan(&[&odd], ""), pin, &[]).0, Verdict::Demoted);
+    // A graph that says that it is longer than the file.
+    let mut cut = plan(&[&float], "");
+    let length = cut.windows(4).position(|w| w == b"NLYM").unwrap() + 8;
+    cut[length + 2] = 1;
+    assert_eq!(verdict(&cut, pin, &[]).0, Verdict::Unknown);
+}
+
+#[test]
+fn a_name_may_hold_what_stands_before_names() {
+    let names = ["x [ONNX Layer: y", "a]", "end\u{1f}", "y"];
+    let facts = Facts::read(&plan(&[&product("float", 0, &names)], ""));
+    assert_eq!(facts.kernels[0].layers, ["a]", "end\u{1f}", "x [ONNX Layer: y", "y"]);
+}
+
+#[test]
+fn what_an_earlier_version_read_is_read_again() {
+    let engine = plan(&[&product("float", 0, &["pinned"])], "");
+    let facts = Facts::read(&engine);
+    let mut old = serde_json::to_value(&facts).unwrap();
+    old.as_object_mut().unwrap().remove("version");
+    old["kernels"] = serde_json::json!([]);
+    let old: Facts = serde_json::from_value(old).unwrap();
+    let read = |engine: Option<Vec<u8>>| move || Ok::<_, ()>(engine.map(Into::into));
+    assert_eq!(old.clone().renewed(read(Some(engine))).unwrap(), facts);
+    assert!(!old.renewed(read(None)).unwrap().is_whole);
+    // Those of this version are not.
+    assert_eq!(facts.clone().renewed(|| Err(())).unwrap(), facts);
 }
 
 proptest! {

@@ -51,29 +51,31 @@ impl<'t> Instruction<'t> {
     }
 }
 
-/// The instructions of a text in order. What is not one is skipped.
-pub(super) fn instructions(text: &str) -> impl Iterator<Item = Instruction<'_>> {
+/// The instructions of a text in order; none in the place of one that begins and cannot be read. Other lines are skipped.
+pub(super) fn instructions(text: &str) -> impl Iterator<Item = Option<Instruction<'_>>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
             let line = text.get(at..)?;
-            if let Some((instruction, rest)) = instruction(line) {
+            let begun = beginning(line);
+            if let Some((kind, (items, rest))) = begun.and_then(|(kind, rest)| Some((kind, list(rest, 0)?))) {
                 at = text.len() - rest.len();
-                return Some(instruction);
+                return Some(Some(Instruction { kind, items }));
             }
-            at += memchr::memchr(b'\n', line.as_bytes())? + 1;
+            at += memchr::memchr(b'\n', line.as_bytes()).map_or(line.len() + 1, |end| end + 1);
+            if begun.is_some() {
+                return Some(None);
+            }
         }
     })
 }
 
-/// The instruction that a line begins with, and what follows it.
-fn instruction(line: &str) -> Option<(Instruction<'_>, &str)> {
+/// `KIND={`: what an instruction begins with, and what follows.
+fn beginning(line: &str) -> Option<(&str, &str)> {
     let line = line.strip_prefix("  ")?;
     let is_kind = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (kind, rest) = line.split_at(line.find(|c| !is_kind(c))?);
-    let rest = rest.strip_prefix("={").filter(|_| !kind.is_empty())?;
-    let (items, rest) = list(rest, 0)?;
-    Some((Instruction { kind, items }, rest))
+    Some((kind, rest.strip_prefix("={").filter(|_| !kind.is_empty())?))
 }
 
 /// Items up to the closing brace, and what follows it.
@@ -142,8 +144,7 @@ mod tests {
         let text = "header {\n  relu={ name=\"a b\" output={\"x\" \"y\" } dims={ 1 \"p\" } binary = 3 \
                     cond = { exec = \"z\" } msg=\"two\nlines, a \\\" and } \" layers=\"\" }\n  bad={ x\n";
         let found: Vec<_> = instructions(text).collect();
-        assert_eq!(found.len(), 1);
-        let relu = &found[0];
+        let [Some(relu), None] = found.as_slice() else { panic!("one, and one that is cut off: {found:?}") };
         assert_eq!((relu.kind, relu.text("name"), relu.text("binary")), ("relu", Some("a b"), Some("3")));
         assert_eq!(relu.list("output"), Some(vec!["x", "y"]));
         assert_eq!(relu.list("dims"), Some(vec!["1", "p"]));
@@ -155,9 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_too_deep_is_no_instruction() {
+    fn what_lies_too_deep_cannot_be_read() {
         let text = format!("  a={}{}\n  b={{ }}\n", "{ ".repeat(40), "} ".repeat(40));
-        let kinds: Vec<_> = instructions(&text).map(|i| i.kind).collect();
-        assert_eq!(kinds, ["b"]);
+        let kinds: Vec<_> = instructions(&text).map(|i| i.map(|i| i.kind)).collect();
+        assert_eq!(kinds, [None, Some("b")]);
     }
 }

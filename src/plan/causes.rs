@@ -67,6 +67,8 @@ pub fn causes(now: Now<'_>, previous: &Previous, models: &mut dyn Models) -> Vec
             files: toolchain_files,
         });
     }
+    // Another precision brings and takes away fields of its own, and tables show the first few causes alone.
+    reasons.sort_by_key(|reason| !matches!(reason, Reason::Field(change) if change.field == "precision"));
     reasons
 }
 

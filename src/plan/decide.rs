@@ -302,13 +302,17 @@ fn type_errors(engine: &Engine, model: &ModelRef) -> Vec<Diagnostic> {
         );
         Diagnostic::error("type-not-in-tensorrt", message)
             .at(&engine.source_origin, "")
-            .help("export the model without what handles it: strings are for the program around the engine")
+            .help(match tensor.element.as_str() {
+                "string" => {
+                    "export the model without what handles it: strings are for the program around the engine"
+                }
+                _ => "export the model with another type there: float, int32, int64, int8, uint8 and bool are taken",
+            })
     };
     let (inputs, outputs) = (&model.summary.inputs, &model.summary.outputs);
     let all = inputs.iter().map(|i| ("input", i)).chain(outputs.iter().map(|o| ("output", o)));
-    all.filter(|(_, t)| ["string", "complex64", "complex128"].contains(&t.element.as_str()))
-        .map(error)
-        .collect()
+    let lacking = ["string", "complex64", "complex128", "int16", "uint16", "uint32", "uint64"];
+    all.filter(|(_, t)| lacking.contains(&t.element.as_str())).map(error).collect()
 }
 
 fn opset_error(engine: &Engine, model: &ModelRef, raised: Option<i64>) -> Option<Diagnostic> {

@@ -48,7 +48,8 @@ use crate::precision::Spec;
 use crate::verify::{Inputs, MeasureSpec};
 
 /// Version of the worker's recipe: what it does with a request to build. Raise it with every
-/// change that can change an engine's bytes or what is recorded with it; a golden test reminds you.
+/// change that can change an engine's bytes or what is recorded with it; a golden test reminds you. What is read of an
+/// engine's text has a version of its own, and is read again.
 pub const BUILD_VERSION: i64 = 3;
 
 /// Digest of the sources, and of the versions of crates, that decide the canonical form and the prepared ONNX.

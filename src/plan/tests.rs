@@ -463,6 +463,28 @@ fn changes_of_a_model_are_told_by_what_changed() {
 }
 
 #[test]
+fn another_precision_is_the_first_of_its_causes() {
+    let typed = || PreparedRef { digest: Digest::of(b"typed"), ..PreparedRef::as_is(&static_model()) };
+    let fp16 = Engine { precision: Precision::Fp16, ..engine() };
+    let fp16 = super::keyed(&fp16, &static_model(), &toolchain(), typed(), None).unwrap();
+    let as_is = key(&engine());
+    let first = |new: &Keyed, old: &Keyed| {
+        let previous = Previous {
+            build_key: Some(old.build_key),
+            build: Some(old.build.clone()),
+            prepare: Some(old.prepare.clone()),
+            ..Previous::default()
+        };
+        let model = static_model();
+        let (build, prepare) = (&new.build, &new.prepare);
+        let now = Now { build, prepare, model: &model, toolchain_version: "1.7.1.116", rules: &[] };
+        causes(now, &previous, &mut Kept(&[])).first().map(ToString::to_string)
+    };
+    assert_eq!(first(&fp16, &as_is).as_deref(), Some("precision: as-is is now fp16"));
+    assert_eq!(first(&as_is, &fp16).as_deref(), Some("precision: fp16 is now as-is"));
+}
+
+#[test]
 fn every_edit_of_a_toolchain_changes_the_key_and_names_the_file() {
     let before = key(&engine());
     let edits: [ToolchainEdit; 3] = [

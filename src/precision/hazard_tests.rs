@@ -109,6 +109,58 @@ fn exponentials_are_told_and_roots_are_not() {
     // The default rules keep them FP32.
     let std = spec(std_fp16::rules());
     assert_eq!(prepare(&canonical(&model), &std).unwrap().problems, []);
+    // That is lost where they are read in FP16, as in a squared ReLU.
+    let nodes = vec![
+        node("relu", "Relu", &["x"], &["r"]),
+        node("square", "Pow", &["r", "two"], &["s"]),
+        node("down", "MatMul", &["s", "w"], &["y"]),
+    ];
+    let squared = graph(nodes, vec![floats("two", &[], &[2.0]), weight("w", &[4, 4])]);
+    let problems = prepare(&canonical(&squared), &std).unwrap().problems;
+    assert_eq!(problems[0].message, "a power is computed in fp32 and read in fp16");
+    let mut rules = std_fp16::rules();
+    rules.push(rule(selector(problems[0].fix.as_ref().unwrap()), FloatType::Fp32));
+    assert_eq!(prepare(&canonical(&squared), &spec(rules)).unwrap().problems, []);
+}
+
+#[test]
+fn a_square_stays_fp32_up_to_its_root() {
+    let wide = |nodes: Vec<NodeProto>, numbers: Vec<TensorProto>| {
+        wide_nodes(&graph(nodes, numbers), std_fp16::rules()).0.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    // An InstanceNormalization by hand, which is no pattern; before and after it, nothing is kept.
+    let instance = vec![
+        node("front", "Tanh", &["x"], &["t"]),
+        node("mean", "ReduceMean", &["t"], &["m"]).ints("axes", &[0]),
+        node("sub", "Sub", &["t", "m"], &["d"]),
+        node("square", "Mul", &["d", "d"], &["q"]),
+        node("variance", "ReduceMean", &["q"], &["v"]).ints("axes", &[0]),
+        node("guard", "Add", &["v", "e"], &["g"]),
+        node("root", "Sqrt", &["g"], &["r"]),
+        node("divide", "Div", &["d", "r"], &["n"]),
+        node("add", "Add", &["n", "t"], &["a"]),
+        node("end", "Tanh", &["a"], &["y"]),
+    ];
+    assert_eq!(wide(instance, vec![floats("e", &[], &[1e-3])]), "guard root square variance");
+    // A square with no root of its own does not join what stands between it and the next norm.
+    let squared = vec![
+        node("front", "Mul", &["x", "x"], &["t"]),
+        node("add", "Add", &["t", "x"], &["a"]),
+        node("square", "Mul", &["a", "a"], &["q"]),
+        node("mean", "ReduceMean", &["q"], &["v"]).ints("axes", &[0]),
+        node("root", "Sqrt", &["v"], &["r"]),
+        node("end", "Sub", &["a", "r"], &["y"]),
+    ];
+    assert_eq!(wide(squared, vec![]), "mean root square");
+    // A mean that is written as a sum.
+    let mean = vec![
+        node("front", "Tanh", &["x"], &["t"]),
+        node("sum", "ReduceSum", &["t", "axis"], &["s"]),
+        node("share", "Div", &["s", "n"], &["m"]),
+        node("end", "Sub", &["t", "m"], &["y"]),
+    ];
+    let numbers = vec![ints("axis", &[1], &[-1]), floats("n", &[], &[4.0])];
+    assert_eq!(wide(mean, numbers), "share sum");
 }
 
 #[test]

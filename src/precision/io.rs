@@ -59,8 +59,13 @@ pub(super) fn resolve(model: &Model, types: &ElementTypes, spec: &Spec) -> (Io, 
         match (have.element(), FloatType::of_type(have), FloatType::of_element(to as i32)) {
             (Some(from), ..) if from == to => {}
             _ if is_input && is_output => problems.push(refused("it is an input and an output at once")),
-            (_, Some(_), Some(of)) => {
+            (_, Some(_), Some(of)) if can_cast(model, of) => {
                 io.floats.insert(name.clone(), of);
+            }
+            (_, Some(_), Some(of)) => {
+                let why = format!("ONNX has Cast in {} from opset {CAST_BF16} on only", of.name());
+                problems
+                    .push(refused(&why).help(format!("export the model with opset {CAST_BF16} or later")));
             }
             (Some(from @ (DataType::Int64 | DataType::Int32)), ..)
                 if matches!(to, DataType::Int64 | DataType::Int32) =>
@@ -75,6 +80,15 @@ pub(super) fn resolve(model: &Model, types: &ElementTypes, spec: &Spec) -> (Io, 
         }
     }
     (io, problems)
+}
+
+/// The opset from which on Cast takes BF16.
+const CAST_BF16: i64 = 13;
+
+/// Is there a Cast from and to this type in the model's opset?
+fn can_cast(model: &Model, of: FloatType) -> bool {
+    let opset = model.proto().opset_import.iter().find(|o| o.domain().is_empty());
+    of != FloatType::Bf16 || opset.is_none_or(|opset| opset.version() >= CAST_BF16)
 }
 
 /// ONNX's element type.

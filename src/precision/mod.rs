@@ -16,6 +16,7 @@
 
 mod assign;
 mod attention;
+mod chains;
 mod check;
 mod choose;
 mod edges;

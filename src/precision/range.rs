@@ -42,7 +42,8 @@ pub(super) fn hazards(view: &View<'_>, patterns: &Patterns, nodes: &[NodeAssignm
         .filter(|id| nodes[*id].of == Some(FloatType::Fp16) && !in_pattern.contains(id))
         .filter(|id| view.nodes[*id].proto.domain().is_empty())
         .collect();
-    let found = [graph.long_sums(&half), graph.exponentials(&half), graph.integers(&half)];
+    let powers = graph.narrowed_powers(&in_pattern);
+    let found = [graph.long_sums(&half), graph.exponentials(&half), powers, graph.integers(&half)];
     found.into_iter().flatten().collect()
 }
 
@@ -167,6 +168,26 @@ impl<'v> Graph<'v> {
         let problem =
             problem.note("the exponential of 11.1 is infinite in fp16, and small numbers have few digits");
         Some(problem.paste("exponentials stay fp32", found.iter().map(|id| self.name(*id))))
+    }
+
+    /// Powers that are computed in FP32, and that 16 bits are made of: what was kept is lost at once.
+    fn narrowed_powers(&self, in_pattern: &BTreeSet<usize>) -> Option<Problem> {
+        let is_half = |id: &usize| self.nodes[*id].of == Some(FloatType::Fp16);
+        let is_power = |id: &usize| {
+            let Node { proto, scope, .. } = &self.view.nodes[*id];
+            let exponent = proto.input.get(1).and_then(|name| self.scalar(*scope, name));
+            proto.op_type() == "Pow" && proto.domain().is_empty() && exponent.is_some_and(|e| e > 1.0)
+        };
+        let wide = (0..self.nodes.len()).filter(|id| self.nodes[*id].of == Some(FloatType::Fp32));
+        let wide = wide.filter(|id| !in_pattern.contains(id) && is_power(id));
+        let found: Vec<usize> = wide.filter(|id| self.after(*id).any(|next| is_half(&next))).collect();
+        let readers = || found.iter().flat_map(|id| self.after(*id)).filter(is_half);
+        let problem = self.problem("fp16-exponential", &found, |n| {
+            let what = if n == 1 { "a power is".to_owned() } else { format!("{n} powers are") };
+            format!("{what} computed in fp32 and read in fp16")
+        })?;
+        let problem = problem.note("the square of 256 is infinite in fp16");
+        Some(problem.paste("what reads powers stays fp32", readers().map(|id| self.name(id))))
     }
 
     /// Integers that become FP16 although they may be beyond 2048: counted, taken from shapes, constant, or

@@ -467,9 +467,9 @@ impl<'p> Writer<'p> {
     }
 }
 
-/// A node without a name is called by its first output. If that has another name now, it needs one of its own.
+/// A node without a name is called by an output. If that has another name now, it needs one of its own.
 fn keep_name(node: &Node<'_>, typed: &mut NodeProto) {
-    if typed.name().is_empty() && typed.output.first() != node.proto.output.first() {
+    if onnx::node_name(typed) != node.name {
         typed.name = Some(node.name.clone());
     }
 }

@@ -6,21 +6,17 @@ use globset::{Glob, GlobSet};
 use regex::Regex;
 
 use super::assign::RuleMatch;
-use super::float::FloatType;
 use super::pattern::{Instance, Patterns};
 use super::problem::Problem;
 use super::spec::Select;
-use super::std_fp16::{ELEMENTWISE, EXPONENTIALS};
 use super::view::{Key, Node, View};
-use super::weights;
 use crate::diagnostic::nearest;
 use crate::manifest::Selector;
 use crate::onnx;
-use crate::onnx::infer::ScopeId;
 
 /// Finds the nodes of selectors in one model.
 pub(super) struct Finder<'v, 'm> {
-    view: &'v View<'m>,
+    pub(super) view: &'v View<'m>,
     patterns: Patterns,
     /// Nodes by the values that they make. What If, Loop and Scan give to their subgraphs, and what these give to
     /// them, is made by both.
@@ -90,6 +86,7 @@ impl<'v, 'm> Finder<'v, 'm> {
             }
             Select::LargeStatistics => Found { nodes: self.large_statistics(), instances: None },
             Select::ExponentialChains => Found { nodes: self.exponential_chains(), instances: None },
+            Select::Roots => Found { nodes: self.roots(), instances: None },
         }
     }
 
@@ -185,7 +182,7 @@ impl<'v, 'm> Finder<'v, 'm> {
         reached
     }
 
-    fn neighbours(&self, id: usize, forward: bool) -> Vec<usize> {
+    pub(super) fn neighbours(&self, id: usize, forward: bool) -> Vec<usize> {
         let Node { proto, scope, .. } = &self.view.nodes[id];
         let (scope, view) = (*scope, self.view);
         let (of, mut keys): (_, Vec<Key<'_>>) = if forward {
@@ -200,61 +197,6 @@ impl<'v, 'm> Finder<'v, 'm> {
             keys.extend(border.iter().filter_map(|value| view.key(inner, value.name())));
         }
         keys.iter().filter_map(|key| of.get(key)).flatten().copied().collect()
-    }
-
-    /// See [`super::std_fp16`].
-    fn exponential_chains(&self) -> BTreeSet<usize> {
-        let node = |id: usize| self.view.nodes[id].proto;
-        let is = |id: usize, ops: &[&str]| node(id).domain().is_empty() && ops.contains(&node(id).op_type());
-        let seeds: BTreeSet<usize> = (0..self.view.nodes.len()).filter(|id| is(*id, &EXPONENTIALS)).collect();
-        // Through elementwise operators only.
-        let reach = |from: &BTreeSet<usize>, forward: bool| {
-            let (mut reached, mut open) = (BTreeSet::new(), from.iter().copied().collect::<Vec<_>>());
-            while let Some(id) = open.pop() {
-                for next in self.neighbours(id, forward) {
-                    if is(next, &ELEMENTWISE) && reached.insert(next) {
-                        open.push(next);
-                    }
-                }
-            }
-            reached
-        };
-        let (after, before) = (reach(&seeds, true), reach(&seeds, false));
-        let mut chain: BTreeSet<usize> = after.intersection(&before).copied().collect();
-        // The power of a signal goes through the filters of a spectrogram before its logarithm is taken.
-        let of = |op: &str| seeds.iter().copied().filter(|id| is(*id, &[op])).collect::<BTreeSet<usize>>();
-        let (powers, logarithms) = (of("Pow"), of("Log"));
-        let (powered, logged) = (reach(&powers, true), reach(&logarithms, false));
-        let is_filter = |id: &usize| {
-            let Node { proto, scope, .. } = &self.view.nodes[*id];
-            is(*id, &["MatMul", "Gemm", "Conv"])
-                && proto.input.iter().take(2).any(|name| self.view.constant(*scope, name).is_some())
-                && self.neighbours(*id, false).iter().any(|id| powered.contains(id) || powers.contains(id))
-                && self.neighbours(*id, true).iter().any(|id| logged.contains(id) || logarithms.contains(id))
-        };
-        let filters: BTreeSet<usize> = (0..self.view.nodes.len()).filter(is_filter).collect();
-        chain.extend(reach(&filters, false).intersection(&powered));
-        chain.extend(reach(&filters, true).intersection(&logged));
-        chain.extend(filters);
-        let feeds = seeds.iter().filter(|id| node(**id).op_type() != "Exp");
-        chain.extend(feeds.flat_map(|id| self.neighbours(*id, false)).filter(|id| is(*id, &ELEMENTWISE)));
-        chain.extend(seeds);
-        chain
-    }
-
-    /// See [`super::std_fp16`].
-    fn large_statistics(&self) -> BTreeSet<usize> {
-        let is_large = |scope: ScopeId, name: &String| {
-            self.view.constant(scope, name).is_some_and(|tensor| {
-                self.view.span(scope, name, &tensor).largest > weights::largest(FloatType::Fp16)
-            })
-        };
-        let norms = self.view.nodes.iter().enumerate().filter(|(_, node)| {
-            node.proto.domain().is_empty() && node.proto.op_type() == "BatchNormalization"
-        });
-        let large =
-            norms.filter(|(_, node)| node.proto.input.iter().skip(3).any(|s| is_large(node.scope, s)));
-        large.map(|(id, _)| id).collect()
     }
 
     /// The names nearest to what a selector that found nothing asks for.

@@ -118,7 +118,7 @@ impl Signature {
         }
         let float = |name: &String| of(name).and_then(FloatType::of_type);
         match (domain, op) {
-            ("", "Cast") => return Signature::of_cast(node, float),
+            ("", "Cast") => return Signature::of_cast(node, schema, float),
             ("", "Constant") => {
                 let is_dense = node.attribute.iter().all(|a| a.sparse_tensor.is_none());
                 return match node.output.first().and_then(float) {
@@ -135,6 +135,21 @@ impl Signature {
             _ => {}
         }
         let mut signature = Signature::by_schema(node, schema, float);
+        if signature.role == Role::Typed && op != "ConstantOfShape" && !signature.is_bound(node, schema) {
+            return opaque("nothing that it reads says the type of its result".to_owned());
+        }
+        if signature.role == Role::Typed && signature.denial(FloatType::Fp32).is_some() {
+            return opaque(format!("there is no `{op}` in FP32"));
+        }
+        // Nothing leads to a node in BF16 where Cast does not take it.
+        let cast = onnx::schema("", "Cast", facts.opsets.get("").copied().unwrap_or(i64::MAX));
+        if let Some(cast) = cast.filter(|cast| !cast.allows("T2", FloatType::Bf16.element())) {
+            let proto = NodeProto { op_type: Some("Cast".to_owned()), ..NodeProto::default() };
+            let later = allowed_later(&proto, cast, "T2", FloatType::Bf16);
+            if signature.denial(FloatType::Bf16).is_none() {
+                signature.denied.push((FloatType::Bf16, denial(&proto, cast, FloatType::Bf16, later)));
+            }
+        }
         if domain.is_empty() && op == "ConstantOfShape" && node.output.first().and_then(float).is_some() {
             // Its output is of a type parameter that no input binds, but the attribute, which follows.
             signature.outputs = vec![Slot::Follows];
@@ -210,7 +225,11 @@ impl Signature {
     }
 
     /// A Cast takes everything; to one of the three types it gives what it is assigned.
-    fn of_cast(node: &NodeProto, float: impl Fn(&String) -> Option<FloatType>) -> Signature {
+    fn of_cast(
+        node: &NodeProto,
+        schema: &OpSchema,
+        float: impl Fn(&String) -> Option<FloatType>,
+    ) -> Signature {
         let from = node.input.first().and_then(&float);
         let to = node.output.first().and_then(&float);
         let (role, output) = match (from, to) {
@@ -218,7 +237,25 @@ impl Signature {
             (None, Some(_)) => (Role::Typed, Slot::Follows),
             (_, None) => (Role::Reader, Slot::Free),
         };
-        Signature { role, inputs: vec![Slot::Free], outputs: vec![output], denied: Vec::new() }
+        let mut signature =
+            Signature { role, inputs: vec![Slot::Free], outputs: vec![output], denied: Vec::new() };
+        if signature.role == Role::Typed && !schema.allows("T2", FloatType::Bf16.element()) {
+            let later = allowed_later(node, schema, "T2", FloatType::Bf16);
+            signature.denied.push((FloatType::Bf16, denial(node, schema, FloatType::Bf16, later)));
+        }
+        signature
+    }
+
+    /// Does each result that follows have the type of something that is read?
+    fn is_bound(&self, node: &NodeProto, schema: &OpSchema) -> bool {
+        let parameter = |param: Option<&onnx::Param>| match param.map(|p| &p.of) {
+            Some(ParamType::Parameter(name)) => Some(*name),
+            _ => None,
+        };
+        let read = node.input.iter().enumerate().filter(|(_, name)| !name.is_empty());
+        let bound: BTreeSet<_> = read.filter_map(|(i, _)| parameter(schema.input(i))).collect();
+        let follows = self.outputs.iter().enumerate().filter(|(_, slot)| **slot == Slot::Follows);
+        follows.filter_map(|(i, _)| parameter(schema.output(i))).all(|name| bound.contains(name))
     }
 
     fn by_schema(
@@ -269,7 +306,7 @@ impl Signature {
         {
             signature.inputs.fill(Slot::Free);
         }
-        for of in [FloatType::Fp16, FloatType::Bf16] {
+        for of in [FloatType::Fp32, FloatType::Fp16, FloatType::Bf16] {
             if let Some(p) = parameters.iter().find(|p| !schema.allows(p, of.element())) {
                 let later = allowed_later(node, schema, p, of);
                 signature.denied.push((of, denial(node, schema, of, later)));

@@ -101,6 +101,8 @@ pub enum Select {
     Written(Box<Selector>),
     /// Chains of Exp, Log and Pow: see [`std_fp16`].
     ExponentialChains,
+    /// What lies between a square or a large sum and its root: see [`std_fp16`].
+    Roots,
     /// BatchNormalization with statistics that FP16 cannot hold.
     LargeStatistics,
 }
@@ -261,6 +263,7 @@ impl std::fmt::Display for Select {
         match self {
             Select::Written(selector) => f.write_str(&written(selector)),
             Select::ExponentialChains => f.write_str("chains of Exp, Log and Pow"),
+            Select::Roots => f.write_str("ways from squares and sums to roots"),
             Select::LargeStatistics => f.write_str("BatchNormalization with statistics beyond fp16"),
         }
     }

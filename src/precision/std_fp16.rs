@@ -9,6 +9,7 @@
 //! | `batch-norm-statistics` | BatchNormalization with a constant mean or variance beyond FP16's range |
 //! | `recurrent` | LSTM, GRU, RNN: errors add up over the steps |
 //! | `exponentials` | Exp, Log and Pow; elementwise operators on a way from one of these to another; the elementwise operator that feeds one directly (the epsilon under a logarithm); and a product with constant weights between a Pow and a Log, as in a mel spectrogram |
+//! | `roots` | what lies between a square or a large reduction and the root, logarithm or reciprocal that brings it back into range, through means, elementwise and shape operators; and the division of a large reduction by a number |
 //! | `large-reductions` | sums and products of many elements, whose result leaves FP16's range: ReduceSum, ReduceSumSquare, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceProd, CumSum, LpNormalization, MeanVarianceNormalization |
 //!
 //! Means and maxima are no large reductions: their result is no larger than their input, and TensorRT
@@ -37,6 +38,7 @@ pub fn rules() -> Vec<RuleSpec> {
     let written = |selector: Selector| Select::Written(Box::new(selector));
     let rules = [
         ("large-reductions", written(ops(&LARGE_REDUCTIONS))),
+        ("roots", Select::Roots),
         ("exponentials", Select::ExponentialChains),
         ("batch-norm-statistics", Select::LargeStatistics),
         ("recurrent", written(ops(&["LSTM", "GRU", "RNN"]))),

@@ -13,7 +13,8 @@ pub const DEMOTES_LONE_GEMM: bool = true;
 
 /// Operators that it does not take in a type that ONNX allows, by the manifest's name of the type. Measured on
 /// 1.7.1.
-pub const WITHOUT: [(&str, &str); 1] = [("HardSwish", "bf16")];
+pub const WITHOUT: [(&str, &str); 4] =
+    [("ConvTranspose", "bf16"), ("HardSwish", "bf16"), ("LpPool", "bf16"), ("Mish", "bf16")];
 
 /// The newest opset that it reads: not published.
 pub const MAX_OPSET: Option<i64> = None;

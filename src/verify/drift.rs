@@ -28,6 +28,9 @@ pub struct Untapped {
     pub in_functions: usize,
     /// Nodes that `fuse` joined, whose values the built model does not have.
     pub joined: usize,
+    /// Other nodes whose values it does not have: Casts that its types make needless.
+    #[serde(default)]
+    pub dropped: usize,
 }
 
 impl Untapped {
@@ -35,11 +38,12 @@ impl Untapped {
     #[must_use]
     pub fn text(&self) -> Option<String> {
         let nodes = |n: usize| if n == 1 { "1 node".to_owned() } else { format!("{n} nodes") };
-        let Untapped { in_subgraphs, in_functions, joined } = *self;
+        let Untapped { in_subgraphs, in_functions, joined, dropped } = *self;
         let parts = [
             (in_subgraphs, "inside subgraphs (`If`, `Loop`, `Scan`)"),
             (in_functions, "inside functions of the model"),
             (joined, "that `fuse` joined"),
+            (dropped, "that the typed model does without"),
         ];
         let parts: Vec<String> = parts
             .into_iter()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::random::Random;
 use super::sample::{Array, Sample, SampleError, width};
 use super::spec::ProfileShapes;
-use crate::manifest::Fill;
+use crate::manifest::{Fill, toml_key};
 use crate::onnx::{Dim, Tensor};
 
 /// What inputs are made from.
@@ -161,8 +161,9 @@ fn fill(
             let bound = bound.or((element == "bool").then_some((0.0, 1.0)));
             let Some((low, high)) = range.or(bound) else {
                 let message = format!("it cannot be told which integers input `{name}` takes");
+                let (key, top) = (toml_key(name), if element == "int8" { 127 } else { 255 });
                 let help = format!(
-                    "say it: `ranges = {{ {name} = [0, 255] }}` or `fill = {{ {name} = 1 }}` in `inputs`"
+                    "say it: `ranges = {{ {key} = [0, {top}] }}` or `fill = {{ {key} = 1 }}` in `inputs`"
                 );
                 return Err(SampleError::new("range-unknown", message).help(help));
             };

@@ -138,3 +138,33 @@ fn a_mended_pin_has_float_weights_in_the_engine() {
         assert!(pins.iter().all(|(verdict, ..)| verdict == "honoured"), "{op}: {pins:?}");
     }
 }
+
+#[test]
+fn pins_in_branches_are_proved() {
+    let project = Project::new(&pinned("fp32-gemm-demoted = \"warn\", pin-demoted = \"warn\""));
+    project.write("m.onnx", models::branches());
+    project.run(&["apply"]).expect(0).says(&["warning[pin-demoted]", "`pinned` (Conv)"]);
+    let found = pins(&project, "m@a").into_iter().map(|(verdict, node, _)| (node, verdict));
+    let found: std::collections::BTreeSet<_> = found.collect();
+    let expected = [("pinned", "demoted"), ("soft", "honoured")];
+    assert_eq!(found, expected.map(|(node, verdict)| (node.to_owned(), verdict.to_owned())).into());
+}
+
+#[test]
+fn products_with_a_vector_are_proved() {
+    for (mended, expected) in [(false, "demoted"), (true, "honoured")] {
+        let project = Project::new(&pinned("fp32-gemm-demoted = \"warn\", pin-demoted = \"warn\""));
+        project.write("m.onnx", models::head(mended));
+        project.run(&["apply"]).expect(0);
+        let (verdict, node, why) = &pins(&project, "m@a")[0];
+        assert_eq!((node.as_str(), verdict.as_str()), ("pinned", expected), "{why}");
+        assert!(why.contains("mul "), "{why}");
+    }
+    // Sums in FP32 of products that were rounded before are none.
+    let asked = pinned("weight-overflow-fp16 = \"warn\"")
+        .replace("precision = \"fp32\"\n", "precision = \"fp16\"\naccumulate = \"fp32\"\n");
+    let project = Project::new(&asked);
+    project.write("m.onnx", models::head(false));
+    let apply = project.run(&["apply"]);
+    apply.expect(1).says(&["error[pin-demoted]", "is to accumulate in fp32", "mul half"]);
+}

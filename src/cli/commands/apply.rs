@@ -153,7 +153,7 @@ fn row(engine: &EngineOutcome) -> Vec<String> {
     };
     let why = match &engine.outcome {
         Outcome::Failed(errors) | Outcome::Skipped(errors) => {
-            errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("\n")
+            errors.iter().map(|e| output::brief(&e.message)).collect::<Vec<_>>().join("\n")
         }
         // `plan` still tells.
         Outcome::Cancelled => String::new(),

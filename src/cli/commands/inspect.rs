@@ -176,7 +176,7 @@ fn of_engine(file: &Path, facts: &EngineFacts, loads: &[(String, Sm, Loads)]) ->
     line("types", counts(&facts.types));
     line("kernels", counts(&facts.kernels));
     if !facts.is_whole {
-        line("", "(its text is longer than is read)".to_owned());
+        line("", "(not all of its text could be read)".to_owned());
     }
     text
 }

@@ -296,7 +296,7 @@ pub(super) fn describe(
     let mut escapes = Vec::new();
     for value in nodes.iter().flat_map(|node| &view.node(*node).outputs).flatten() {
         let of = view.value(*value);
-        let outside = of.is_output || of.consumers.iter().any(|reader| !nodes.contains(reader));
+        let outside = of.is_output || of.consumers.iter().any(|reader| !serves(view, *reader, &nodes));
         if *value != output && outside {
             escapes.push(of.name.to_owned());
         }
@@ -318,6 +318,23 @@ pub(super) fn describe(
         instance: String::new(),
         attention: None,
     }
+}
+
+/// Is a node one of these, or read by these alone? What computes the shape that a Reshape among them is given is no
+/// reader outside: it goes with them.
+fn serves(view: &GraphView, reader: NodeId, nodes: &BTreeSet<NodeId>) -> bool {
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![reader]);
+    while let Some(node) = waiting.pop() {
+        if nodes.contains(&node) || !seen.insert(node) {
+            continue;
+        }
+        let makes = || view.node(node).outputs.iter().flatten().map(|made| view.value(*made));
+        if seen.len() > MAX_CHAIN || makes().any(|made| made.is_output || made.consumers.is_empty()) {
+            return false;
+        }
+        waiting.extend(makes().flat_map(|made| made.consumers.iter().copied()));
+    }
+    true
 }
 
 /// A node that reads a value, perhaps through nodes that are looked through.

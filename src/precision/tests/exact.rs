@@ -89,6 +89,15 @@ fn a_node_without_a_name_keeps_the_one_that_it_is_called_by() {
     let names: Vec<String> = typed_model.graph().node.iter().map(onnx::node_name).collect();
     assert_eq!(names, ["x/cast_fp16", "node_of_a", "node_of_y", "y/cast_fp32"]);
     assert_eq!(typed_model.graph().node[1].name(), "", "its output is called as before");
+    // One that does not give its first output is called by the second.
+    let only_state = node("", "RNN", &["x3", "w3", "r3"], &["", "y"]).int("hidden_size", 4);
+    let mut model_of_state =
+        graph(vec![only_state], vec![weight("w3", &[1, 4, 4]), weight("r3", &[1, 4, 4])]);
+    let any = |name: &str| value(name, DataType::Float, &["a".into(), "b".into(), "c".into()]);
+    let main = model_of_state.graph.as_mut().unwrap();
+    (main.input, main.output) = (vec![any("x3")], vec![any("y")]);
+    let typed_state = typed(&model_of_state, &asked(Fp16, &[])).model.unwrap();
+    assert_eq!(onnx::node_name(&typed_state.graph().node[1]), "node_of_y");
     let mut spec = asked(Fp16, &[(ops(&["MatMul"]), Fp16)]);
     spec.rules[0].accumulate = true;
     let names = typed(&model, &spec).model.unwrap();
@@ -183,4 +192,34 @@ fn a_way_leads_through_subgraphs_and_not_across() {
     assert_eq!(select(&inside("Add"), "/If"), "If Add");
     // A rule that selects nothing is an error, and no node is selected.
     assert_eq!(select(&inside("Add"), &inside("Sub")), "");
+}
+
+#[test]
+fn nothing_is_cast_to_bf16_where_cast_does_not_take_it() {
+    let nodes =
+        vec![node("cast", "Cast", &["n"], &["f"]).int("to", 1), node("mul", "Mul", &["x", "f"], &["y"])];
+    let mut model = graph(nodes, vec![ints("n", &[], &[5000])]);
+    model.opset_import[0].version = Some(11);
+    let prepared = typed(&model, &asked(Bf16, &[]));
+    assert_eq!(codes(&prepared.problems), ["bf16-not-in-opset"]);
+    assert_eq!(prepared.problems[0].notes, ["from opset 13 on: `Cast` (1), `Mul` (1)"]);
+    // Nor is an input.
+    let mut spec = asked(Fp32, &[]);
+    spec.io.insert("x".to_owned(), crate::manifest::IoType::Bf16);
+    assert_eq!(codes(&typed(&model, &spec).problems), ["io-type"]);
+}
+
+#[test]
+fn what_nothing_binds_keeps_its_type() {
+    let mut grid = node("grid", "GridSample", &["x", "g"], &["y"]);
+    grid.domain = Some("com.microsoft".to_owned());
+    let mut model = graph(vec![grid], vec![floats("g", &[1, 2, 4, 2], &[0.0; 16])]);
+    let domain = onnx::proto::OperatorSetIdProto { domain: Some("com.microsoft".into()), version: Some(1) };
+    model.opset_import.push(domain);
+    let image = |name: &str| value(name, DataType::Float, &[1.into(), 1.into(), 2.into(), 4.into()]);
+    let main = model.graph.as_mut().unwrap();
+    (main.input, main.output) = (vec![image("x")], vec![image("y")]);
+    let prepared = typed(&model, &asked(Fp16, &[]));
+    assert_eq!(codes(&prepared.problems), Vec::<&str>::new());
+    assert_eq!(types(&prepared, &["grid"])[0].1, Some(Fp32));
 }

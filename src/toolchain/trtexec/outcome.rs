@@ -58,8 +58,12 @@ fn line(text: &str) -> Option<LogLine> {
     Some(LogLine { level: level.to_owned(), text: text.to_owned() })
 }
 
+/// A profile whose sizes are mostly too small for the network.
+const UNFIT: &str = "the network cannot have the sizes of a profile";
+const LARGER: &str = "give larger ones in `profile`: min, opt and max must all be possible";
+
 /// What a text in the log means: first match wins, so the special come before the general.
-const MEANINGS: [(&str, &str, &str, &str); 11] = [
+const MEANINGS: [(&str, &str, &str, &str); 13] = [
     (
         "Unknown option",
         "trtexec-option",
@@ -115,6 +119,8 @@ const MEANINGS: [(&str, &str, &str, &str); 11] = [
         "its parser refuses the model",
         "`enginewright check` may know more of the model",
     ),
+    ("violate shape constraints", "profile-unfit", UNFIT, LARGER),
+    ("output cannot be negative", "profile-unfit", UNFIT, LARGER),
     (
         "Could not find any implementation for node",
         "no-implementation",
@@ -293,6 +299,7 @@ mod tests {
                 "[TRT] 10: Could not find any implementation for node {ForeignNode[a...b]}.",
                 "no-implementation",
             ),
+            ("Error Code 4: kOPT values for profile 0 violate shape constraints: n", "profile-unfit"),
             ("Engine set up failed", "build-failed"),
         ] {
             assert_eq!(code(Ending::Exit(1), &error(text)), expected, "{text}");

@@ -14,8 +14,9 @@ use super::session::{self, Session};
 use super::{Result, bad_sample, library, no_oracle, read, refusal};
 use crate::fs;
 use crate::onnx::graph::{GraphView, ScopeKind};
+use crate::onnx::pattern::{self, Kind, Match};
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
-use crate::onnx::{self, ElementTypes, MODEL_FILE, Model, pattern};
+use crate::onnx::{self, ElementTypes, MODEL_FILE, Model};
 use crate::precision::{FloatType, oracle};
 use crate::verify::{Array, Drift, MeasureSpec, NodeDrift, Untapped, ValueDrift, index_bounds};
 use crate::worker::canonicalize::refused;
@@ -178,7 +179,11 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> (Vec<NodeDrift>, U
         float(&built, own).unwrap_or(FloatType::Fp32)
     };
     let mut patterns: BTreeMap<usize, (String, String)> = BTreeMap::new();
+    let mut joined: BTreeSet<usize> = BTreeSet::new();
     for found in pattern::find(source) {
+        if is_joined(&found, source, &made) {
+            joined.extend(found.nodes.iter().map(|node| node.index));
+        }
         for node in found.nodes.iter().filter(|node| node.scope == 0) {
             // What lies in two is named after the smaller: attention holds softmax.
             let named = (found.kind.name().to_owned(), found.instance.clone());
@@ -199,8 +204,11 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> (Vec<NodeDrift>, U
             .filter(|name| float(&types, name).is_some() && made.contains(name.as_str()))
             .collect();
         if is_constant || values.is_empty() {
-            let is_joined = node.output.iter().any(|name| float(&types, name).is_some());
-            untapped.joined += usize::from(is_joined && !is_constant);
+            if !is_constant && node.output.iter().any(|name| float(&types, name).is_some()) {
+                let count =
+                    if joined.contains(&index) { &mut untapped.joined } else { &mut untapped.dropped };
+                *count += 1;
+            }
             // What it passes on of others is passed on.
             let read = onnx::reads(node).into_iter().find_map(|name| makers.get(name).copied());
             if let Some(read) = read.filter(|_| !is_constant) {
@@ -230,6 +238,16 @@ fn nodes(source: &Model, prepared: &Model, oracle: &Model) -> (Vec<NodeDrift>, U
     (nodes, untapped)
 }
 
+/// Did `fuse` make one node of a norm? Then only the last of its parts has a value still: that of the norm.
+fn is_joined(norm: &Match, source: &Model, made: &BTreeSet<&str>) -> bool {
+    let [parts @ .., _] = &norm.nodes[..] else { return false };
+    let is_made = |node: &NodeProto| node.output.iter().any(|name| made.contains(name.as_str()));
+    norm.kind == Kind::LayerNorm
+        && norm.scope() == 0
+        && !parts.is_empty()
+        && parts.iter().filter_map(|part| source.graph().node.get(part.index)).all(|node| !is_made(node))
+}
+
 /// How many nodes lie below the main graph.
 fn inner(model: &ModelProto) -> Untapped {
     let mut untapped = Untapped::default();
@@ -242,4 +260,59 @@ fn inner(model: &ModelProto) -> Untapped {
         }
     }
     untapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::fuse;
+    use crate::onnx::proto::tensor_proto::DataType;
+    use crate::onnx::testing::{WithAttribute, floats, model, node, value, weight};
+
+    /// A norm between two Casts of its type, the first of which a typed model does without.
+    fn source() -> Model {
+        let rows = ["b".into(), 8.into()];
+        let graph = GraphProto {
+            input: vec![value("x", DataType::Float, &rows)],
+            output: vec![value("z", DataType::Float, &rows)],
+            initializer: vec![floats("two", &[], &[2.0]), floats("eps", &[], &[1e-5]), weight("scale", &[8])],
+            node: vec![
+                node("cast", "Cast", &["x"], &["c"]).int("to", 1),
+                node("mean", "ReduceMean", &["c"], &["m"]).ints("axes", &[-1]),
+                node("sub", "Sub", &["c", "m"], &["d"]),
+                node("square", "Pow", &["d", "two"], &["q"]),
+                node("var", "ReduceMean", &["q"], &["v"]).ints("axes", &[-1]),
+                node("add", "Add", &["v", "eps"], &["e"]),
+                node("root", "Sqrt", &["e"], &["r"]),
+                node("div", "Div", &["d", "r"], &["n"]),
+                node("mul", "Mul", &["n", "scale"], &["y"]),
+                node("relu", "Relu", &["y"], &["z"]),
+            ],
+            ..GraphProto::default()
+        };
+        onnx::read_canonical(model(17, graph).encode_to_vec().into(), None).unwrap()
+    }
+
+    fn without_cast(model: &Model) -> Model {
+        let mut graph = model.graph().clone();
+        graph.node.retain(|node| node.name() != "cast");
+        let reads = graph.node.iter_mut().flat_map(|node| &mut node.input);
+        reads.filter(|name| *name == "c").for_each(|name| "x".clone_into(name));
+        model.with_graph(graph)
+    }
+
+    #[test]
+    fn what_fuse_joined_is_told_from_casts_that_are_needless() {
+        let source = source();
+        let untapped = |built: &Model| nodes(&source, built, built).1;
+        assert_eq!(untapped(&source), Untapped::default());
+        let typed = untapped(&without_cast(&source));
+        assert_eq!((typed.joined, typed.dropped), (0, 1));
+        let fused = untapped(&without_cast(&fuse::layer_norms(&source).model));
+        assert_eq!((fused.joined, fused.dropped), (7, 1));
+        assert_eq!(
+            fused.text().as_deref(),
+            Some("7 nodes that `fuse` joined, 1 node that the typed model does without")
+        );
+    }
 }

@@ -117,8 +117,11 @@ fn cannot_run(what: &str, verb: &str, error: &str) -> Box<Refusal> {
     let help = if error.contains("out of data bounds") {
         "a profile has larger sizes than the model (a table of positions ends), or the inputs have larger numbers: \
          correct `profile`, or give the numbers' range in `ranges` of `verify.inputs`"
+    } else if what == super::ORACLE {
+        "the model as exported runs there, and the oracle does not, which is that model in the types of the engine: if it is \
+         a number of 16 bits that makes a shape another one, keep the nodes that compute it FP32 by a rule, and report it else"
     } else {
-        "accuracy is measured on a CPU: a model that ONNX Runtime does not run there cannot be verified"
+        "accuracy is measured on a CPU: a model that ONNX Runtime does not run there as it was exported cannot be verified"
     };
     refusal.help.push(help.to_owned());
     refusal
@@ -164,4 +167,22 @@ fn to_array(value: DynValue) -> std::result::Result<Array, String> {
         unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), size) };
     }
     Ok(Array { element: (*element).to_owned(), shape: shape.to_vec(), bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ORACLE, SOURCE};
+    use super::cannot_run;
+
+    #[test]
+    fn which_of_the_two_cannot_be_run_is_said() {
+        let source = cannot_run(SOURCE, "load", "NonZero is not implemented");
+        assert!(source.help[0].contains("does not run there as it was exported"), "{source:?}");
+        let oracle = cannot_run(ORACLE, "run", "4095 by 4096");
+        assert!(
+            oracle.help[0].starts_with("the model as exported runs there, and the oracle does not"),
+            "{oracle:?}"
+        );
+        assert!(cannot_run(ORACLE, "run", "idx is out of data bounds").help[0].contains("correct `profile`"));
+    }
 }

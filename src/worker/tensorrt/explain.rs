@@ -2,6 +2,7 @@
 //! known ones get a code of their own, the others are passed on word by word.
 
 use super::super::protocol::{LogLine, Refusal};
+use super::nodes::Nodes;
 
 /// A failure that is known.
 struct Known {
@@ -51,19 +52,29 @@ const KNOWN: &[Known] = &[
         help: "raise `workspace` in the model's build options",
     },
     Known {
+        needles: &["violate shape constraints", "output cannot be negative"],
+        code: "profile-unfit",
+        message: "the network cannot have the sizes of a profile",
+        help: "mostly they are too small for it: give larger ones in `profile`, where min, opt and max must all be possible",
+    },
+    Known {
         needles: &["assertion"],
         code: "builder-assertion",
         message: "the builder failed in itself",
-        help: "an operator or a combination of them is beyond this version; the log names the place",
+        help: "an operator or a combination of them is beyond this version",
     },
 ];
+
+/// What to do about a failure that names no node.
+const NO_NODE: &str = "it names no node. See if the model builds with `precision = \"as-is\"`: then a rule may mend it. Else \
+                       cut it into parts (`onnx.utils.extract_model`) until the smallest that fails is left, and change that";
 
 /// How much of the log goes into a message, in lines and in bytes of one.
 const QUOTED_LINES: usize = 3;
 const QUOTED_BYTES: usize = 400;
 
 /// Gives the refusal of a failed build its code, message and help.
-pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], sms: &[u32], workspace: u64) {
+pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], nodes: &Nodes, sms: &[u32], workspace: u64) {
     let errors: Vec<&str> = log
         .iter()
         .filter(|line| matches!(line.level.as_str(), "error" | "fatal"))
@@ -103,6 +114,14 @@ pub(super) fn explain(refusal: &mut Refusal, log: &[LogLine], sms: &[u32], works
             refusal.code = known.code.to_owned();
             refusal.message = format!("{}: {words}", known.message);
             refusal.help.push(known.help.to_owned());
+            if known.code == "builder-assertion" {
+                refusal.help.push(match errors.iter().find_map(|line| nodes.named_in(line)) {
+                    Some(node) => {
+                        format!("it names the node `{node}`: change that one, or what stands around it")
+                    }
+                    None => NO_NODE.to_owned(),
+                });
+            }
         }
         None if errors.is_empty() => {
             refusal.code = "build-failed".to_owned();
@@ -140,6 +159,7 @@ pub(super) fn quote(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::nodes::tests::{nodes_of, scatter};
     use super::*;
 
     fn explained(lines: &[(&str, &str)], sms: &[u32]) -> Refusal {
@@ -148,7 +168,8 @@ mod tests {
             .map(|(level, text)| LogLine { level: (*level).into(), text: (*text).into() })
             .collect();
         let mut refusal = Refusal::new("build", "", "");
-        explain(&mut refusal, &log, sms, 512 << 20);
+        let nodes = nodes_of(vec![scatter("/encoder/Scatter_3")]);
+        explain(&mut refusal, &log, &nodes, sms, 512 << 20);
         refusal
     }
 
@@ -175,6 +196,30 @@ mod tests {
         );
         assert_eq!(code("Network must have at least one output"), "no-outputs");
         assert_eq!(code("something new"), "build-failed");
+    }
+
+    #[test]
+    fn a_profile_that_is_too_small_has_a_code() {
+        let code = |text| explained(&[("error", text)], &[86]).code;
+        let negative = "Conv_2: spatial dimension of convolution/deconvolution output cannot be negative (build-time \
+                        output dimension of axis 2 is (+ samples -671))";
+        assert_eq!(code(negative), "profile-unfit");
+        let violated =
+            "kMIN values for profile 1 violate shape constraints: Condition '==' violated: 3 != 4.";
+        assert_eq!(code(violated), "profile-unfit");
+    }
+
+    #[test]
+    fn an_assertion_names_a_node_only_if_it_does() {
+        let help = |text| explained(&[("error", text)], &[86]).help[1].clone();
+        assert!(
+            help("Assertion tScope.getType() != ScopeType::kUNDEFINED failed")
+                .starts_with("it names no node")
+        );
+        assert_eq!(
+            help("Assertion n > 0 failed at /encoder/Scatter_3"),
+            "it names the node `/encoder/Scatter_3`: change that one, or what stands around it"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod explain;
 mod library;
 mod log;
 mod network;
+mod nodes;
 mod parse;
 mod profile;
 
@@ -23,6 +24,7 @@ use self::builder::Builder;
 pub(super) use self::builder::header_version;
 pub(super) use self::library::Libraries;
 pub(super) use self::log::Log;
+use self::nodes::Nodes;
 use super::det;
 use super::protocol::{Binding, BuildRequest, Built, ENGINE_FILE, Hermetic, KERNELS_FILE, Refusal};
 use crate::engine::Facts;
@@ -66,7 +68,9 @@ pub(super) fn build(request: &BuildRequest) -> Result<Built> {
         }
         Err(mut refusal) => {
             if refusal.stage == "build" && refusal.code.is_empty() {
-                explain::explain(&mut refusal, &lines, &request.sms, request.options.workspace);
+                let model = crate::fs::map(Path::new(MODEL_FILE)).unwrap_or_default();
+                let nodes = Nodes::of(&model);
+                explain::explain(&mut refusal, &lines, &nodes, &request.sms, request.options.workspace);
             }
             refusal.log = lines;
             Err(refusal)

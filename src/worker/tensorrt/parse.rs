@@ -12,6 +12,7 @@ use super::builder::{Builder, header_version};
 use super::explain::quote;
 use super::library::Libraries;
 use super::log::Log;
+use super::nodes::Nodes;
 use super::{MODEL, Result, refuse, text};
 use crate::onnx::schema;
 
@@ -43,14 +44,20 @@ pub(super) fn parse(
             MODEL.as_ptr(),
         )
     };
-    let (errors, count) = errors(parser);
     // Errors beside a success are warnings about nodes that were left out; none is known.
-    if parsed { Ok(()) } else { Err(Box::new(refusal(errors, count))) }
+    if parsed {
+        return Ok(());
+    }
+    let nodes = Nodes::of(model);
+    let (mut errors, count) = errors(parser);
+    errors.iter_mut().for_each(|(error, function)| nodes.locate(error, function));
+    let errors = errors.into_iter().map(|(error, _)| error).collect();
+    Err(Box::new(refusal(errors, count, &nodes)))
 }
 
-/// The first errors, and how many there are.
+/// The first errors, each with the parser's function that tells it, and how many there are.
 #[expect(unsafe_code, reason = "the binding has no type for parser errors")]
-fn errors(parser: *mut IParser) -> (Vec<ParserError>, u64) {
+fn errors(parser: *mut IParser) -> (Vec<(ParserError, String)>, u64) {
     // SAFETY: the parser lives; indices are below the count.
     unsafe {
         let count = trtx_sys::parser_get_nb_errors(parser.cast());
@@ -63,7 +70,7 @@ fn errors(parser: *mut IParser) -> (Vec<ParserError>, u64) {
     }
 }
 
-/// Reads one `IParserError`.
+/// Reads one `IParserError`, and the function that tells it.
 ///
 /// The binding knows only its description. The interface is abstract: a pointer to a table of
 /// functions in the order of the header, which is the same in 1.5, 1.6 and 1.7 (and versions beyond
@@ -72,9 +79,10 @@ fn errors(parser: *mut IParser) -> (Vec<ParserError>, u64) {
 /// # Safety
 /// `error` is a live `IParserError` of such a version.
 #[expect(unsafe_code, reason = "calling virtual functions")]
-unsafe fn read(error: *mut c_void) -> ParserError {
+unsafe fn read(error: *mut c_void) -> (ParserError, String) {
     const CODE: usize = 0;
     const DESC: usize = 1;
+    const FUNC: usize = 4;
     const NODE: usize = 5;
     const NODE_NAME: usize = 6;
     const NODE_OPERATOR: usize = 7;
@@ -96,13 +104,14 @@ unsafe fn read(error: *mut c_void) -> ParserError {
         }
     };
     let node = number(NODE);
-    ParserError {
+    let error = ParserError {
         code: number(CODE),
         node: (node >= 0).then_some(node),
         name: words(NODE_NAME),
         op: words(NODE_OPERATOR),
         text: words(DESC),
-    }
+    };
+    (error, words(FUNC))
 }
 
 /// Error codes of the parser.
@@ -127,7 +136,7 @@ fn is_of_onnx_runtime(error: &ParserError) -> bool {
     is_unknown(error) && is_of("com.microsoft") && !is_of("")
 }
 
-fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
+fn refusal(errors: Vec<ParserError>, count: u64, of: &Nodes) -> Refusal {
     let is = |wanted: i32| errors.iter().any(|error| error.code == wanted);
     let mut refusal = if errors.is_empty() {
         Refusal::new("parse", "parse-failed", "the parser refuses the model without a reason")
@@ -139,7 +148,7 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
         let message = format!(
             "the model has {} that TensorRT-RTX does not support: {}",
             nodes(&errors, count),
-            list(&errors)
+            list(&errors, of)
         );
         let refusal = Refusal::new("parse", "unsupported-operator", message);
         match errors.iter().find(|error| is_of_onnx_runtime(error)) {
@@ -152,7 +161,7 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
             }
         }
     } else {
-        let message = match list(&errors) {
+        let message = match list(&errors, of) {
             known if known.is_empty() => format!("TensorRT-RTX refuses the model: {}", first_reason(&errors)),
             known => format!(
                 "TensorRT-RTX refuses {} of the model, {known}: {}",
@@ -168,7 +177,7 @@ fn refusal(errors: Vec<ParserError>, count: u64) -> Refusal {
 }
 
 /// Others are about the model as a whole.
-fn is_of_a_node(error: &ParserError) -> bool {
+pub(super) fn is_of_a_node(error: &ParserError) -> bool {
     !error.op.is_empty() || !error.name.is_empty()
 }
 
@@ -181,15 +190,10 @@ fn nodes(errors: &[ParserError], count: u64) -> String {
 }
 
 /// The first few nodes, for a message; all of them stand in the list.
-fn list(errors: &[ParserError]) -> String {
+fn list(errors: &[ParserError], of: &Nodes) -> String {
     const SHOWN: usize = 4;
-    let mut words: Vec<String> = Vec::new();
-    for error in errors.iter().filter(|error| is_of_a_node(error)) {
-        match (error.op.as_str(), error.name.as_str()) {
-            (op, "") => words.push(format!("`{op}`")),
-            (op, name) => words.push(format!("`{op}` at `{name}`")),
-        }
-    }
+    let of_nodes = errors.iter().filter(|error| is_of_a_node(error));
+    let mut words: Vec<String> = of_nodes.map(|error| of.text(error)).collect();
     words.dedup();
     let more = words.len() > SHOWN;
     words.truncate(SHOWN);
@@ -208,7 +212,9 @@ fn first_reason(errors: &[ParserError]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::nodes::tests::{nodes_of, scatter};
     use super::*;
+    use crate::onnx::testing::node;
 
     fn error(code: i32, name: &str, op: &str) -> ParserError {
         ParserError { code, node: Some(3), name: name.into(), op: op.into(), text: "why".into() }
@@ -217,7 +223,7 @@ mod tests {
     #[test]
     fn unsupported_nodes_are_listed() {
         let errors = vec![error(8, "/q/DQL", "DynamicQuantizeLinear"), error(9, "", "NonZero")];
-        let refusal = refusal(errors, 300);
+        let refusal = refusal(errors, 300, &Nodes::default());
         assert_eq!(refusal.code, "unsupported-operator");
         assert_eq!(
             refusal.message,
@@ -228,10 +234,13 @@ mod tests {
 
     #[test]
     fn a_node_counts_once_and_what_is_of_no_node_is_told_by_its_reason() {
-        let twice = refusal(vec![error(8, "n", "Loop"), error(9, "n", "Loop")], 2);
+        let twice = refusal(vec![error(8, "n", "Loop"), error(9, "n", "Loop")], 2, &Nodes::default());
         assert_eq!(twice.message, "the model has a node that TensorRT-RTX does not support: `Loop` at `n`");
-        let whole =
-            refusal(vec![ParserError { text: "Pre-opset 7 is unsupported".into(), ..error(8, "", "") }], 1);
+        let whole = refusal(
+            vec![ParserError { text: "Pre-opset 7 is unsupported".into(), ..error(8, "", "") }],
+            1,
+            &Nodes::default(),
+        );
         assert_eq!(
             (whole.code.as_str(), whole.message.as_str()),
             ("parse-failed", "TensorRT-RTX refuses the model: Pre-opset 7 is unsupported")
@@ -240,7 +249,7 @@ mod tests {
 
     #[test]
     fn codes_by_kind() {
-        let code = |errors: Vec<ParserError>| refusal(errors, 1).code;
+        let code = |errors: Vec<ParserError>| refusal(errors, 1, &Nodes::default()).code;
         assert_eq!(code(vec![]), "parse-failed");
         assert_eq!(code(vec![error(3, "", "")]), "model-unreadable");
         assert_eq!(code(vec![error(2, "", "")]), "out-of-memory");
@@ -251,10 +260,10 @@ mod tests {
     fn operators_of_onnx_runtime_are_told() {
         let text = "creator && \"Plugin not found, are the plugin name, version, and namespace correct?\"";
         let of = |op: &str| ParserError { text: text.into(), ..error(6, "n", op) };
-        let ours = refusal(vec![of("Mine"), of("FusedMatMul")], 2);
+        let ours = refusal(vec![of("Mine"), of("FusedMatMul")], 2, &Nodes::default());
         assert_eq!(ours.code, "unsupported-operator");
         assert!(ours.help[0].starts_with("`FusedMatMul` is an operator of ONNX Runtime"), "{ours:?}");
-        let custom = refusal(vec![of("Mine")], 1);
+        let custom = refusal(vec![of("Mine")], 1, &Nodes::default());
         assert!(custom.help[0].starts_with("change the export"), "{custom:?}");
     }
 
@@ -263,9 +272,39 @@ mod tests {
         let mut bad = error(6, "mx", "MatMul");
         bad.text = "Invalid Node - mx\nmust have same input types.\nCuda Runtime".into();
         assert_eq!(
-            refusal(vec![bad], 1).message,
+            refusal(vec![bad], 1, &Nodes::default()).message,
             "TensorRT-RTX refuses a node of the model, `MatMul` at `mx`: must have same input types."
         );
-        assert_eq!(refusal(vec![error(5, "", "")], 1).message, "TensorRT-RTX refuses the model: why");
+        assert_eq!(
+            refusal(vec![error(5, "", "")], 1, &Nodes::default()).message,
+            "TensorRT-RTX refuses the model: why"
+        );
+    }
+
+    #[test]
+    fn an_error_of_no_node_is_placed_by_the_function_that_tells_it() {
+        let two = nodes_of(vec![scatter("/a"), node("/r", "Relu", &["x"], &["y"]), scatter("/b")]);
+        let told = |of: &Nodes, node: Option<i32>, function: &str| {
+            let mut found =
+                ParserError { node, text: "Unsupported reduction type".into(), ..error(9, "", "") };
+            of.locate(&mut found, function);
+            let refusal = refusal(vec![found], 1, of);
+            (refusal.code, refusal.message)
+        };
+        let unsupported = |which: &str| {
+            let message =
+                format!("the model has a node that TensorRT-RTX does not support: `ScatterElements`{which}");
+            ("unsupported-operator".to_owned(), message)
+        };
+        let function = "importScatterElements";
+        assert_eq!(told(&two, None, function), unsupported(" at `/a` or one of 1 more"));
+        assert_eq!(told(&two, Some(2), function), unsupported(" at `/b`"));
+        assert_eq!(told(&two, Some(1), function), unsupported(" at `/a` or one of 1 more"));
+        assert_eq!(told(&nodes_of(vec![scatter("/a")]), None, function), unsupported(" at `/a`"));
+        let whole = (
+            "parse-failed".to_owned(),
+            "TensorRT-RTX refuses the model: Unsupported reduction type".to_owned(),
+        );
+        assert_eq!(told(&two, None, "importModel"), whole);
     }
 }

@@ -44,10 +44,10 @@ fn check(inputs: &[Port], profiles: &[ProfileShapes]) -> Result<()> {
         for port in inputs {
             let has = |list: &[(String, [Vec<i64>; 3])]| list.iter().any(|(name, _)| *name == port.name);
             if port.is_dynamic() && !has(&profile.shapes) {
-                return missing(&format!("profile {index}"), "shape", &[port]);
+                return Err(lacking(index, "shape", port));
             }
             if port.is_shape && !has(&profile.values) {
-                return missing(&format!("profile {index}"), "values", &[port]);
+                return Err(lacking(index, "values", port));
             }
         }
     }
@@ -56,18 +56,33 @@ fn check(inputs: &[Port], profiles: &[ProfileShapes]) -> Result<()> {
 
 fn needs_none(inputs: &[Port]) -> Result<()> {
     let open: Vec<&Port> = inputs.iter().filter(|port| port.is_dynamic() || port.is_shape).collect();
-    if open.is_empty() { Ok(()) } else { missing("no profile", "shape", &open) }
+    if open.is_empty() {
+        return Ok(());
+    }
+    let what = match (open.iter().any(|port| port.is_dynamic()), open.iter().any(|port| port.is_shape)) {
+        (true, true) => "shapes and values",
+        (false, _) => "values",
+        _ => "shape",
+    };
+    let help = format!("[[model.NAME.profile]]\nname = \"default\"\n{}", ready_to_paste(&open));
+    Err(missing(format!("no profile gives the {what} of {}", named(&open)), help))
 }
 
-fn missing<T>(who: &str, what: &str, ports: &[&Port]) -> Result<T> {
-    let names: Vec<String> = ports.iter().map(|port| format!("`{}` {:?}", port.name, port.dims)).collect();
-    let message = format!("{who} gives the {what} of {}", names.join(", "));
-    let message = if who == "no profile" { message } else { message.replacen(" gives", " does not give", 1) };
-    let refusal = Refusal::new("profile", "profile-missing", message).help(ready_to_paste(ports));
-    Err(Box::new(refusal))
+fn named(ports: &[&Port]) -> String {
+    ports.iter().map(|port| format!("`{}` {:?}", port.name, port.dims)).collect::<Vec<_>>().join(", ")
 }
 
-/// A profile for a manifest, with 1 for every open dimension.
+fn missing(message: String, help: String) -> Box<Refusal> {
+    Box::new(Refusal::new("profile", "profile-missing", message).help(help))
+}
+
+/// Something that a profile which is there lacks.
+fn lacking(index: usize, what: &str, port: &Port) -> Box<Refusal> {
+    let message = format!("profile {index} does not give the {what} of {}", named(&[port]));
+    missing(message, format!("add to this profile, with your numbers: {}", ready_to_paste(&[port])))
+}
+
+/// What a profile of a manifest says of these, with 1 for every open dimension.
 fn ready_to_paste(ports: &[&Port]) -> String {
     let quoted = |name: &str| format!("{name:?}");
     let mut shapes = Vec::new();
@@ -88,13 +103,8 @@ fn ready_to_paste(ports: &[&Port]) -> String {
             ));
         }
     }
-    let mut text = "[[model.NAME.profile]]\nname = \"default\"".to_owned();
-    for (key, list) in [("shapes", shapes), ("values", values)] {
-        if !list.is_empty() {
-            text += &format!("\n{key} = {{ {} }}", list.join(", "));
-        }
-    }
-    text
+    let lists = [("shapes", shapes), ("values", values)].into_iter().filter(|(_, list)| !list.is_empty());
+    lists.map(|(key, list)| format!("{key} = {{ {} }}", list.join(", "))).collect::<Vec<_>>().join("\n")
 }
 
 fn find<'a>(inputs: &'a [Port], index: usize, name: &str) -> Result<&'a Port> {
@@ -269,7 +279,7 @@ mod tests {
         let inputs = [port("x", &[-1, 3], false), port("size", &[2], true), port("y", &[4], false)];
         let refusal = check(&inputs, &[]).unwrap_err();
         assert_eq!(refusal.code, "profile-missing");
-        assert_eq!(refusal.message, "no profile gives the shape of `x` [-1, 3], `size` [2]");
+        assert_eq!(refusal.message, "no profile gives the shapes and values of `x` [-1, 3], `size` [2]");
         assert_eq!(
             refusal.help,
             ["[[model.NAME.profile]]\nname = \"default\"\n\
@@ -277,9 +287,13 @@ mod tests {
               values = { \"size\" = { min = [1, 1], opt = [1, 1], max = [1, 1] } }"]
         );
         let second = [shapes(vec![("x", range(&[1, 3], &[2, 3], &[4, 3]))])];
+        let lacks = check(&inputs, &second).unwrap_err();
+        assert_eq!(lacks.message, "profile 0 does not give the values of `size` [2]");
         assert_eq!(
-            check(&inputs, &second).unwrap_err().message,
-            "profile 0 does not give the values of `size` [2]"
+            lacks.help,
+            [
+                "add to this profile, with your numbers: values = { \"size\" = { min = [1, 1], opt = [1, 1], max = [1, 1] } }"
+            ]
         );
     }
 

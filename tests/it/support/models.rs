@@ -258,6 +258,53 @@ pub(crate) fn alone(op: &str, mended: bool) -> Vec<u8> {
     model(17, graph(shape, nodes, initializers)).encode_to_vec()
 }
 
+/// An If: in one branch the Conv `pinned`, whose weight is 1e5 in one place, in the other the Softmax `soft`.
+pub(crate) fn branches() -> Vec<u8> {
+    let image = [1.into(), 32.into(), 8.into(), 8.into()];
+    let pool = |name: &str, from: &str, to: &str| {
+        node(name, "MaxPool", &[from], &[to]).ints("kernel_shape", &[1, 1])
+    };
+    let branch = |out: &str, nodes| GraphProto {
+        name: Some("branch".into()),
+        output: vec![value(out, DataType::Float, &image)],
+        node: nodes,
+        ..GraphProto::default()
+    };
+    let then = vec![
+        pool("before", "s", "a"),
+        node("pinned", "Conv", &["a", "large"], &["b"]),
+        pool("after", "b", "t"),
+    ];
+    let other = vec![node("relu", "Relu", &["s"], &["c"]), node("soft", "Softmax", &["c"], &["e"])];
+    let nodes = vec![
+        pool("start", "x", "s"),
+        node("if", "If", &["flag"], &["d"])
+            .graph("then_branch", branch("t", then))
+            .graph("else_branch", branch("e", other)),
+        pool("end", "d", "y"),
+    ];
+    let mut large = vec![0.25; 32 * 32];
+    large[70] = 1e5;
+    let mut graph = graph(&image, nodes, vec![floats("large", &[32, 32, 1, 1], &large)]);
+    graph.input.push(value("flag", DataType::Bool, &[]));
+    model(17, graph).encode_to_vec()
+}
+
+/// A classifier's head at batch 1: the Gemm `pinned`, whose weight is 1e5 in one place; if `mended`, an Add after it.
+pub(crate) fn head(mended: bool) -> Vec<u8> {
+    let mut large = vec![0.25; 64 * 64];
+    large[70] = 1e5;
+    let mut nodes =
+        vec![node("start", "Sigmoid", &["x"], &["a"]), node("pinned", "Gemm", &["a", "large"], &["b"])];
+    if mended {
+        nodes.push(node("bias", "Add", &["b", "k"], &["c"]));
+    }
+    // A Tanh would be an activation of the product, and mend it too.
+    nodes.push(node("end", "Sin", &[if mended { "c" } else { "b" }], &["y"]));
+    let constants = vec![floats("large", &[64, 64], &large), weight("k", &[64])];
+    model(17, graph(&[1.into(), 64.into()], nodes, constants)).encode_to_vec()
+}
+
 /// [`mlp`], with everything that a model says about itself, and with its initializers in another order.
 pub(crate) fn mlp_documented(scale: f32) -> Vec<u8> {
     let mut model = mlp_model(scale, 2.into());

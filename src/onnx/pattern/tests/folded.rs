@@ -1,7 +1,7 @@
 //! Layer norms whose mean is taken off behind the division: `x * r - mean * r`.
 
 use super::found::layer;
-use super::{Spelling, check};
+use super::{Kind, Spelling, check, found_in};
 
 #[test]
 fn the_mean_times_the_factor_is_subtracted_or_its_opposite_added() {
@@ -75,4 +75,20 @@ fn the_mean_times_the_factor_is_subtracted_or_its_opposite_added() {
         },
     ];
     all.iter().for_each(check);
+}
+
+/// tf2onnx puts a Reshape in the place of a Transpose that moves an axis of one element.
+#[test]
+fn what_computes_a_shape_for_the_norm_alone_is_no_reader_outside() {
+    let text = "m = ReduceMean(image) axes=[1]\nneg = Neg(m)\nms = Shape(m)\na = Slice(ms, [0], [1])\nb = Slice(ms, [2], [4])
+                c = Concat(a, [1], b) axis=0\nmr = Reshape(m, c)\nd = Sub(image, mr)\np = Mul(d, d)\ns = ReduceMean(p) axes=[1]
+                e = Add(s, 1e-3)\nr = Sqrt(e)\ni = Reciprocal(r)\nis = Mul(i, scale1x8x1x1)\nxs = Mul(image, is)
+                mm = Mul(neg, is)\nt = Add(mm, bias1x8x1x1)\no = Add(xs, t)";
+    let escapes = |text: &str| {
+        let found = found_in(text, Kind::LayerNorm);
+        assert_eq!((found.len(), found[0].output.as_str()), (1, "o"));
+        found[0].escapes.clone()
+    };
+    assert_eq!(escapes(text), [""; 0]);
+    assert_eq!(escapes(&format!("{text}\nu = Reshape(y, c)")), ["m"]);
 }
