@@ -73,7 +73,7 @@ fn push(node: &NodeProto, found: Option<Misread>, problems: &mut Problems) {
     let Some(Misread(why, help)) = found else { return };
     let message = format!("node `{}` ({}) {why}", node_name(node), node.op_type());
     let error = Diagnostic::error("operator-misread", message);
-    problems.push_at(node, error.note("TensorRT builds it all the same, and says nothing").help(help));
+    problems.push_at(node, error.note("TensorRT builds it all the same").help(help));
 }
 
 /// An operator that is not of ONNX, and has the name of one that is: TensorRT's parser looks at the name alone.
@@ -272,7 +272,7 @@ impl Site<'_, '_> {
         let node = self.view.node(self.id).proto;
         let carried = node.input.len().saturating_sub(2);
         let gives_each = node.output.iter().skip(carried).any(|name| !name.is_empty());
-        if !gives_each || (self.is_true_or_absent(1) && self.stays_true(node)) {
+        if !gives_each || (self.begins() && self.stays_true(node)) {
             return None;
         }
         Some(Misread(
@@ -292,26 +292,31 @@ impl Site<'_, '_> {
             matches!(scope.kind, ScopeKind::Subgraph { owner, .. } if owner == self.id)
         };
         let Some(scope) = (0..self.view.scopes().len()).find(|i| inside(*i)) else { return false };
-        let Some(mut at) = self.view.find(scope, made.name()) else { return false };
-        let given = self.view.find(scope, given.name());
-        for _ in 0..16 {
-            if Some(at) == given || self.is_true(at) {
-                return true;
-            }
-            let producer = self.view.value(at).producer;
-            match producer.filter(|maker| matches!(self.view.op(*maker), "Identity" | "Cast")) {
-                Some(maker) => match self.view.input(maker, 0) {
-                    Some(input) => at = input,
-                    None => return false,
-                },
-                None => return false,
-            }
-        }
-        false
+        let Some(made) = self.view.find(scope, made.name()) else { return false };
+        let made = self.source(made);
+        Some(made) == self.view.find(scope, given.name()) || self.is_true(made)
     }
 
-    fn is_true_or_absent(&self, input: usize) -> bool {
-        self.view.input(self.id, input).is_none_or(|id| self.is_true(id))
+    /// Is the condition true at first, whenever there is a round to go?
+    fn begins(&self) -> bool {
+        let condition = self.view.input(self.id, 1);
+        let is_count =
+            |condition| self.view.input(self.id, 0).map(|count| self.source(count)) == Some(condition);
+        // What an expanded Range has for a condition is its trip count.
+        condition.is_none_or(|id| self.is_true(id) || is_count(self.source(id)))
+    }
+
+    /// What a value is, Identity and Cast looked through.
+    fn source(&self, mut at: ValueId) -> ValueId {
+        for _ in 0..16 {
+            let maker = self.view.value(at).producer;
+            let maker = maker.filter(|maker| matches!(self.view.op(*maker), "Identity" | "Cast"));
+            match maker.and_then(|maker| self.view.input(maker, 0)) {
+                Some(input) => at = input,
+                None => break,
+            }
+        }
+        at
     }
 
     /// Is it a constant that is true?

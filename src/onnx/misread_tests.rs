@@ -184,6 +184,14 @@ fn loops_that_end_early_and_give_each_round() {
         13,
         looped(vec![constant.clone().tensor("value", raw("", DataType::Bool, &[], vec![1]))], &["last", "y"]),
     );
+    // An expanded Range goes on if there is a round to go.
+    let mut counted = looped(vec![node("g", "Identity", &["c"], &["go"])], &["last", "y"]);
+    counted.node.insert(0, node("b", "Cast", &["n"], &["on2"]).int("to", DataType::Bool as i64));
+    counted.input.push(value("n", DataType::Int64, &[]));
+    counted.node[1].input[1] = "on2".into();
+    refused(13, counted.clone());
+    counted.node[1].input[0] = "n".into();
+    taken(13, counted);
     refused(
         13,
         looped(vec![constant.tensor("value", raw("", DataType::Bool, &[], vec![0]))], &["last", "y"]),

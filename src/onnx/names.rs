@@ -42,15 +42,16 @@ const MAX_NAME: usize = 4 << 10;
 
 /// Refuses names that are too long, and those that end before their end where a C program reads them.
 pub(super) fn check(proto: &ModelProto, problems: &mut Problems) {
+    let help = "rename it, and export the model again";
     let mut check = |name: &str| {
         let shown = || name.chars().take(40).flat_map(char::escape_debug).collect::<String>();
         if name.len() > MAX_NAME {
             let message =
                 format!("the name `{}…` has {} bytes; at most {MAX_NAME} are allowed", shown(), name.len());
-            problems.push(Diagnostic::error("unusable-name", message));
+            problems.push(Diagnostic::error("unusable-name", message).help(help));
         } else if name.contains('\0') {
             let message = format!("the name `{}` holds a NUL, at which TensorRT would cut it off", shown());
-            problems.push(Diagnostic::error("unusable-name", message));
+            problems.push(Diagnostic::error("unusable-name", message).help(help));
         }
     };
     let mut bodies: Vec<&[NodeProto]> = Vec::new();

@@ -63,7 +63,9 @@ pub(super) fn check_all(model: &Model, problems: &mut Problems) {
 
 /// Tells what is wrong with a node, by code and message.
 fn bad<'a>(node: &'a NodeProto, problems: &'a mut Problems) -> impl FnMut(&'static str, String) + 'a {
-    move |code, message| problems.push_at(node, Diagnostic::error(code, message))
+    let help =
+        "ONNX does not allow it: export the model again, with another version of the exporter if need be";
+    move |code, message| problems.push_at(node, Diagnostic::error(code, message).help(help))
 }
 
 /// How many values a Constant has.
