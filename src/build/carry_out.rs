@@ -20,7 +20,7 @@ use crate::fs;
 use crate::manifest::Engine;
 use crate::onnx::MODEL_FILE;
 use crate::plan::{
-    AccuracyFact, Action, BuiltRef, Keyed, Planned, Reason, same_engine, same_verdict, source_id,
+    AccuracyFact, Action, BuiltRef, Keyed, ModelRef, Planned, Reason, same_engine, same_verdict, source_id,
 };
 
 /// What became of an engine that there was work for, and that was begun.
@@ -134,7 +134,7 @@ fn build_and_publish(ctx: &Context<'_>, gathered: &Gathered, group: &Group<'_>) 
             continue; // Cancelled, not failed.
         }
         let result = built.clone().and_then(|(built, made)| {
-            let (counts, mut warnings) = judged(ctx, gathered, engine, keyed, &built)?;
+            let (counts, mut warnings) = judged(ctx, gathered, engine, keyed, model, &built)?;
             if was_known {
                 warnings.clear(); // Told with the plan.
             }
@@ -200,13 +200,14 @@ fn judged(
     gathered: &Gathered,
     engine: &Engine,
     keyed: &Keyed,
+    model: &ModelRef,
     built: &BuiltRef,
 ) -> Result<(Option<Counts>, Vec<Diagnostic>), Vec<Diagnostic>> {
     let failed = |e: cache::Error| vec![Diagnostic::from(&e)];
     let proof = pins::of_build(ctx, engine, keyed, built).map_err(failed)?;
     let file = gathered.files.get(&engine.source).and_then(|files| files.first());
     let file = file.map_or(Path::new(MODEL_FILE), |(file, _)| file);
-    let told = pins::diagnostics(ctx, engine, keyed, built, proof.as_ref(), file);
+    let told = pins::diagnostics(ctx, engine, keyed, built, proof.as_ref(), (&model.summary, file));
     let (errors, warnings) = told.map_err(failed)?;
     if errors.is_empty() { Ok((proof.map(|proof| proof.counts()), warnings)) } else { Err(errors) }
 }

@@ -162,11 +162,11 @@ fn judged(
         Some(counts) if counts.demoted == 0 => None,
         _ => pins::of_build(ctx, engine, keyed, built)?,
     };
-    let file = match read.get(&engine.source).map(|r| &r.fact) {
-        Some(SourceFact::AtHand { path, .. }) => path.clone(),
-        _ => PathBuf::new(),
+    let Some(SourceFact::AtHand { path, model, .. }) = read.get(&engine.source).map(|r| &r.fact) else {
+        return Ok(known); // What is keyed is at hand.
     };
-    let (errors, told) = pins::diagnostics(ctx, engine, keyed, built, proof.as_ref(), &file)?;
+    let of = (&model.summary, path.as_path());
+    let (errors, told) = pins::diagnostics(ctx, engine, keyed, built, proof.as_ref(), of)?;
     warnings.extend(told);
     if !errors.is_empty() {
         planned.action = Action::Error;

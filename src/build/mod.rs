@@ -12,6 +12,7 @@ mod events;
 mod execute;
 mod failure;
 mod gather;
+mod interface;
 mod keep;
 mod lock_file;
 mod materials;

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use super::context::Context;
+use super::interface;
 use super::prepare::judge;
 use super::said;
 use crate::cache;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::engine::{self, Facts, Pin, Proof, Verdict};
 use crate::manifest::{Engine, Precision, glob_of};
+use crate::onnx::Summary;
 use crate::plan::{self, BuiltRef, Keyed};
 use crate::precision::{self, Assignment, Decider, Fix, FloatType};
 
@@ -64,9 +66,13 @@ pub(super) fn diagnostics(
     keyed: &Keyed,
     built: &BuiltRef,
     proof: Option<&Proof>,
-    file: &Path,
+    (model, file): (&Summary, &Path),
 ) -> Result<(Vec<Diagnostic>, Vec<Diagnostic>), cache::Error> {
     let mut all = said::diagnostics(ctx, engine, keyed, built, file);
+    if keyed.trtexec.is_none() {
+        // Of an engine by trtexec, what is recorded is what the model declares.
+        all.extend(interface::differences(engine, model, &built.info, file));
+    }
     let demoted: Vec<&Pin> =
         proof.into_iter().flat_map(|p| &p.pins).filter(|pin| pin.verdict == Verdict::Demoted).collect();
     if !demoted.is_empty() {

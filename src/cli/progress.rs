@@ -78,7 +78,7 @@ impl Line {
             self.bar = Some(put(bar));
         }
         if let Some(bar) = &self.bar {
-            bar.set_message(self.text.clone());
+            bar.set_message(output::lines(&self.text));
             bar.tick();
         }
     }
@@ -155,6 +155,8 @@ impl Progress {
 
     /// Prints a line; below the moving ones it would be in their way.
     fn say(&self, text: &str) {
+        // Names of nodes and what TensorRT says of them are not ours.
+        let text = output::lines(text);
         let timed = || format!("{:>8.2} s  {text}\n", self.started.elapsed().as_secs_f64());
         let shown = if self.verbose { timed() } else { format!("{text}\n") };
         match self.mode {
@@ -172,6 +174,7 @@ impl Progress {
         if self.verbose {
             self.say(text);
         } else {
+            let text = output::lines(text);
             output::log(&format!("{:>8.2} s  {text}\n", self.started.elapsed().as_secs_f64()));
         }
     }

@@ -88,6 +88,7 @@ pub const HAZARDS: &[Hazard] = &[
     ),
     warn("layernorm-fp16", "TensorRT says that it computes a layer norm in FP16"),
     deny("pin-demoted", "the engine does not compute a node in the type that a rule gave it"),
+    deny("engine-interface", "an input or output of the engine is not as the model declares it"),
 ];
 
 /// The hazard with this code.

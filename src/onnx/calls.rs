@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prost::Message;
+
 use super::error::Problems;
-use super::names::{plain, subgraphs};
+use super::names::{node_name, operator, plain, subgraphs};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 use super::structure::topological_order;
 use crate::diagnostic::Diagnostic;
@@ -11,6 +13,10 @@ use crate::diagnostic::Diagnostic;
 /// How many nodes the calls of a model may become. Real models stay below some ten thousand, and a model of a few
 /// functions that call each other twice could become any number.
 pub(super) const MAX_INLINED: u64 = 250_000;
+
+/// How many bytes of nodes they may become beyond those of the functions themselves: names grow with each call, and
+/// lists of numbers are copied.
+pub(super) const MAX_BYTES: u64 = 256 << 20;
 
 /// The functions of a model, to be found by a node that calls one.
 pub(super) struct Functions<'m>(BTreeMap<[&'m str; 3], usize>);
@@ -31,32 +37,85 @@ impl<'m> Functions<'m> {
     }
 }
 
+/// What nodes take, those of subgraphs included.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: u64,
+    bytes: u64,
+    /// How many names they have: each gets the name of the call before it.
+    names: u64,
+}
+
+impl Size {
+    fn add(&mut self, other: Size) {
+        self.nodes = self.nodes.saturating_add(other.nodes);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.names = self.names.saturating_add(other.names);
+    }
+}
+
+/// Calls of one function.
+#[derive(Default)]
+struct Calls {
+    times: u64,
+    /// Bytes of the names of all these calls.
+    names: u64,
+}
+
+impl Calls {
+    /// What they become, if one becomes this.
+    fn of(&self, one: Size) -> Size {
+        let grown = one.names.saturating_mul(self.names);
+        Size {
+            nodes: one.nodes.saturating_mul(self.times),
+            bytes: one.bytes.saturating_mul(self.times).saturating_add(grown),
+            names: one.names.saturating_mul(self.times),
+        }
+    }
+}
+
 /// What a body holds, that of its subgraphs included.
 #[derive(Default)]
 struct Body {
-    nodes: u64,
-    /// How often it calls each function.
-    calls: BTreeMap<usize, u64>,
+    own: Size,
+    calls: BTreeMap<usize, Calls>,
 }
 
 impl Body {
     fn add(&mut self, nodes: &[NodeProto], functions: &Functions) {
         for node in nodes {
-            match functions.called_by(node) {
-                Some(function) => *self.calls.entry(function).or_default() += 1,
-                None => self.nodes += 1,
+            if let Some(function) = functions.called_by(node) {
+                let calls = self.calls.entry(function).or_default();
+                calls.times += 1;
+                calls.names = calls.names.saturating_add(node_name(node).len() as u64 + 1);
+            } else {
+                self.own.nodes += 1;
             }
+            self.own.names += 1 + node.input.len() as u64 + node.output.len() as u64;
+            // Its subgraphs are in that already, but for how many nodes they have.
+            self.own.bytes = self.own.bytes.saturating_add(node.encoded_len() as u64);
             self.add_graphs(subgraphs(node), functions);
         }
     }
 
     fn add_graphs<'g>(&mut self, graphs: impl Iterator<Item = &'g GraphProto>, functions: &Functions) {
-        graphs.for_each(|graph| self.add(&graph.node, functions));
+        for graph in graphs {
+            let bytes = self.own.bytes;
+            self.add(&graph.node, functions);
+            self.own.bytes = bytes;
+        }
     }
 
-    /// How many nodes the calls of each function become, if that of a function becomes as many as `sizes` says.
-    fn inlined(&self, sizes: &[u64]) -> impl Iterator<Item = (usize, u64)> {
-        self.calls.iter().map(|(function, times)| (*function, sizes[*function].saturating_mul(*times)))
+    /// What the calls of each function become, if that of a function becomes what `sizes` says.
+    fn inlined(&self, sizes: &[Size]) -> impl Iterator<Item = (usize, Size)> {
+        self.calls.iter().map(|(function, calls)| (*function, calls.of(sizes[*function])))
+    }
+
+    /// What all of them become.
+    fn all(&self, sizes: &[Size]) -> Size {
+        let mut all = Size::default();
+        self.inlined(sizes).for_each(|(_, size)| all.add(size));
+        all
     }
 }
 
@@ -75,27 +134,40 @@ pub(super) fn check(model: &ModelProto, problems: &mut Problems) {
         bodies.iter().map(|body| body.calls.keys().copied().collect()).collect();
     let name = |i: usize| {
         let function = &model.functions[i];
-        format!("`{}::{}`", function.domain(), function.name())
+        format!("`{}`", operator(function.domain(), function.name()))
     };
     let order = match topological_order(&needs) {
         Ok(order) => order,
         Err(circle) => return problems.push(recursive(&circle, name)),
     };
-    let mut sizes = vec![0; bodies.len()];
+    let mut sizes = vec![Size::default(); bodies.len()];
     for i in order {
-        let called = bodies[i].inlined(&sizes).fold(0u64, |all, (_, size)| all.saturating_add(size));
+        let mut size = bodies[i].own;
+        size.add(bodies[i].all(&sizes));
         // One that does nothing is work too.
-        sizes[i] = bodies[i].nodes.saturating_add(called).max(1);
+        sizes[i] = Size { nodes: size.nodes.max(1), ..size };
     }
     let mut main = Body::default();
     main.add_graphs(model.graph.iter(), &functions);
-    let all = main.inlined(&sizes).fold(0u64, |all, (_, size)| all.saturating_add(size));
-    if let Some((worst, _)) = main.inlined(&sizes).max_by_key(|(_, size)| *size).filter(|_| all > MAX_INLINED)
-    {
-        let message = format!("calls of functions would become {} nodes", number(all));
-        let own = format!("a call of {} becomes {} of them", name(worst), number(sizes[worst]));
-        let error = Diagnostic::error("functions-too-large", message).note(own);
-        problems.push(error.note(format!("at most {MAX_INLINED} can stand in the place of calls")));
+    let all = main.all(&sizes);
+    let own = bodies.iter().fold(0u64, |sum, body| sum.saturating_add(body.own.bytes));
+    let too_large = |message: String, what: fn(Size) -> u64, unit: &str, most: u64| {
+        let worst = main.inlined(&sizes).max_by_key(|(_, size)| what(*size))?.0;
+        let one = format!("a call of {} becomes {} of them", name(worst), number(what(sizes[worst])));
+        let error = Diagnostic::error("functions-too-large", message).note(one);
+        Some(error.note(format!("at most {most} {unit} can stand in the place of calls")))
+    };
+    let error = if all.nodes > MAX_INLINED {
+        let message = format!("calls of functions would become {} nodes", number(all.nodes));
+        too_large(message, |size| size.nodes, "nodes", MAX_INLINED)
+    } else if all.bytes.saturating_sub(own) > MAX_BYTES {
+        let message = format!("calls of functions would become {} bytes", number(all.bytes));
+        too_large(message, |size| size.bytes, "bytes", own.saturating_add(MAX_BYTES))
+    } else {
+        None
+    };
+    if let Some(error) = error {
+        problems.push(error);
     }
 }
 
@@ -103,9 +175,9 @@ fn graphs(attribute: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
     attribute.g.iter().chain(&attribute.graphs)
 }
 
-/// A number of nodes; what was not counted on is the largest.
-fn number(nodes: u64) -> String {
-    if nodes == u64::MAX { format!("{nodes} or more") } else { nodes.to_string() }
+/// A number of nodes or bytes; what was not counted on is the largest.
+fn number(count: u64) -> String {
+    if count == u64::MAX { format!("{count} or more") } else { count.to_string() }
 }
 
 /// Functions of which each is called by the next.
@@ -133,7 +205,6 @@ mod tests {
     use crate::onnx::proto::OperatorSetIdProto;
     use crate::onnx::proto::tensor_proto::DataType;
     use bytes::Bytes;
-    use prost::Message;
 
     fn call(function: &str, from: &str, to: &str) -> NodeProto {
         NodeProto { domain: Some("my".into()), ..node("", function, &[from], &[to]) }
@@ -230,5 +301,22 @@ mod tests {
         assert_eq!(told(&idle), Some((code, message("35184372088832"))));
         let read = read_canonical(Bytes::from(bomb(8).encode_to_vec()), None).unwrap();
         assert_eq!(inline(&read).unwrap().graph().node.len(), 256);
+    }
+
+    #[test]
+    fn names_that_would_grow_too_long_are_refused_before_they_do() {
+        let long = |depth: usize, length: usize| {
+            let names: Vec<String> = (0..=depth).map(|i| format!("F{i}")).collect();
+            let mut functions: Vec<FunctionProto> =
+                (0..depth).map(|i| twice(&names[i], &names[i + 1])).collect();
+            functions.push(function(&names[depth], vec![node("n", "Relu", &["a"], &["b"])]));
+            let mut model = model(functions);
+            model.graph.as_mut().unwrap().node[0].name = Some("l".repeat(length));
+            model
+        };
+        assert_eq!(told(&long(13, 100)), None);
+        let (code, message) = told(&long(15, 4000)).unwrap();
+        assert_eq!(code, "functions-too-large");
+        assert!(message.ends_with(" bytes"), "{message}");
     }
 }

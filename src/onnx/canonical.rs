@@ -4,8 +4,9 @@
 //! |---|---|
 //! | doc_string, producer, model domain and version, metadata_props | words |
 //! | names of graphs | words; ONNX wants one, so every graph is called `graph` |
-//! | value_info | can be inferred; TensorRT infers anyway. Of values made by custom operators, the type is kept, in functions too |
-//! | unused initializers, functions, opset imports; nodes that no output depends on | not computed |
+//! | value_info | can be inferred; TensorRT infers anyway. Of values made by custom operators, the type is kept |
+//! | functions | each stands in the place of its calls, before (`inline`) |
+//! | unused initializers, opset imports; nodes that no output depends on | not computed |
 //! | inputs that are initializers | TensorRT takes an initializer for a constant, listed as input or not |
 //! | annotations of values that are not there | about nothing |
 //!
@@ -15,9 +16,10 @@
 //! | attributes of a node | name |
 //! | opset imports | domain |
 //!
+//! Written out: `upper` of a Trilu, whose default TensorRT reads otherwise.
+//!
 //! Kept as they are: names of nodes and values, the order of nodes, inputs and outputs, types and
-//! dims (dim_params too) of inputs and outputs, unused outputs of nodes, Constant nodes, the
-//! order of functions. An IR version below 4 becomes 4, the first that allows initializers which
+//! dims (dim_params too) of inputs and outputs, unused outputs of nodes, Constant nodes. An IR version below 4 becomes 4, the first that allows initializers which
 //! are not inputs. An empty string where ONNX means "absent" is absent, and so is the dim_param `?`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,7 @@ use indexmap::IndexSet;
 
 use super::error::Error;
 use super::infer::ElementTypes;
+use super::make;
 use super::names::{initializer_names, reads, sparse_name, subgraphs, subgraphs_mut};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
@@ -156,6 +159,13 @@ fn tidy_node(node: &mut NodeProto) {
         node.domain = None;
     }
     absent_if_empty(&mut node.domain);
+    // ONNX's default is 1, and TensorRT takes 0.
+    if matches!(node.domain(), "" | "com.microsoft")
+        && node.op_type() == "Trilu"
+        && !node.attribute.iter().any(|a| a.name() == "upper")
+    {
+        node.attribute.push(make::int("upper", 1));
+    }
     node.attribute.iter_mut().for_each(tidy_attribute);
     node.attribute.sort_by(|a, b| a.name().cmp(b.name()));
     subgraphs_mut(node).for_each(tidy_graph);

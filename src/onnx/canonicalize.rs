@@ -8,11 +8,13 @@ use super::canonical::canonical;
 use super::error::{Error, Problems};
 use super::external::Mapped;
 use super::infer::{self, ElementTypes};
+use super::inline::{self, inline};
 use super::pieces::{digest_file, digest_rest};
 use super::read::{self, Model, Source};
 use super::summary::{Summary, tensor_digests};
 use super::write::LateData;
 use super::{TENSORS_FILE, write};
+use super::{misread, nodes};
 use crate::digest::{Blob, Digest};
 use crate::fs;
 
@@ -68,6 +70,7 @@ pub fn canonicalize(source: &Path, out_dir: &Path) -> Result<Canonical, Error> {
 /// The model is not valid, changed while it was read, or files cannot be read or written.
 pub fn digest(source: &Path, out_dir: &Path, from: u64) -> Result<Canonical, Error> {
     let Opened { model, files, summary, notes, .. } = open(source)?;
+    check_misread(&model)?;
     let is_large = write::weights(&model).map(|data| data.len() as u64).sum::<u64>() >= from.max(1);
     let external = files.iter().skip(1);
     let rests = external.map(|file| digest_rest(file, write::weights(&model)));
@@ -119,7 +122,9 @@ impl Opened {
 /// # Errors
 /// The model is not valid, or files cannot be read.
 pub fn open(source: &Path) -> Result<Opened, Error> {
-    let Source { mut model, files, notes } = read::read(source)?;
+    let Source { model, files, notes } = read::read(source)?;
+    // TensorRT finds a function by its name alone, and takes one that is called as an operator of ONNX for that.
+    let mut model = inline(&model).unwrap_or(model);
     let ir_version = model.proto.ir_version();
     let producer = format!("{} {}", model.proto.producer_name(), model.proto.producer_version());
     let types = infer::element_types(&model);
@@ -129,6 +134,15 @@ pub fn open(source: &Path) -> Result<Opened, Error> {
     notes.extend(infer::double_note(&model).map(|text| Note::new("double-narrowed", text)));
     let summary = Summary::of(&model, ir_version);
     Ok(Opened { model, files, producer: producer.trim().to_owned(), summary, notes })
+}
+
+/// Refuses what TensorRT would misread.
+fn check_misread(model: &Model) -> Result<(), Error> {
+    let mut problems = Problems::new(model.path());
+    inline::check(model, &mut problems);
+    nodes::check_all(model, &mut problems);
+    misread::check(model, &mut problems);
+    problems.finish()
 }
 
 /// Refuses what is [`infer::unfit`]. Other contradictions are left to TensorRT, which takes some types that ONNX does

@@ -1,17 +1,22 @@
 //! Model-local functions put in the place of their calls, so that every node computes in one known type.
 //!
 //! A node of a function is called `CALL/NODE` afterwards, and so are its values. A call stays if its function means
-//! other versions of operators than the graph, or is called from too deep.
+//! other versions of operators than the graph, or is called from too deep; TensorRT finds it by its name then, and where it would misread it, the model is refused.
 
 use std::collections::BTreeMap;
 
-use super::calls::{Functions, MAX_INLINED};
-use super::names::{Names, node_name, plain, sparse_name, subgraphs, subgraphs_mut};
+use prost::Message;
+
+use super::calls::{Functions, MAX_BYTES, MAX_INLINED};
+use super::error::Problems;
+use super::names::{Names, node_name, operator, plain, sparse_name, subgraphs, subgraphs_mut};
+use super::opset;
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
 use super::read::Model;
 use super::schema::schema;
+use crate::diagnostic::Diagnostic;
 
 /// How deep calls may nest.
 const MAX_DEPTH: usize = 24;
@@ -26,14 +31,75 @@ pub(crate) fn inline(model: &Model) -> Option<Model> {
     let mut names = Names::default();
     names.graph(&graph);
     let functions = Functions::new(&proto.functions);
-    let mut inliner =
-        Inliner { proto, functions, names, imports: BTreeMap::new(), declared: Vec::new(), made: 0 };
+    let mut inliner = Inliner {
+        proto,
+        functions,
+        names,
+        imports: BTreeMap::new(),
+        declared: Vec::new(),
+        made: 0,
+        brought: 0,
+    };
     inliner.graph(&mut graph, 0);
     let mut inlined = model.with_graph(graph);
     for (domain, version) in inliner.imports {
         inlined.proto.opset_import.push(OperatorSetIdProto { domain: Some(domain), version: Some(version) });
     }
     Some(inlined)
+}
+
+/// Tells the calls that [`inline`] had to leave and that TensorRT would misread: it looks for a function by its name alone,
+/// in the opset of the graph, and takes attributes that a call does not give for 0.
+pub(super) fn check(model: &Model, problems: &mut Problems) {
+    let proto = model.proto();
+    let functions = Functions::new(&proto.functions);
+    let mut open = vec![model.graph()];
+    while let Some(graph) = open.pop() {
+        for node in &graph.node {
+            open.extend(subgraphs(node));
+            let Some(function) = functions.called_by(node).map(|index| &proto.functions[index]) else {
+                continue;
+            };
+            if is_read_right(node, function, proto) {
+                continue;
+            }
+            let (name, op) = (node_name(node), operator(node.domain(), node.op_type()));
+            let message = format!("the function `{op}` cannot stand in the place of its call `{name}`");
+            let note = "it means other versions of operators than the graph, is called from too deep, or is given too much";
+            let help =
+                "export the model with functions of its own opset, or without functions: `onnx.inliner`";
+            problems.push_at(node, Diagnostic::error("function-not-inlined", message).note(note).help(help));
+        }
+    }
+}
+
+/// Does TensorRT find this function, and read it as ONNX says?
+fn is_read_right(call: &NodeProto, function: &FunctionProto, model: &ModelProto) -> bool {
+    let namesakes = model.functions.iter().filter(|other| other.name() == function.name()).count();
+    if namesakes > 1 || schema("", function.name(), i64::MAX).is_some() {
+        return false;
+    }
+    let version = |imports: &[OperatorSetIdProto]| {
+        imports.iter().find(|i| plain(i.domain()).is_empty()).map(OperatorSetIdProto::version)
+    };
+    let outer = version(&model.opset_import);
+    let own = version(&function.opset_import).or(outer);
+    let given = |a: &AttributeProto| {
+        a.ref_attr_name().is_empty() || call.attribute.iter().any(|given| given.name() == a.ref_attr_name())
+    };
+    let mut open = vec![&function.node];
+    while let Some(nodes) = open.pop() {
+        for node in nodes {
+            let is_same = !plain(node.domain()).is_empty()
+                || own.zip(outer).is_some_and(|(own, outer)| opset::is_same(node.op_type(), own, outer));
+            let is_call = || model.functions.iter().any(|f| f.name() == node.op_type());
+            if !is_same || is_call() || !node.attribute.iter().all(given) {
+                return false;
+            }
+            open.extend(subgraphs(node).map(|graph| &graph.node));
+        }
+    }
+    true
 }
 
 struct Inliner<'m> {
@@ -46,6 +112,8 @@ struct Inliner<'m> {
     declared: Vec<ValueInfoProto>,
     /// How many nodes calls became.
     made: u64,
+    /// Bytes of the attributes that they brought along.
+    brought: u64,
 }
 
 /// New names of the values of a function, and of each subgraph in it on the way to a node, innermost last.
@@ -75,7 +143,7 @@ impl<'m> Inliner<'m> {
             for graph in subgraphs_mut(&mut node) {
                 self.graph(graph, depth);
             }
-            match self.function(&node).filter(|function| self.fits(function, depth)) {
+            match self.function(&node).filter(|function| self.fits(&node, function, depth)) {
                 Some(function) => {
                     let body = self.call(&node, function);
                     all.extend(self.nodes(body, depth + 1));
@@ -91,13 +159,16 @@ impl<'m> Inliner<'m> {
     }
 
     /// Can its body stand in the graph? Says so once, and imports what it needs.
-    fn fits(&mut self, function: &FunctionProto, depth: usize) -> bool {
+    fn fits(&mut self, call: &NodeProto, function: &FunctionProto, depth: usize) -> bool {
+        let brought = self.brought.saturating_add(brought(&function.node, &given(call, function)));
         let mut wanted = BTreeMap::new();
         let fits = depth < MAX_DEPTH
             // A model that was read has no more, but for what attributes bring along.
             && self.made <= MAX_INLINED
+            && brought <= MAX_BYTES
             && function.node.iter().all(|node| self.means_the_same(node, function, &mut wanted));
         if fits {
+            self.brought = brought;
             self.imports.extend(wanted);
         }
         fits
@@ -147,9 +218,7 @@ impl<'m> Inliner<'m> {
                 names.insert(output.clone(), wanted.clone());
             }
         }
-        let mut attributes: BTreeMap<&str, &AttributeProto> =
-            function.attribute_proto.iter().map(|a| (a.name(), a)).collect();
-        attributes.extend(call.attribute.iter().map(|a| (a.name(), a)));
+        let attributes = given(call, function);
         let mut body = function.node.clone();
         let mut scopes = vec![names];
         body.iter_mut().for_each(|node| self.node(node, &prefix, &mut scopes, &attributes));
@@ -242,6 +311,21 @@ fn declared(values: &[ValueInfoProto], scopes: &Scopes) -> Vec<ValueInfoProto> {
         own(value.name()).map(|name| ValueInfoProto { name: Some(name.clone()), ..value.clone() })
     };
     values.iter().filter_map(renamed).collect()
+}
+
+/// The attributes of a call, those of the function's own where it gives none.
+fn given<'a>(call: &'a NodeProto, function: &'a FunctionProto) -> BTreeMap<&'a str, &'a AttributeProto> {
+    function.attribute_proto.iter().chain(&call.attribute).map(|a| (a.name(), a)).collect()
+}
+
+/// Bytes of the attributes that a body takes from its call.
+fn brought(body: &[NodeProto], attributes: &BTreeMap<&str, &AttributeProto>) -> u64 {
+    let size = |a: &AttributeProto| attributes.get(a.ref_attr_name()).map_or(0, |a| a.encoded_len() as u64);
+    let of = |node: &NodeProto| {
+        let own: u64 = node.attribute.iter().map(size).sum();
+        own + subgraphs(node).map(|graph| brought(&graph.node, attributes)).sum::<u64>()
+    };
+    body.iter().map(of).sum()
 }
 
 /// An attribute of a body: one that refers to an attribute of the call becomes that, or nothing.

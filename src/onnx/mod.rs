@@ -2,7 +2,7 @@
 //!
 //! The way of a model: a file is sniffed (`sniff`), its bytes are walked without trust (`wire`), decoded
 //! ([`proto`]) and checked (`read`, `interface`, `tensor`, `external`, `structure`); then it is brought into its
-//! canonical form (`canonical`), its types are inferred ([`infer`], by the operators' `schema`), and it is
+//! canonical form (`inline`, `canonical`) and held against what TensorRT's parser misreads (`misread`), its types are inferred ([`infer`], by the operators' `schema`), and it is
 //! written (`write`). A model is looked at as a [`graph`], in which a [`pattern`] is found whatever way it was
 //! spelled.
 //!
@@ -26,7 +26,13 @@ mod inline;
 mod inline_tests;
 mod interface;
 pub(crate) mod make;
+mod misread;
+#[cfg(test)]
+mod misread_tests;
 mod names;
+mod nodes;
+#[cfg(test)]
+mod nodes_tests;
 pub mod opset;
 mod patch;
 pub mod pattern;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::error::Problems;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto};
+use crate::diagnostic::Diagnostic;
 
 /// Name of a node; for one without a name, `node_of_` and its first output, as TensorRT's log calls it.
 #[must_use]
@@ -17,6 +19,64 @@ pub fn node_name(node: &NodeProto) -> String {
 /// A domain by its shorter name: that of ONNX itself has two.
 pub(super) fn plain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// A domain in words: the default one has no name that could be shown.
+pub(super) fn domain_words(domain: &str) -> String {
+    match plain(domain) {
+        "" => "the default domain".to_owned(),
+        domain => format!("domain `{domain}`"),
+    }
+}
+
+/// An operator or function by its domain, if that has a name, and its own.
+pub(super) fn operator(domain: &str, name: &str) -> String {
+    match plain(domain) {
+        "" => name.to_owned(),
+        domain => format!("{domain}::{name}"),
+    }
+}
+
+/// The longest name. Those of exporters have some hundred bytes, and a node in a function gets that of each call before it.
+const MAX_NAME: usize = 4 << 10;
+
+/// Refuses names that are too long, and those that end before their end where a C program reads them.
+pub(super) fn check(proto: &ModelProto, problems: &mut Problems) {
+    let help = "rename it, and export the model again";
+    let mut check = |name: &str| {
+        let shown = || name.chars().take(40).flat_map(char::escape_debug).collect::<String>();
+        if name.len() > MAX_NAME {
+            let message =
+                format!("the name `{}…` has {} bytes; at most {MAX_NAME} are allowed", shown(), name.len());
+            problems.push(Diagnostic::error("unusable-name", message).help(help));
+        } else if name.contains('\0') {
+            let message = format!("the name `{}` holds a NUL, at which TensorRT would cut it off", shown());
+            problems.push(Diagnostic::error("unusable-name", message).help(help));
+        }
+    };
+    let mut bodies: Vec<&[NodeProto]> = Vec::new();
+    let mut graphs: Vec<&GraphProto> = proto.graph.iter().collect();
+    for function in &proto.functions {
+        check(function.name());
+        check(function.domain());
+        function.input.iter().chain(&function.output).chain(&function.attribute).for_each(|name| check(name));
+        graphs.extend(function.attribute_proto.iter().flat_map(|a| a.g.iter().chain(&a.graphs)));
+        bodies.push(&function.node);
+    }
+    loop {
+        if let Some(graph) = graphs.pop() {
+            let values = graph.input.iter().chain(&graph.output).map(|value| value.name());
+            values.chain(initializer_names(graph)).for_each(&mut check);
+            bodies.push(&graph.node);
+        }
+        let Some(nodes) = bodies.pop() else { return };
+        for node in nodes {
+            [node.name(), node.op_type(), node.domain(), node.overload()].into_iter().for_each(&mut check);
+            node.input.iter().chain(&node.output).for_each(|name| check(name));
+            node.attribute.iter().for_each(|attribute| check(attribute.name()));
+            graphs.extend(subgraphs(node));
+        }
+    }
 }
 
 /// Names of nodes and of values in whatever scope, and new ones.

@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::error::{Error, Problems};
 use super::external::{self, ExternalData, Mapped};
+use super::names::{self, domain_words};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
 };
@@ -174,6 +175,10 @@ fn decode(path: &Path, bytes: Bytes, external: &mut ExternalData) -> Result<(Mod
     }
     header(&mut proto, path)?;
     let mut problems = Problems::new(path);
+    // First, and alone: other messages show names.
+    names::check(&proto, &mut problems);
+    problems.finish()?;
+    let mut problems = Problems::new(path);
     interface::check(&proto, &mut problems);
     Tensors { external, problems: &mut problems, notes: &mut notes }.model(&mut proto);
     structure::check(&mut proto, &mut problems, &mut notes);
@@ -262,12 +267,15 @@ fn header(proto: &mut ModelProto, path: &Path) -> Result<(), Error> {
         }
         let (domain, version) = (import.domain().to_owned(), import.version());
         if version < 1 {
-            let message = format!("`{name}` imports version {version} of the operators of domain `{domain}`");
+            let message =
+                format!("`{name}` imports version {version} of the operators of {}", domain_words(&domain));
             return fail(Diagnostic::error("opset-version", message));
         }
         if let Some(other) = versions.insert(domain.clone(), version).filter(|other| *other != version) {
-            let message =
-                format!("`{name}` imports both opset {other} and opset {version} of domain `{domain}`");
+            let message = format!(
+                "`{name}` imports both opset {other} and opset {version} of {}",
+                domain_words(&domain)
+            );
             return fail(Diagnostic::error("opset-version", message));
         }
     }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use indexmap::IndexMap;
 
-use super::calls;
 use super::error::Problems;
-use super::names::{initializer_names, node_name, reads, subgraphs_mut};
-use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use super::names::{domain_words, initializer_names, node_name, plain, reads, subgraphs_mut};
+use super::nodes;
+use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto};
+use super::{MAX_OPSET, calls};
 use crate::diagnostic::Diagnostic;
 
 /// Checks all graphs and functions of a model, and sorts their nodes where that is needed.
@@ -21,14 +22,15 @@ pub(super) fn check(model: &mut ModelProto, problems: &mut Problems, notes: &mut
     for function in &mut model.functions {
         let key = (function.domain().to_owned(), function.name().to_owned(), function.overload().to_owned());
         if !functions.insert(key) {
-            let message =
-                format!("function `{}` of domain `{}` is defined twice", function.name(), function.domain());
+            let domain = domain_words(function.domain());
+            let message = format!("function `{}` of {domain} is defined twice", function.name());
             check.problems.push(Diagnostic::error("duplicate-function", message));
         }
         if function.output.iter().any(String::is_empty) {
             let message = format!("an output of function `{}` has no name", function.name());
             check.problems.push(Diagnostic::error("unnamed-value", message));
         }
+        check.opset(function);
         let mut names = Names::default();
         for input in &function.input {
             names.define(input, Definer::Input, &[], check.problems);
@@ -106,6 +108,20 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// The opset of a function is its own.
+    fn opset(&mut self, function: &FunctionProto) {
+        for import in &function.opset_import {
+            let (domain, version) = (domain_words(import.domain()), import.version());
+            let newest = if plain(import.domain()).is_empty() { MAX_OPSET } else { i64::MAX };
+            if !(1..=newest).contains(&version) {
+                let name = function.name();
+                let message = format!("function `{name}` uses opset {version} of {domain}");
+                let error = Diagnostic::error("opset-version", message);
+                self.problems.push(error.note(format!("opsets from 1 to {MAX_OPSET} are known")));
+            }
+        }
+    }
+
     fn graph(&mut self, graph: &mut GraphProto, outer: Option<&Scope>) {
         let mut names = Names::default();
         for input in &graph.input {
@@ -133,7 +149,7 @@ impl Check<'_> {
             for output in &node.output {
                 names.define(output, Definer::Node(i), nodes, self.problems);
             }
-            self.node(node);
+            nodes::check(node, self.problems);
         }
         let scope = Scope { names: &names.0, outer };
         for graph in nodes.iter_mut().flat_map(subgraphs_mut) {
@@ -184,64 +200,6 @@ impl Check<'_> {
                 let message = format!("the graph has a cycle: {}{more} -> {}", shown.join(" -> "), shown[0]);
                 self.problems.push_at(&nodes[cycle[0]], Diagnostic::error("cycle", message));
             }
-        }
-    }
-
-    fn node(&mut self, node: &NodeProto) {
-        if node.op_type().is_empty() {
-            let message = format!("node `{}` has no operator", node_name(node));
-            self.problems.push_at(node, Diagnostic::error("no-operator", message));
-        }
-        let mut attributes = BTreeSet::new();
-        for attribute in &node.attribute {
-            if !attributes.insert(attribute.name()) {
-                let message =
-                    format!("node `{}` has the attribute `{}` twice", node_name(node), attribute.name());
-                self.problems.push_at(node, Diagnostic::error("duplicate-attribute", message));
-            }
-            self.integers(node, attribute);
-        }
-        let is_value = |name: &str| name == "sparse_value" || name.starts_with("value");
-        if matches!((node.domain(), node.op_type()), ("" | "ai.onnx", "Constant"))
-            && !attributes.iter().any(|name| is_value(name))
-        {
-            let message = format!("node `{}` is a Constant without a value", node_name(node));
-            self.problems.push_at(node, Diagnostic::error("constant-without-value", message));
-        }
-        // A Loop's subgraph gives the condition first.
-        let own = match (node.domain(), node.op_type()) {
-            ("" | "ai.onnx", "If" | "Scan" | "SequenceMap") => 0,
-            ("" | "ai.onnx", "Loop") => 1,
-            _ => return,
-        };
-        let wanted = node.output.len() + own;
-        for attribute in &node.attribute {
-            let Some(given) = attribute.g.as_ref().map(|graph| graph.output.len()).filter(|g| *g < wanted)
-            else {
-                continue;
-            };
-            let (node_name, name) = (node_name(node), attribute.name());
-            let message =
-                format!("`{name}` of node `{node_name}` gives {given} values, and must give {wanted}");
-            self.problems.push_at(node, Diagnostic::error("subgraph-outputs", message));
-        }
-    }
-
-    /// Refuses integers that TensorRT keeps 32 bits of without a word: an axis of 2^32 would be the first one.
-    fn integers(&mut self, node: &NodeProto, attribute: &AttributeProto) {
-        let is_known = matches!(node.domain(), "" | "ai.onnx");
-        // Of these, it takes 64 bits (what ends at the largest number ends at the end), or nothing: a seed.
-        let is_long =
-            matches!(node.op_type(), "Constant" | "Dropout" | "Shape" | "Slice" | "TfIdfVectorizer");
-        if !is_known || is_long {
-            return;
-        }
-        let mut integers = attribute.i.iter().chain(&attribute.ints);
-        if let Some(large) = integers.find(|integer| i32::try_from(**integer).is_err()) {
-            let (node_name, name) = (node_name(node), attribute.name());
-            let message = format!("`{name}` of node `{node_name}` is {large}, beyond 32 bits");
-            let error = Diagnostic::error("attribute-too-large", message);
-            self.problems.push_at(node, error.note("TensorRT would take its lower 32 bits and say nothing"));
         }
     }
 }

@@ -224,27 +224,42 @@ fn what_subgraphs_capture_stays() {
 }
 
 #[test]
-fn unused_functions_and_imports_go_and_used_ones_stay() {
+fn functions_stand_in_the_place_of_their_calls_and_unused_imports_go() {
+    let import = |domain: &str, version| OperatorSetIdProto {
+        domain: Some(domain.to_owned()),
+        version: Some(version),
+    };
     let function = |name: &str, calls: &str| FunctionProto {
         name: Some(name.to_owned()),
         domain: Some("local".to_owned()),
         input: vec!["a".to_owned()],
         output: vec!["b".to_owned()],
-        node: vec![NodeProto { domain: Some("local".to_owned()), ..node("", calls, &["a"], &["b"]) }],
+        node: vec![NodeProto { domain: Some("local".to_owned()), ..node("n", calls, &["a"], &["b"]) }],
         ..FunctionProto::default()
     };
-    let import = |domain: &str| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(1) };
     let with_call = changed(&mlp(), |m| {
         graph(m).node[2] = NodeProto { domain: Some("local".to_owned()), ..node("f", "F", &["h2"], &["h3"]) };
         m.functions = vec![function("G", "Other"), function("Unused", "G"), function("F", "G")];
-        m.opset_import.extend([import("unused"), import("local"), import("ai.onnx.ml")]);
+        m.opset_import.extend([import("unused", 1), import("local", 1), import("ai.onnx.ml", 1)]);
     });
     let (model, weights, _) = files_of(&with_call);
     let back = read_canonical(model.into(), weights.map(Bytes::from)).unwrap();
-    let names: Vec<_> = back.proto().functions.iter().map(|f| f.name()).collect();
-    assert_eq!(names, ["G", "F"]);
+    assert_eq!(back.proto().functions, []);
+    assert_eq!((back.graph().node[2].name(), back.graph().node[2].op_type()), ("f/n/n", "Other"));
     let domains: Vec<_> = back.proto().opset_import.iter().map(|o| o.domain()).collect();
     assert_eq!(domains, ["", "local"]);
+
+    // One that means another version of its operators cannot.
+    let of_old = |op: &str| {
+        changed(&with_call, |m| {
+            m.functions[0].node[0] = node("n", op, &["a"], &["b"]);
+            m.functions[0].opset_import = vec![import("", 11)];
+        })
+    };
+    assert_eq!(codes(canonical_of(&of_old("Softmax"))), ["function-not-inlined"]);
+    assert_eq!(codes(canonical_of(&of_old("Not"))), [""; 0]);
+    let unknown = changed(&of_old("Not"), |m| m.functions[0].opset_import = vec![import("", 99)]);
+    assert_eq!(codes(canonical_of(&unknown)), ["opset-version"]);
 }
 
 #[test]

@@ -74,6 +74,28 @@ fn graphs_that_tensorrt_would_misread_are_refused() {
 }
 
 #[test]
+fn an_engine_whose_interface_is_not_the_declared_one_is_not_published() {
+    let project = project(models::stale_output(), "");
+    let said = "output `y` of `bad@a` is float[2, 4], and the model declares float[2, 5]";
+    fails(&project, &["error[engine-interface]", said]);
+    // From the cache it is the same, and nothing is built again.
+    project.run(&["plan"]).expect(3).says(&["error[engine-interface]", said]);
+    fails(&project, &["error[engine-interface]", said]);
+    let manifest = String::from_utf8(project.read("manifests/m.toml")).unwrap();
+    project.write("manifests/m.toml", format!("{manifest}hazards = {{ engine-interface = \"warn\" }}\n"));
+    project.run(&["apply"]).expect(0).says(&["warning[engine-interface]", said]);
+    assert!(project.exists("engines/bad/a.engine"));
+}
+
+#[test]
+fn names_of_a_model_are_not_the_terminals_own() {
+    let project = project(models::unknown_operator("Re\u{1b}[31mlu"), "");
+    let apply = project.run(&["apply"]);
+    apply.expect(1).says(&["failed    bad@a"]);
+    assert!(!apply.stderr.contains('\u{1b}') && !apply.stdout.contains('\u{1b}'), "{}", apply.stderr);
+}
+
+#[test]
 fn external_data_is_read_with_care() {
     let project = project(b"", "");
     for (location, words) in

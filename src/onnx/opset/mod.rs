@@ -32,7 +32,17 @@ use super::names::Names;
 use super::patch::{self, Patch};
 use super::proto::{ModelProto, OperatorSetIdProto};
 use super::read::Model;
+use super::schema::schema;
 use super::{MAX_OPSET, subgraphs};
+
+/// Does an operator of ONNX itself mean the same in two opsets?
+pub(super) fn is_same(op: &str, a: i64, b: i64) -> bool {
+    let since = |opset| schema("", op, opset).map(|schema| schema.since_version);
+    // Of what changed before opset 7, nothing is written down.
+    let between = (a.min(b) + 1)..=a.max(b);
+    let same = |opset| matches!(changes::change(op, opset), None | Some(Change::Same));
+    since(a).is_some() && (since(a) == since(b) || (*between.start() > 6 && between.into_iter().all(same)))
+}
 
 /// The oldest opset that is known how to raise.
 pub const OLDEST: i64 = 6;

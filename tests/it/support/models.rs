@@ -92,6 +92,20 @@ pub(crate) fn mlp(scale: f32) -> Vec<u8> {
     mlp_model(scale, 2.into()).encode_to_vec()
 }
 
+/// [`mlp`], whose output is declared with a size that it does not have.
+pub(crate) fn stale_output() -> Vec<u8> {
+    let mut model = mlp_model(1.0, 2.into());
+    let output = model.graph.as_mut().map(|graph| &mut graph.output[0]).unwrap();
+    *output = value("y", DataType::Float, &[2.into(), 5.into()]);
+    model.encode_to_vec()
+}
+
+/// One node, of an operator that nobody knows.
+pub(crate) fn unknown_operator(name: &str) -> Vec<u8> {
+    let nodes = vec![node("odd", name, &["x"], &["y"])];
+    model(17, graph(&[2.into(), 4.into()], nodes, Vec::new())).encode_to_vec()
+}
+
 /// A Relu and the square of what it gives, which is the output.
 pub(crate) fn square() -> Vec<u8> {
     let nodes = vec![node("relu", "Relu", &["x"], &["h"]), node("square", "Mul", &["h", "h"], &["y"])];
