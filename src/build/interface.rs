@@ -68,7 +68,8 @@ fn element<'a>(engine: &'a Engine, tensor: &'a Tensor) -> Option<&'a str> {
 }
 
 fn same_dims(declared: &Tensor, found: &[i64]) -> bool {
-    let Some(dims) = &declared.dims else { return true };
+    // Exporters that do not know a shape leave it out, or write one without dimensions.
+    let Some(dims) = declared.dims.as_ref().filter(|dims| !dims.is_empty()) else { return true };
     let same = |(declared, found): (&Dim, &i64)| match declared {
         Dim::Fixed(size) => *found < 0 || size == found,
         Dim::Param(_) | Dim::Unknown => true,

@@ -1,9 +1,10 @@
-//! ONNX files: read, checked, and written in one canonical form. Knows no TensorRT.
+//! ONNX files: read, checked, and written in one canonical form. Knows no TensorRT, but for what
+//! its parser misreads (`misread`).
 //!
 //! The way of a model: a file is sniffed (`sniff`), its bytes are walked without trust (`wire`), decoded
 //! ([`proto`]) and checked (`read`, `interface`, `tensor`, `external`, `structure`); then it is brought into its
-//! canonical form (`inline`, `canonical`) and held against what TensorRT's parser misreads (`misread`), its types are inferred ([`infer`], by the operators' `schema`), and it is
-//! written (`write`). A model is looked at as a [`graph`], in which a [`pattern`] is found whatever way it was
+//! canonical form (`inline`, `canonical`), its types are inferred ([`infer`], by the operators' `schema`), it is held
+//! against its operators (`nodes`) and what TensorRT's parser misreads (`misread`), and it is written (`write`). A model is looked at as a [`graph`], in which a [`pattern`] is found whatever way it was
 //! spelled.
 //!
 //! Invariant: weights are never copied while reading. They are slices of the mapped files until the

@@ -1,8 +1,9 @@
 //! Names of nodes and values, and what subgraphs take from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use super::error::Problems;
+use super::error::{Error, Problems};
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto};
 use crate::diagnostic::Diagnostic;
 
@@ -41,7 +42,8 @@ pub(super) fn operator(domain: &str, name: &str) -> String {
 const MAX_NAME: usize = 4 << 10;
 
 /// Refuses names that are too long, and those that end before their end where a C program reads them.
-pub(super) fn check(proto: &ModelProto, problems: &mut Problems) {
+pub(super) fn check(proto: &ModelProto, file: &Path) -> Result<(), Error> {
+    let mut problems = Problems::new(file);
     let help = "rename it, and export the model again";
     let mut check = |name: &str| {
         let shown = || name.chars().take(40).flat_map(char::escape_debug).collect::<String>();
@@ -56,6 +58,7 @@ pub(super) fn check(proto: &ModelProto, problems: &mut Problems) {
     };
     let mut bodies: Vec<&[NodeProto]> = Vec::new();
     let mut graphs: Vec<&GraphProto> = proto.graph.iter().collect();
+    proto.opset_import.iter().for_each(|import| check(import.domain()));
     for function in &proto.functions {
         check(function.name());
         check(function.domain());
@@ -69,7 +72,7 @@ pub(super) fn check(proto: &ModelProto, problems: &mut Problems) {
             values.chain(initializer_names(graph)).for_each(&mut check);
             bodies.push(&graph.node);
         }
-        let Some(nodes) = bodies.pop() else { return };
+        let Some(nodes) = bodies.pop() else { break };
         for node in nodes {
             [node.name(), node.op_type(), node.domain(), node.overload()].into_iter().for_each(&mut check);
             node.input.iter().chain(&node.output).for_each(|name| check(name));
@@ -77,6 +80,7 @@ pub(super) fn check(proto: &ModelProto, problems: &mut Problems) {
             graphs.extend(subgraphs(node));
         }
     }
+    problems.finish()
 }
 
 /// Names of nodes and of values in whatever scope, and new ones.

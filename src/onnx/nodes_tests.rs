@@ -1,11 +1,15 @@
 //! Tests of [`super::nodes`]: nodes that TensorRT would read as something.
 
+use bytes::Bytes;
+use prost::Message;
+
 use super::make;
 use super::misread_tests::{any, dims, graph, told};
 use super::proto::attribute_proto::AttributeType;
 use super::proto::tensor_proto::DataType;
-use super::proto::{AttributeProto, GraphProto, NodeProto};
-use super::testing::{WithAttribute, floats, ints, node, raw, value};
+use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use super::read::read_canonical;
+use super::testing::{self, WithAttribute, floats, ints, node, raw, value};
 
 #[track_caller]
 fn says(opset: i64, made: NodeProto, codes: &[&str]) {
@@ -108,4 +112,18 @@ fn names_are_short_and_whole() {
     assert_eq!(named(&"n".repeat(4096)), [""; 0]);
     assert_eq!(named(&"n".repeat(4097)), ["unusable-name"]);
     assert_eq!(named("a\0b"), ["unusable-name"]);
+}
+
+#[test]
+fn the_default_domain_is_told_in_words() {
+    let mut model =
+        testing::model(0, graph(&dims(&[4]), Vec::new(), vec![node("r", "Relu", &["x"], &["y"])]));
+    let message = |model: &ModelProto| {
+        let bytes = Bytes::from(model.encode_to_vec());
+        read_canonical(bytes, None).unwrap_err().to_string()
+    };
+    let said = "`model.onnx` imports version 0 of the operators of the default domain";
+    assert_eq!(message(&model), said);
+    model.opset_import[0].domain = Some("acme".into());
+    assert_eq!(message(&model), said.replace("the default domain", "domain `acme`"));
 }

@@ -173,11 +173,9 @@ fn decode(path: &Path, bytes: Bytes, external: &mut ExternalData) -> Result<(Mod
         proto.training_info.clear();
         notes.push("training information is left out".to_owned());
     }
+    // First: other messages show names.
+    names::check(&proto, path)?;
     header(&mut proto, path)?;
-    let mut problems = Problems::new(path);
-    // First, and alone: other messages show names.
-    names::check(&proto, &mut problems);
-    problems.finish()?;
     let mut problems = Problems::new(path);
     interface::check(&proto, &mut problems);
     Tensors { external, problems: &mut problems, notes: &mut notes }.model(&mut proto);
@@ -266,16 +264,13 @@ fn header(proto: &mut ModelProto, path: &Path) -> Result<(), Error> {
             import.domain = None;
         }
         let (domain, version) = (import.domain().to_owned(), import.version());
+        let of = domain_words(&domain);
         if version < 1 {
-            let message =
-                format!("`{name}` imports version {version} of the operators of {}", domain_words(&domain));
+            let message = format!("`{name}` imports version {version} of the operators of {of}");
             return fail(Diagnostic::error("opset-version", message));
         }
-        if let Some(other) = versions.insert(domain.clone(), version).filter(|other| *other != version) {
-            let message = format!(
-                "`{name}` imports both opset {other} and opset {version} of {}",
-                domain_words(&domain)
-            );
+        if let Some(other) = versions.insert(domain, version).filter(|other| *other != version) {
+            let message = format!("`{name}` imports both opset {other} and opset {version} of {of}");
             return fail(Diagnostic::error("opset-version", message));
         }
     }
