@@ -1,7 +1,8 @@
 //! Model-local functions put in the place of their calls, so that every node computes in one known type.
 //!
 //! A node of a function is called `CALL/NODE` afterwards, and so are its values. A call stays if its function means
-//! other versions of operators than the graph, or is called from too deep; TensorRT finds it by its name then, and where it would misread it, the model is refused.
+//! other versions of operators than the graph, or is called from too deep; TensorRT finds it by its name then, and where
+//! it would misread it, the model is refused.
 
 use std::collections::BTreeMap;
 

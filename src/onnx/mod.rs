@@ -4,8 +4,8 @@
 //! The way of a model: a file is sniffed (`sniff`), its bytes are walked without trust (`wire`), decoded
 //! ([`proto`]) and checked (`read`, `interface`, `tensor`, `external`, `structure`); then it is brought into its
 //! canonical form (`inline`, `canonical`), its types are inferred ([`infer`], by the operators' `schema`), it is held
-//! against its operators (`nodes`) and what TensorRT's parser misreads (`misread`), and it is written (`write`). A model is looked at as a [`graph`], in which a [`pattern`] is found whatever way it was
-//! spelled.
+//! against its operators (`nodes`) and what TensorRT's parser misreads (`misread`), and it is written (`write`). A model
+//! is looked at as a [`graph`], in which a [`pattern`] is found whatever way it was spelled.
 //!
 //! Invariant: weights are never copied while reading. They are slices of the mapped files until the
 //! writer streams them. (Data in typed fields, `float_data` and the like, is the exception.)
