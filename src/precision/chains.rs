@@ -7,7 +7,6 @@ use super::select::Finder;
 use super::std_fp16::{ELEMENTWISE, EXPONENTIALS, LARGE_REDUCTIONS};
 use super::view::Node;
 use super::weights;
-use crate::onnx::graph::Constant;
 use crate::onnx::infer::ScopeId;
 
 /// Means, which are as large as what they are taken of, and what moves their result.
@@ -45,8 +44,7 @@ impl Finder<'_, '_> {
     /// The one number that an input of a node is.
     fn number(&self, id: usize, input: usize) -> Option<f64> {
         let Node { proto, scope, .. } = &self.view.nodes[id];
-        let tensor = self.view.constant(*scope, proto.input.get(input)?)?;
-        Constant::Tensor(&tensor).uniform()
+        self.view.number(*scope, proto.input.get(input)?)
     }
 
     /// What lies between a square or a large sum and what brings it back into range: a root, a logarithm, a reciprocal, or

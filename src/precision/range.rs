@@ -91,21 +91,13 @@ impl<'v> Graph<'v> {
         made.filter_map(|key| self.readers.get(&key)).flatten().copied()
     }
 
-    /// The one number of a constant.
-    fn scalar(&self, scope: ScopeId, name: &str) -> Option<f32> {
-        let tensor = self.view.constant(scope, name)?;
-        let of = FloatType::of_element(tensor.data_type()).filter(|of| *of == FloatType::Fp32)?;
-        let raw = tensor.raw_data.as_ref().filter(|raw| raw.len() == of.width())?;
-        Some(f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]))
-    }
-
     /// The node that squares the value, if one does.
     fn square(&self, scope: ScopeId, value: &str) -> Option<usize> {
         let id = self.maker(scope, value)?;
         let Node { proto, scope, .. } = &self.view.nodes[id];
         let is_square = match (proto.op_type(), proto.input.as_slice()) {
             ("Mul", [a, b]) => a == b,
-            ("Pow", [_, exponent]) => self.scalar(*scope, exponent) == Some(2.0),
+            ("Pow", [_, exponent]) => self.view.number(*scope, exponent) == Some(2.0),
             _ => false,
         };
         (is_square && self.nodes[id].of == Some(FloatType::Fp16)).then_some(id)
@@ -139,8 +131,11 @@ impl<'v> Graph<'v> {
     /// Exp, Log and Pow, but for roots.
     fn exponentials(&self, half: &[usize]) -> Option<Problem> {
         let is_root = |id: usize| {
-            let exponent =
-                self.proto(id).input.get(1).and_then(|name| self.scalar(self.view.nodes[id].scope, name));
+            let exponent = self
+                .proto(id)
+                .input
+                .get(1)
+                .and_then(|name| self.view.number(self.view.nodes[id].scope, name));
             exponent.is_some_and(|e| (0.0..=1.0).contains(&e))
         };
         let feeds_sum =
@@ -175,7 +170,7 @@ impl<'v> Graph<'v> {
         let is_half = |id: &usize| self.nodes[*id].of == Some(FloatType::Fp16);
         let is_power = |id: &usize| {
             let Node { proto, scope, .. } = &self.view.nodes[*id];
-            let exponent = proto.input.get(1).and_then(|name| self.scalar(*scope, name));
+            let exponent = proto.input.get(1).and_then(|name| self.view.number(*scope, name));
             proto.op_type() == "Pow" && proto.domain().is_empty() && exponent.is_some_and(|e| e > 1.0)
         };
         let wide = (0..self.nodes.len()).filter(|id| self.nodes[*id].of == Some(FloatType::Fp32));

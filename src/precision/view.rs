@@ -11,6 +11,7 @@ use super::made::constant_tensor;
 use super::signature::{Role, Signature};
 use super::spec::Capabilities;
 use super::weights::Span;
+use crate::onnx::graph::Constant;
 use crate::onnx::infer::{ElementTypes, ScopeId};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
 use crate::onnx::{self, Model};
@@ -157,6 +158,11 @@ impl<'m> View<'m> {
             Place::Initializer(i) => self.graphs.get(&scope)?.0.initializer.get(i).map(Cow::Borrowed),
             Place::Node(id) => constant_tensor(self.nodes[id].proto).map(Cow::Owned),
         }
+    }
+
+    /// The one number that a constant holds throughout.
+    pub(super) fn number(&self, scope: ScopeId, name: &str) -> Option<f64> {
+        Constant::Tensor(&*self.constant(scope, name)?).uniform()
     }
 
     /// The opset of ONNX's own operators; 0 if there is none.
