@@ -46,8 +46,7 @@ pub(super) fn check(node: &NodeProto, problems: &mut Problems) {
 
 /// Checks the nodes of a model whose functions stand in the place of their calls: what TensorRT would read as something.
 pub(super) fn check_all(model: &Model, problems: &mut Problems) {
-    let imports = &model.proto().opset_import;
-    let opset = imports.iter().find(|import| import.domain().is_empty()).map_or(0, |import| import.version());
+    let opset = model.opset().unwrap_or(0);
     let mut open = vec![model.graph()];
     while let Some(graph) = open.pop() {
         for node in &graph.node {

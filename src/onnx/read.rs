@@ -44,6 +44,11 @@ impl Model {
         self.proto.graph.as_ref().expect("reading checks that there is a graph")
     }
 
+    /// The opset of ONNX's own operators; none for a model that has none of these.
+    pub(crate) fn opset(&self) -> Option<i64> {
+        self.proto.opset_import.iter().find(|o| o.domain().is_empty()).map(|o| o.version())
+    }
+
     /// The same model around another graph. The caller keeps the invariants.
     pub(crate) fn with_graph(&self, graph: GraphProto) -> Model {
         Model { path: self.path.clone(), proto: ModelProto { graph: Some(graph), ..self.around() } }

@@ -87,8 +87,7 @@ const CAST_BF16: i64 = 13;
 
 /// Is there a Cast from and to this type in the model's opset?
 fn can_cast(model: &Model, of: FloatType) -> bool {
-    let opset = model.proto().opset_import.iter().find(|o| o.domain().is_empty());
-    of != FloatType::Bf16 || opset.is_none_or(|opset| opset.version() >= CAST_BF16)
+    of != FloatType::Bf16 || model.opset().is_none_or(|opset| opset >= CAST_BF16)
 }
 
 /// ONNX's element type.

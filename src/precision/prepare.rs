@@ -199,7 +199,7 @@ pub fn prepare_files(
 /// What is not done yet, rather than done half.
 fn refuse(model: &Model) -> Result<(), Vec<Problem>> {
     let mut problems = Vec::new();
-    let opset = model.proto().opset_import.iter().find(|o| o.domain().is_empty()).map(|o| o.version());
+    let opset = model.opset();
     if opset.is_some_and(|opset| opset < MIN_OPSET) {
         let message = format!("a model of opset {} cannot be given a precision", opset.unwrap_or(0));
         problems.push(

@@ -167,8 +167,7 @@ impl<'m> View<'m> {
 
     /// The opset of ONNX's own operators; 0 if there is none.
     pub(super) fn opset(&self) -> i64 {
-        let of = self.model.proto().opset_import.iter().find(|o| o.domain().is_empty());
-        of.map_or(0, |opset| opset.version())
+        self.model.opset().unwrap_or(0)
     }
 
     /// The type of a value, if it is one of the three.
